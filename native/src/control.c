@@ -1,0 +1,151 @@
+/* What is neither putting nor taking: counts, task_done and join, shutdown.
+ *
+ * The number of unfinished tasks is the sequence at `tail` less `done`, so putting needs no counter of its own and
+ * a death between two counters is impossible. Shutting down is one store of `state` under the producers' lock, so
+ * that no put commits after it; then the group's lock is taken once, so that no take which had not seen it is
+ * still on its way. With `immediate`, what is left counts as finished: join waits for what was taken.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "group.h"
+#include "pool.h"
+
+typedef struct progress {
+    uint64_t read, read_sequence, tail, tail_sequence;
+} progress;
+
+static rp_status look(rp_log *log, progress *out) {
+    rp_status status = rp_enter(log);
+    if (status != RP_OK) return status;
+    if (rp_load_acquire(state, &log->head->state) & RP_STATE_DELETED) return RP_DELETED;
+    return rp_progress(log, &out->read, &out->read_sequence, &out->tail, &out->tail_sequence);
+}
+
+static bool discards(rp_log *log) { return rp_load_acquire(state, &log->head->state) & RP_STATE_DISCARD; }
+
+static uint64_t unfinished(rp_log *log, const progress *at) {
+    uint64_t all = discards(log) ? at->read_sequence : at->tail_sequence;
+    uint64_t done = rp_load_acquire(done, &log->head->done);
+    return all > done ? all - done : 0;
+}
+
+rp_status rp_ready(rp_log *log, uint64_t *out) {
+    progress at;
+    rp_status status = look(log, &at);
+    if (status == RP_OK) *out = discards(log) ? 0 : at.tail_sequence - at.read_sequence;
+    return status;
+}
+
+rp_status rp_is_full(rp_log *log, bool *out) {
+    uint64_t smallest = rp_align(sizeof(rp_frame) + 1), most = log->geometry.max_messages;
+    progress at;
+    rp_status status = look(log, &at);
+    if (status != RP_OK) return status;
+    uint64_t used = at.tail - rp_least_acked(log);
+    *out = used + smallest + RP_STUB > log->geometry.ring_size ||
+           (most && at.tail_sequence - at.read_sequence >= most);
+    return RP_OK;
+}
+
+rp_status rp_get_info(rp_log *log, rp_info *out) {
+    progress at;
+    rp_status status = rp_enter(log);
+    if (status == RP_OK) status = rp_progress(log, &at.read, &at.read_sequence, &at.tail, &at.tail_sequence);
+    if (status != RP_OK) return status;
+    uint32_t state = rp_load_acquire(state, &log->head->state);
+    *out = (rp_info){
+        .file_size = log->geometry.file_size,
+        .ring_size = log->geometry.ring_size,
+        .pool_size = log->geometry.pool_size,
+        .max_payload = log->geometry.pool_size,
+        .max_messages = log->geometry.max_messages,
+        .next_sequence = at.tail_sequence,
+        .ready = discards(log) ? 0 : at.tail_sequence - at.read_sequence,
+        .unfinished = unfinished(log, &at),
+        .used_bytes = at.tail - rp_least_acked(log),
+        .pool_used = rp_pool_used(log),
+        .participants = rp_count_participants(log),
+        .shut_down = state & RP_STATE_SHUT,
+        .deleted = state & RP_STATE_DELETED,
+        .keep_history = rp_keeps_history(log),
+        .auto_delete = log->geometry.flags & RP_SUPER_AUTO_DELETE,
+    };
+    memcpy(out->log_id, log->geometry.log_id, sizeof out->log_id);
+    return RP_OK;
+}
+
+rp_status rp_task_done(rp_log *log) {
+    progress at;
+    rp_status status = look(log, &at);
+    if (status != RP_OK) return status;
+    uint64_t done = rp_load_relaxed(&log->head->done);
+    do
+        if (done >= (discards(log) ? at.read_sequence : at.tail_sequence)) return RP_TOO_MANY;
+    while (!rp_cas_release(done, &log->head->done, &done, done + 1));
+    rp_signal(log, RP_EVENT_JOIN, INT32_MAX);
+    return RP_OK;
+}
+
+static bool nothing_new(rp_log *log, const void *unused) {
+    (void)log, (void)unused;
+    return false;
+}
+
+rp_status rp_join(rp_log *log, int64_t deadline) {
+    rp_wait wait = rp_wait_until(deadline);
+    for (;;) {
+        progress at;
+        rp_status status = look(log, &at);
+        if (status != RP_OK) return status;
+        if (unfinished(log, &at) == 0) return RP_OK;
+        status = rp_event_wait(log, RP_EVENT_JOIN, &wait, nothing_new, NULL);
+        if (status != RP_OK) return status;
+    }
+}
+
+rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline) {
+    bool died;
+    rp_status status = rp_enter(log);
+    if (status == RP_OK) status = rp_lock_wait(log, &log->head->lock, deadline, &died);
+    if (status != RP_OK) return status;
+    rp_or_release(state, &log->head->state, RP_STATE_SHUT | (immediate ? RP_STATE_DISCARD : 0));
+    rp_lock_release(&log->head->lock);
+    rp_group *group = &log->groups[RP_QUEUE_GROUP];
+    status = rp_lock_wait(log, &group->lock, deadline, &died);
+    if (status == RP_OK) {
+        if (died) rp_store_release(release, &group->acked, rp_load_relaxed(&group->read));
+        rp_lock_release(&group->lock);
+    }
+    rp_wake_all(log);
+    return status;
+}
+
+const char *rp_status_text(rp_status status) {
+    switch (status) {
+    case RP_OK: return "ok";
+    case RP_EMPTY: return "empty";
+    case RP_FULL: return "full";
+    case RP_BUSY: return "busy";
+    case RP_STALLED: return "stalled: the holder of a lock is alive but does not run";
+    case RP_INTERRUPTED: return "interrupted";
+    case RP_SHUT_DOWN: return "shut down";
+    case RP_DELETED: return "deleted";
+    case RP_TOO_LARGE: return "too large";
+    case RP_TOO_SMALL: return "buffer too small";
+    case RP_LARGE: return "large";
+    case RP_TOO_MANY: return "more task_done() than messages";
+    case RP_CORRUPT: return "corrupt";
+    case RP_LAYOUT: return "another layout version or ABI";
+    case RP_STALE: return "left over from before a reboot";
+    case RP_NOT_OURS: return "not ours";
+    case RP_NO_SLOT: return "no free slot";
+    case RP_NO_SPACE: return "no space";
+    case RP_EXISTS: return "exists";
+    case RP_NOT_FOUND: return "not found";
+    case RP_UNSUPPORTED: return "unsupported file system";
+    case RP_INVALID: return "invalid argument";
+    case RP_SYSTEM: return "system error";
+    }
+    return "unknown status";
+}

@@ -1,0 +1,57 @@
+#include "lock.h"
+
+#include <errno.h>
+
+#define FIRST_SLICE 1000000   /* 1 ms, in ns */
+#define LONGEST_SLICE 50000000
+
+void rp_lock_wake(rp_lock *lock) { rp_futex_wake(lock, 1); }
+
+/* The slice ended in vain: is the holder dead? */
+static rp_status look_at_holder(rp_log *log, rp_lock *lock, uint32_t word, rp_wait *wait) {
+    if (rp_is_dead(log, word)) {
+        rp_cas_relaxed(lock, &word, RP_LOCK_ORPHAN | RP_LOCK_WAITERS);
+        return RP_OK;
+    }
+    if (wait->lock_slice < LONGEST_SLICE) {
+        wait->lock_slice *= 2;
+        return RP_OK;
+    }
+    return wait->deadline == RP_NOW ? RP_OK : RP_INTERRUPTED; /* let the caller look at its signals */
+}
+
+rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait) {
+    uint32_t word = rp_load_relaxed(lock);
+    if (word == 0 || (word & RP_OWNER_MASK) == RP_LOCK_ORPHAN) return RP_OK;
+    int64_t left = rp_lock_time_left(wait);
+    if (left <= 0) {
+        if (wait->lock_slept) rp_lock_wake(lock); /* we may have swallowed somebody's wake-up */
+        return RP_STALLED;
+    }
+    if (!(word & RP_LOCK_WAITERS) && !rp_cas_relaxed(lock, &word, word | RP_LOCK_WAITERS)) return RP_OK;
+    word |= RP_LOCK_WAITERS;
+    if (wait->lock_slice == 0) wait->lock_slice = FIRST_SLICE;
+    wait->lock_slept = true;
+    int error = rp_futex_wait(lock, word, left < wait->lock_slice ? left : wait->lock_slice);
+    if (error == EINTR) return RP_INTERRUPTED;
+    return error == ETIMEDOUT ? look_at_holder(log, lock, word, wait) : RP_OK;
+}
+
+rp_status rp_lock_wait(rp_log *log, rp_lock *lock, int64_t deadline, bool *died) {
+    rp_wait wait = rp_wait_until(deadline);
+    for (;;) {
+        rp_status status = rp_lock_try(log, lock, &wait, died);
+        if (status != RP_BUSY) return status;
+        status = rp_lock_sleep(log, lock, &wait);
+        if (status != RP_OK) return status;
+    }
+}
+
+int32_t rp_holder(rp_log *log) {
+    rp_lock *locks[2] = {&log->head->lock, &log->head->pool_lock};
+    for (uint32_t i = 0; i < 2 + log->geometry.group_count; i++) {
+        uint32_t word = rp_load_relaxed(i < 2 ? locks[i] : &log->groups[i - 2].lock);
+        if (word != 0 && (word & RP_SLOT_MASK) != RP_LOCK_ORPHAN) return rp_pid_of(log, word);
+    }
+    return 0;
+}

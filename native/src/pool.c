@@ -1,0 +1,183 @@
+#include "pool.h"
+
+#include <limits.h>
+
+#include "log.h"
+
+/* Length of the run at `at`, or 0: the chain is broken. */
+static uint32_t run_length(const rp_log *log, uint32_t at, uint64_t word) {
+    uint32_t length = rp_chunk_length(word);
+    return length <= log->geometry.chunk_count - at ? length : 0;
+}
+
+/* ---- taking back what the dead and the done left ------------------------------------------- */
+
+static bool is_left_over(rp_log *log, uint64_t word, uint64_t position) {
+    switch (rp_chunk_state(word)) {
+    case RP_CHUNK_LOANED: return rp_is_dead(log, rp_chunk_owner(word));
+    case RP_CHUNK_PUBLISHED: {
+        uint64_t limit = rp_keeps_history(log) ? rp_load_acquire(lap, &log->head->oldest) : rp_least_acked(log);
+        if (position < limit) return true;
+        if (!rp_is_dead(log, rp_chunk_owner(word))) return false;
+        return position >= rp_load_acquire(commit, &log->head->tail);
+    }
+    default: return false;
+    }
+}
+
+static rp_status reclaim(rp_log *log) {
+    uint32_t count = log->geometry.chunk_count;
+    for (uint32_t at = 0; at < count;) {
+        uint64_t word = rp_load_acquire(chunk, &log->chunks[at].word);
+        uint32_t length = run_length(log, at, word);
+        if (length == 0) return RP_CORRUPT;
+        if (rp_chunk_state(word) != RP_CHUNK_FREE &&
+            is_left_over(log, word, rp_load_relaxed(&log->chunks[at].position)))
+            rp_cas_release(chunk, &log->chunks[at].word, &word, rp_chunk_word(RP_CHUNK_FREE, length, 0));
+        at += length;
+    }
+    rp_store_relaxed(&log->head->pool_hint, 0);
+    return RP_OK;
+}
+
+/* ---- finding room --------------------------------------------------------------------------- */
+
+/* Join the free run at `at` with the free runs behind it, until `wanted` granules or a taken run. */
+static uint32_t join_free(rp_log *log, uint32_t at, uint32_t length, uint32_t wanted) {
+    uint32_t count = log->geometry.chunk_count;
+    while (length < wanted && at + length < count) {
+        uint64_t next = rp_load_acquire(chunk, &log->chunks[at + length].word);
+        uint32_t more = run_length(log, at + length, next);
+        if (more == 0 || rp_chunk_state(next) != RP_CHUNK_FREE) break;
+        length += more;
+        rp_store_release(chunk, &log->chunks[at].word, rp_chunk_word(RP_CHUNK_FREE, length, 0));
+    }
+    return length;
+}
+
+/* First fit from the hint on: low granules are used again and again, and stay in the caches. */
+static rp_status first_fit(rp_log *log, uint32_t start, uint32_t wanted, uint32_t *first) {
+    uint32_t count = log->geometry.chunk_count;
+    bool all_taken = true;
+    for (uint32_t at = start; at < count;) {
+        uint64_t word = rp_load_acquire(chunk, &log->chunks[at].word);
+        uint32_t length = run_length(log, at, word);
+        if (length == 0) return RP_CORRUPT;
+        if (rp_chunk_state(word) != RP_CHUNK_FREE) {
+            at += length;
+            continue;
+        }
+        if (all_taken) rp_store_relaxed(&log->head->pool_hint, at);
+        all_taken = false;
+        length = join_free(log, at, length, wanted);
+        if (length >= wanted) {
+            if (length > wanted)
+                rp_store_release(chunk, &log->chunks[at + wanted].word,
+                                 rp_chunk_word(RP_CHUNK_FREE, length - wanted, 0));
+            rp_store_release(chunk, &log->chunks[at].word, rp_chunk_word(RP_CHUNK_LOANED, wanted, log->me));
+            *first = at;
+            return RP_OK;
+        }
+        at += length;
+    }
+    return RP_FULL;
+}
+
+static rp_status allocate(rp_log *log, uint32_t wanted, uint32_t *first) {
+    uint32_t hint = rp_load_relaxed(&log->head->pool_hint);
+    rp_status status = hint < log->geometry.chunk_count ? first_fit(log, hint, wanted, first) : RP_FULL;
+    if (status != RP_FULL) return status;
+    status = reclaim(log);
+    return status == RP_OK ? first_fit(log, 0, wanted, first) : status;
+}
+
+static rp_status try_borrow(rp_log *log, uint32_t wanted, rp_wait *wait, uint32_t *first) {
+    bool died;
+    rp_status status = rp_enter(log);
+    if (status == RP_OK) status = rp_lock_try(log, &log->head->pool_lock, wait, &died);
+    if (status != RP_OK) return status;
+    uint32_t state = rp_load_acquire(state, &log->head->state);
+    if (state & RP_STATE_DELETED) status = RP_DELETED;
+    else if (state & RP_STATE_SHUT) status = RP_SHUT_DOWN;
+    else status = allocate(log, wanted, first);
+    rp_lock_release(&log->head->pool_lock);
+    return status;
+}
+
+/* ---- public --------------------------------------------------------------------------------- */
+
+rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out) {
+    if (length > log->geometry.pool_size) return RP_TOO_LARGE;
+    uint32_t wanted = (uint32_t)((length + RP_GRANULE - 1) / RP_GRANULE), first;
+    if (wanted == 0) wanted = 1;
+    rp_wait wait = rp_wait_until(deadline);
+    for (;;) {
+        rp_status status = try_borrow(log, wanted, &wait, &first);
+        if (status == RP_OK) break;
+        if (status == RP_BUSY) status = rp_lock_sleep(log, &log->head->pool_lock, &wait);
+        else if (status == RP_FULL) status = rp_wait_for_room(log, status, &wait);
+        if (status != RP_OK) return status;
+    }
+    *out = (rp_loan){.data = log->pool + (uint64_t)first * RP_GRANULE, .length = length, .first = first,
+                     .granules = wanted};
+    return RP_OK;
+}
+
+rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len, size_t headers_len,
+                    int64_t deadline) {
+    if (subject_len > UINT16_MAX || headers_len > UINT32_MAX || subject_len + headers_len > loan->length)
+        return RP_INVALID;
+    rp_frame header = {.kind = kind, .subject_len = (uint16_t)subject_len, .headers_len = (uint32_t)headers_len};
+    rp_descriptor descriptor = {.length = loan->length, .first = loan->first, .granules = loan->granules};
+    rp_wait wait = rp_wait_until(deadline);
+    for (;;) {
+        rp_status status = rp_try_put_descriptor(log, &header, &descriptor, &wait);
+        if (status != RP_BUSY && status != RP_FULL) return status;
+        status = rp_wait_for_room(log, status, &wait);
+        if (status != RP_OK) return status;
+    }
+}
+
+void rp_abort(rp_log *log, rp_loan *loan) {
+    uint64_t word = rp_chunk_word(RP_CHUNK_LOANED, loan->granules, log->me);
+    rp_cas_release(chunk, &log->chunks[loan->first].word, &word,
+                   rp_chunk_word(RP_CHUNK_FREE, loan->granules, 0));
+    rp_store_relaxed(&log->head->pool_hint, 0);
+    rp_event_fire(log, RP_EVENT_SPACE, INT_MAX);
+}
+
+void rp_pool_publish(rp_log *log, uint32_t first, uint64_t position) {
+    uint32_t length = rp_chunk_length(rp_load_relaxed(&log->chunks[first].word));
+    rp_store_relaxed(&log->chunks[first].position, position);
+    rp_store_release(chunk, &log->chunks[first].word, rp_chunk_word(RP_CHUNK_PUBLISHED, length, log->me));
+}
+
+void rp_pool_release(rp_log *log, uint32_t first, uint64_t position) {
+    bool died;
+    if (rp_lock_try(log, &log->head->pool_lock, NULL, &died) != RP_OK) return; /* reclaim will find it */
+    rp_chunk *chunk = &log->chunks[first];
+    uint64_t word = rp_load_acquire(chunk, &chunk->word);
+    if (rp_chunk_state(word) == RP_CHUNK_PUBLISHED && rp_load_relaxed(&chunk->position) == position) {
+        rp_store_release(chunk, &chunk->word, rp_chunk_word(RP_CHUNK_FREE, rp_chunk_length(word), 0));
+        if (first < rp_load_relaxed(&log->head->pool_hint)) rp_store_relaxed(&log->head->pool_hint, first);
+    }
+    rp_lock_release(&log->head->pool_lock);
+}
+
+bool rp_pool_holds(const rp_log *log, const rp_descriptor *descriptor) {
+    return descriptor->first < log->geometry.chunk_count &&
+           descriptor->granules <= log->geometry.chunk_count - descriptor->first &&
+           descriptor->length <= (uint64_t)descriptor->granules * RP_GRANULE;
+}
+
+uint64_t rp_pool_used(rp_log *log) {
+    uint64_t granules = 0;
+    for (uint32_t at = 0; at < log->geometry.chunk_count;) {
+        uint64_t word = rp_load_acquire(chunk, &log->chunks[at].word);
+        uint32_t length = run_length(log, at, word);
+        if (length == 0) break;
+        if (rp_chunk_state(word) != RP_CHUNK_FREE) granules += length;
+        at += length;
+    }
+    return granules * RP_GRANULE;
+}

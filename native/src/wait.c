@@ -1,0 +1,150 @@
+#include "wait.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLICE INT64_C(100000000)  /* the most that a wake-up lost in a death can delay anybody, ns */
+#define MOST_SPIN 50000u          /* ns */
+#define LEAST_SPIN 1000u
+#define SHORT_SLEEP INT64_C(100000) /* a sleep that a longer spin would have spared, ns */
+#define PAUSES 24                 /* between two looks at the clock and at other runnable threads */
+
+int64_t rp_monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t rp_time_left(const rp_wait *wait) {
+    if (wait->deadline == RP_NEVER) return RP_NEVER;
+    if (wait->deadline == RP_NOW) return 0;
+    return wait->deadline - rp_monotonic_ns();
+}
+
+int64_t rp_lock_time_left(rp_wait *wait) {
+    if (wait->deadline == RP_NEVER) return RP_NEVER;
+    int64_t now = rp_monotonic_ns();
+    if (wait->lock_deadline == 0)
+        wait->lock_deadline = wait->deadline == RP_NOW ? now + RP_LOCK_GRACE : wait->deadline;
+    return wait->lock_deadline - now;
+}
+
+/* ---- futex ---------------------------------------------------------------------------------- */
+
+int rp_futex_wait(rp_u32 *word, uint32_t expected, int64_t timeout) {
+    struct timespec span = {.tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000};
+    int saved = errno;
+    long result = syscall(SYS_futex, word, FUTEX_WAIT, expected, &span, NULL, 0);
+    int error = result == 0 ? 0 : errno;
+    errno = saved;
+    return error;
+}
+
+void rp_futex_wake(rp_u32 *word, int count) {
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+    errno = saved;
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+static rp_event *event_of(rp_log *log, uint32_t event) {
+    return event < RP_LOG_EVENTS ? &log->head->events[event] : &log->groups[event - RP_LOG_EVENTS].event;
+}
+
+static void arm(rp_log *log, uint32_t event) {
+    rp_or_relaxed(&log->head->armed[event / 64], UINT64_C(1) << event % 64);
+    rp_fence_full(arm);
+}
+
+static void fire(rp_event *event, int count) {
+    rp_add_release(event, &event->count, 1);
+    rp_futex_wake(&event->count, count);
+}
+
+void rp_event_fire(rp_log *log, uint32_t event, int count) {
+    uint64_t bit = UINT64_C(1) << event % 64;
+    if (rp_and_acq_rel(arm, &log->head->armed[event / 64], ~bit) & bit) fire(event_of(log, event), count);
+}
+
+void rp_fire_groups(rp_log *log, uint64_t low, uint64_t high, int count) {
+    for (; low; low &= low - 1) rp_event_fire(log, (uint32_t)__builtin_ctzll(low), count);
+    for (; high; high &= high - 1) {
+        uint32_t event = 64 + (uint32_t)__builtin_ctzll(high);
+        if (event < RP_LOG_EVENTS + log->geometry.group_count) rp_event_fire(log, event, count);
+    }
+}
+
+void rp_wake_everybody(rp_head *head, rp_group *groups, uint32_t group_count) {
+    for (uint32_t i = 0; i < RP_LOG_EVENTS; i++) fire(&head->events[i], INT_MAX);
+    for (uint32_t i = 0; i < group_count; i++) fire(&groups[i].event, INT_MAX);
+}
+
+void rp_wake_all(rp_log *log) { rp_wake_everybody(log->head, log->groups, log->geometry.group_count); }
+
+/* ---- spinning ------------------------------------------------------------------------------- */
+
+uint32_t rp_spin_start(void) {
+    cpu_set_t cpus;
+    bool alone = sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) < 2;
+    return alone ? 0 : MOST_SPIN;
+}
+
+/* True as soon as something changed. Lets other runnable threads have this core between two looks. */
+static bool spin(rp_log *log, rp_changed *changed, const void *what) {
+    uint32_t budget = rp_load_relaxed(&log->spin_ns);
+    if (budget == 0) return false;
+    int64_t start = rp_monotonic_ns();
+    do {
+        for (int i = 0; i < PAUSES; i++) {
+            if (changed(log, what)) {
+                if (budget < MOST_SPIN) rp_store_relaxed(&log->spin_ns, MOST_SPIN);
+                return true;
+            }
+            rp_pause();
+        }
+        sched_yield();
+    } while (rp_monotonic_ns() - start < (int64_t)budget);
+    return false;
+}
+
+/* Spin longer where that would have spared a sleep, shorter where it was in vain. */
+static void adapt_spin(rp_log *log, int64_t slept) {
+    uint32_t budget = rp_load_relaxed(&log->spin_ns);
+    if (budget == 0) return;
+    if (slept < SHORT_SLEEP) budget = budget > MOST_SPIN / 2 ? MOST_SPIN : budget * 2;
+    else budget = budget / 2 < LEAST_SPIN ? LEAST_SPIN : budget / 2;
+    rp_store_relaxed(&log->spin_ns, budget);
+}
+
+rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *changed, const void *what) {
+    int64_t left = rp_time_left(wait);
+    if (left <= 0) return RP_EMPTY;
+    rp_event *at = event_of(log, event);
+    if (!wait->armed) {
+        if (!wait->woken && spin(log, changed, what)) return RP_OK;
+        wait->snapshot = rp_load_acquire(event, &at->count);
+        arm(log, event);
+        wait->armed = true;
+        return RP_OK; /* the second try decides */
+    }
+    int64_t start = rp_monotonic_ns();
+    int error = rp_futex_wait(&at->count, wait->snapshot, left < SLICE ? left : SLICE);
+    adapt_spin(log, rp_monotonic_ns() - start);
+    wait->armed = false;
+    if (error == ETIMEDOUT || error == EINTR) return RP_INTERRUPTED;
+    arm(log, event);
+    wait->woken = true;
+    return RP_OK;
+}
+
+void rp_event_leave(rp_log *log, uint32_t event, rp_wait *wait) {
+    if (!wait->woken) return;
+    wait->woken = false;
+    fire(event_of(log, event), 1);
+}

@@ -1,0 +1,31 @@
+"""Builds the native core and its Cython binding into one extension module."""
+
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+sources = sorted(str(path) for path in Path("native/src").glob("*.c"))
+headers = sorted(str(path) for path in Path("native").glob("*/*.h"))
+
+core = Extension(
+    "ringpost._binding._core",
+    sources=["src/ringpost/_binding/_core.pyx", *sources],
+    include_dirs=["native/include"],
+    depends=headers,
+    define_macros=[("_GNU_SOURCE", None)],
+    extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra"],
+)
+
+setup(
+    ext_modules=cythonize(
+        [core],
+        language_level="3",
+        compiler_directives={
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "freethreading_compatible": True,
+        },
+    )
+)

@@ -1,0 +1,31 @@
+"""Picks the native binding. RINGPOST_BINDING forces one; a broken one is an error, never a silent fallback."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import cast
+
+from ringpost._binding.contract import NAMES, Binding
+
+_MODULES = {"cython": "ringpost._binding._core"}
+
+
+def load(name: str) -> Binding:
+    """The binding `name`. Raises ImportError with advice."""
+    if name not in _MODULES:
+        raise ImportError(f"RINGPOST_BINDING={name!r}: there is only {', '.join(_MODULES)}")
+    try:
+        module = importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        raise ImportError(
+            f"ringpost's {name} binding does not load ({error}); reinstall ringpost, "
+            "with a C compiler and the Python headers at hand if there is no wheel for this Python"
+        ) from error
+    missing = [each for each in NAMES if not hasattr(module, each)]
+    if missing:
+        raise ImportError(f"ringpost's {name} binding lacks {', '.join(missing)}: reinstall it")
+    return cast(Binding, module)
+
+
+binding: Binding = load(os.environ.get("RINGPOST_BINDING", "cython"))

@@ -1,0 +1,530 @@
+"""The Cython binding of native/include/ringpost.h: see contract.py for what each name promises.
+
+Calls first try with the GIL held, which never sleeps; only what must wait, or copies much, drops it.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.errno cimport errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from ringpost._binding.ringpost cimport *
+
+from ringpost.errors import failure
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+cdef enum:
+    KIND_BYTES = 0  # the two kinds that need no codec: see codecs.py
+    KIND_TEXT = 1
+    FRAME_BUFFER = RP_INLINE_MAX + 64
+    BATCH_BUFFER = 1 << 17
+    UNKNOWN = -2  # deadline not asked for yet
+    GLANCES = 12  # spinning with the GIL held: about a microsecond
+
+cdef double LONGEST_WAIT = 1e9  # seconds
+
+NAME = "cython"
+
+
+def layout_version() -> int:
+    return rp_layout_version()
+
+
+def status_text(int status) -> str:
+    return rp_status_text(<rp_status>status).decode()
+
+
+def create(str path, str label, object codec, *, uint64_t capacity=0, uint64_t max_messages=0,
+           bint keep_history=False, bint auto_delete=False) -> Log:
+    cdef rp_settings settings
+    memset(&settings, 0, sizeof(settings))
+    settings.capacity = capacity
+    settings.max_messages = max_messages
+    settings.keep_history = keep_history
+    settings.auto_delete = auto_delete
+    cdef Log log = Log.__new__(Log)
+    cdef bytes name = path.encode()
+    cdef const char *c_path = name
+    cdef rp_status status
+    with nogil:
+        status = rp_create(c_path, &settings, &log._log)
+    return opened(log, status, "create", path, label, codec, capacity)
+
+
+def attach(str path, str label, object codec) -> Log:
+    cdef Log log = Log.__new__(Log)
+    cdef bytes name = path.encode()
+    cdef const char *c_path = name
+    cdef rp_status status
+    with nogil:
+        status = rp_attach(c_path, &log._log)
+    return opened(log, status, "open", path, label, codec, 0)
+
+
+cdef Log opened(Log log, rp_status status, str operation, str path, str label, object codec,
+                uint64_t size):
+    if status != RP_OK:
+        raise failure(status, operation, label, path=path, error=errno, size=size)
+    log.path = path
+    log.label = label
+    log._codec = codec
+    return log
+
+
+def remove(str path) -> bool:
+    """Delete the log's file and tell whoever is attached. False if there is none."""
+    cdef bytes name = path.encode()
+    cdef rp_status status = rp_remove(name)
+    if status != RP_OK and status != RP_NOT_FOUND:
+        raise failure(status, "delete", path, path=path, error=errno)
+    return status == RP_OK
+
+
+def collect(str path) -> bool:
+    """Unlink the file if it is left over; see rp_collect."""
+    cdef bytes name = path.encode()
+    return rp_collect(name) == RP_OK
+
+
+cdef int64_t deadline_of(bint block, object timeout) except -1:
+    if not block:
+        return RP_NOW
+    if timeout is None:
+        return RP_NEVER
+    return rp_monotonic_ns() + <int64_t>(min(seconds_of(timeout), LONGEST_WAIT) * 1e9)
+
+
+cdef double seconds_of(object timeout) except -1:
+    cdef double seconds = timeout
+    if not seconds >= 0:
+        raise ValueError("'timeout' must be a non-negative number")
+    return seconds
+
+
+cdef class Log:
+    """One process's handle of a log. Detaches when nobody refers to it any more."""
+
+    cdef rp_log *_log
+    cdef object _codec
+    cdef object __weakref__
+    cdef readonly str path, label
+    cdef readonly bint closed
+
+    def __dealloc__(self):
+        if self._log is not NULL:
+            rp_detach(self._log)
+
+    def close(self):
+        """Calls in flight end, later ones raise ValueError. The memory goes with the last reference."""
+        self.closed = True
+        rp_wake_all(self._log)
+
+    def leave(self):
+        rp_leave(self._log)
+
+    # ---- failing ---------------------------------------------------------------------------
+
+    cdef object fail(self, rp_status status, str operation, uint64_t size=0):
+        cdef int error = errno
+        cdef int32_t holder = rp_holder(self._log) if status == RP_STALLED else 0
+        cdef rp_info info
+        memset(&info, 0, sizeof(info))
+        if status == RP_TOO_LARGE:
+            rp_get_info(self._log, &info)
+        return failure(status, operation, self.label, path=self.path, error=error, size=size,
+                       most=info.max_payload, holder=holder)
+
+    cdef int check_open(self) except -1:
+        if self.closed:
+            raise ValueError(f"{self.label} is closed: this handle was closed before")
+        return 0
+
+    cdef int interrupted(self) except -1:
+        """Between two slices of a wait: our signals, and our own close()."""
+        PyErr_CheckSignals()
+        return self.check_open()
+
+    # ---- putting ---------------------------------------------------------------------------
+
+    def put(self, item, bint block=True, timeout=None):
+        cdef Py_ssize_t size = 0
+        cdef const char *data
+        self.check_open()
+        if timeout is not None and block:
+            seconds_of(timeout)
+        if type(item) is bytes:
+            self.put_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), block, timeout)
+        elif type(item) is str and (<str>item).isascii():
+            data = PyUnicode_AsUTF8AndSize(item, &size)
+            self.put_buffer(KIND_TEXT, data, size, block, timeout)
+        else:
+            self.put_encoded(item, block, timeout)
+
+    cdef int put_encoded(self, item, bint block, timeout) except -1:
+        cdef Py_buffer view
+        kind, buffer = self._codec.encode(item)
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+        try:
+            self.put_buffer(kind, <const char *>view.buf, view.len, block, timeout)
+        finally:
+            PyBuffer_Release(&view)
+        return 0
+
+    cdef int put_buffer(self, uint8_t kind, const char *data, size_t size, bint block,
+                        timeout) except -1:
+        cdef rp_message message
+        cdef rp_status status
+        cdef int64_t deadline
+        if size > RP_INLINE_MAX:
+            return self.put_large(kind, data, size, deadline_of(block, timeout))
+        message.subject_len = message.headers_len = 0
+        message.subject = message.headers = NULL
+        message.body = data
+        message.body_len = size
+        message.kind = kind
+        status = rp_try_put(self._log, &message)
+        if status == RP_OK:
+            return 0
+        if status == RP_BUSY or (status == RP_FULL and block):
+            deadline = deadline_of(block, timeout)
+            while True:
+                with nogil:
+                    status = rp_put(self._log, &message, deadline)
+                if status != RP_INTERRUPTED:
+                    break
+                self.interrupted()
+        if status != RP_OK:
+            raise self.fail(status, "put", size)
+        return 0
+
+    cdef int put_large(self, uint8_t kind, const char *data, size_t size,
+                       int64_t deadline) except -1:
+        cdef rp_loan loan
+        cdef rp_status status
+        while True:
+            with nogil:
+                status = rp_borrow(self._log, size, deadline, &loan)
+            if status != RP_INTERRUPTED:
+                break
+            self.interrupted()
+        if status != RP_OK:
+            raise self.fail(status, "put", size)
+        try:
+            with nogil:
+                memcpy(loan.data, data, size)
+            while True:
+                with nogil:
+                    status = rp_commit(self._log, &loan, kind, 0, 0, deadline)
+                if status != RP_INTERRUPTED:
+                    break
+                self.interrupted()
+            if status != RP_OK:
+                raise self.fail(status, "put", size)
+        except BaseException:
+            rp_abort(self._log, &loan)
+            raise
+        return 0
+
+    def put_many(self, items, bint block=True, timeout=None):
+        self.check_open()
+        cdef Batch batch = Batch.__new__(Batch, self, deadline_of(block, timeout))
+        try:
+            for item in items:
+                batch.add(item)
+            batch.flush()
+        except BaseException as error:
+            try:
+                error.put = batch.done
+            except AttributeError:
+                pass
+            raise
+        return batch.done
+
+    # ---- taking ----------------------------------------------------------------------------
+
+    def get(self, bint block=True, timeout=None):
+        cdef char buffer[FRAME_BUFFER]
+        cdef rp_taken taken
+        cdef rp_status status
+        cdef int64_t deadline = UNKNOWN
+        self.check_open()
+        if timeout is not None and block:
+            seconds_of(timeout)
+        while True:
+            status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
+            if status == RP_EMPTY and block and rp_glance(self._log, RP_QUEUE_GROUP, GLANCES):
+                status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
+            if status == RP_OK:
+                return self.decode(<rp_frame *>buffer)
+            if deadline == UNKNOWN:
+                deadline = deadline_of(block, timeout)
+            if status == RP_BUSY or (status == RP_EMPTY and block):
+                status = self.wait_for_frames(buffer, FRAME_BUFFER, 1, deadline, &taken)
+                if status == RP_OK:
+                    return self.decode(<rp_frame *>buffer)
+            if status != RP_LARGE:
+                raise self.fail(status, "get")
+            found, item = self.take_large(&taken, deadline)
+            if found:
+                return item
+
+    def get_many(self, uint32_t limit, bint block=True, timeout=None):
+        cdef char *buffer
+        cdef rp_taken taken
+        cdef rp_status status
+        cdef int64_t deadline
+        cdef list items = []
+        cdef list errors = []
+        self.check_open()
+        deadline = deadline_of(block, timeout)
+        if limit == 0:
+            return items
+        buffer = <char *>PyMem_RawMalloc(BATCH_BUFFER)
+        if buffer is NULL:
+            raise MemoryError
+        try:
+            while <uint32_t>(len(items) + len(errors)) < limit:
+                status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, BATCH_BUFFER,
+                                     limit - <uint32_t>(len(items) + len(errors)), &taken)
+                if status != RP_OK and status != RP_LARGE and (items or errors):
+                    break  # what came is worth more than waiting; the next call sees the status
+                if status == RP_BUSY or (status == RP_EMPTY and block):
+                    status = self.wait_for_frames(buffer, BATCH_BUFFER, limit, deadline, &taken)
+                if status == RP_OK:
+                    self.decode_all(buffer, taken.count, items, errors)
+                elif status == RP_LARGE:
+                    self.take_large_into(&taken, deadline, items, errors)
+                else:
+                    raise self.fail(status, "get")
+        finally:
+            PyMem_RawFree(buffer)
+        if errors:
+            errors[0].items = items
+            errors[0].more = errors[1:]
+            raise errors[0]
+        return items
+
+    cdef rp_status wait_for_frames(self, char *buffer, size_t size, uint32_t limit,
+                                   int64_t deadline, rp_taken *taken) except *:
+        cdef rp_status status
+        while True:
+            with nogil:
+                status = rp_take(self._log, RP_QUEUE_GROUP, buffer, size, limit, deadline, taken)
+            if status != RP_INTERRUPTED:
+                return status
+            self.interrupted()
+
+    cdef tuple take_large(self, rp_taken *taken, int64_t deadline):
+        """(True, item), or (False, None) if another consumer was faster."""
+        cdef rp_status status
+        cdef size_t extra = taken.frame.subject_len + taken.frame.headers_len
+        cdef bytes head = PyBytes_FromStringAndSize(NULL, extra)
+        cdef bytes body = PyBytes_FromStringAndSize(NULL, taken.length - extra)
+        cdef char *head_data = PyBytes_AS_STRING(head)
+        cdef char *body_data = PyBytes_AS_STRING(body)
+        while True:
+            with nogil:
+                status = rp_take_large(self._log, RP_QUEUE_GROUP, taken.frame.sequence,
+                                       taken.length, head_data, extra, body_data, deadline)
+            if status != RP_INTERRUPTED:
+                break
+            self.interrupted()
+        if status == RP_EMPTY:
+            return False, None
+        if status != RP_OK:
+            raise self.fail(status, "get")
+        if taken.frame.kind == KIND_BYTES:
+            return True, body
+        return True, self._codec.decode(taken.frame.kind, body, taken.frame.sequence)
+
+    cdef int take_large_into(self, rp_taken *taken, int64_t deadline, list items,
+                             list errors) except -1:
+        try:
+            found, item = self.take_large(taken, deadline)
+            if found:
+                items.append(item)
+        except ValueError as error:
+            if not hasattr(error, "payload"):
+                raise
+            errors.append(error)
+        return 0
+
+    # ---- decoding --------------------------------------------------------------------------
+
+    cdef object decode(self, rp_frame *frame):
+        cdef size_t before = sizeof(rp_frame) + frame.subject_len + frame.headers_len
+        cdef char *body = <char *>frame + before
+        cdef Py_ssize_t size = frame.size - before
+        if frame.kind == KIND_BYTES:
+            return PyBytes_FromStringAndSize(body, size)
+        if frame.kind == KIND_TEXT:
+            try:
+                return PyUnicode_DecodeUTF8(body, size, NULL)
+            except UnicodeDecodeError:
+                pass  # the codec says it better
+        return self._codec.decode(frame.kind, PyBytes_FromStringAndSize(body, size), frame.sequence)
+
+    cdef int decode_all(self, char *frames, uint32_t count, list items, list errors) except -1:
+        cdef rp_frame *frame
+        cdef uint32_t i
+        for i in range(count):
+            frame = <rp_frame *>frames
+            frames += rp_align(frame.size)
+            try:
+                items.append(self.decode(frame))
+            except ValueError as error:  # one that cannot be decoded takes no other with it
+                if not hasattr(error, "payload"):
+                    raise
+                errors.append(error)
+        return 0
+
+    # ---- control ---------------------------------------------------------------------------
+
+    def size(self):
+        cdef uint64_t count = 0
+        self.check_open()
+        cdef rp_status status = rp_ready(self._log, &count)
+        if status != RP_OK:
+            raise self.fail(status, "look at")
+        return count
+
+    def full(self):
+        cdef bint answer = False
+        self.check_open()
+        cdef rp_status status = rp_is_full(self._log, &answer)
+        if status != RP_OK:
+            raise self.fail(status, "look at")
+        return answer
+
+    def info(self):
+        cdef rp_info info
+        self.check_open()
+        cdef rp_status status = rp_get_info(self._log, &info)
+        if status != RP_OK:
+            raise self.fail(status, "look at")
+        cdef dict fields = info
+        fields["log_id"] = PyBytes_FromStringAndSize(<char *>info.log_id, 16)
+        return fields
+
+    def task_done(self):
+        self.check_open()
+        cdef rp_status status = rp_task_done(self._log)
+        if status == RP_TOO_MANY:
+            raise ValueError("task_done() called too many times")
+        if status != RP_OK:
+            raise self.fail(status, "call task_done() on")
+
+    def join(self, timeout=None):
+        cdef rp_status status
+        self.check_open()
+        cdef int64_t deadline = deadline_of(True, timeout)
+        while True:
+            with nogil:
+                status = rp_join(self._log, deadline)
+            if status == RP_OK:
+                return
+            if status == RP_EMPTY:
+                raise TimeoutError(f"{self.label}: tasks were still unfinished after {timeout} s")
+            if status != RP_INTERRUPTED:
+                raise self.fail(status, "join")
+            self.interrupted()
+
+    def shutdown(self, bint immediate=False):
+        cdef rp_status status
+        cdef int64_t deadline = rp_monotonic_ns() + 5000000000
+        self.check_open()
+        while True:
+            with nogil:
+                status = rp_shut_down(self._log, immediate, deadline)
+            if status == RP_OK:
+                return
+            if status != RP_INTERRUPTED:
+                raise self.fail(status, "shut down")
+            self.interrupted()
+
+
+cdef class Batch:
+    """Prepared frames in private memory, on their way to the log."""
+
+    cdef Log log
+    cdef int64_t deadline
+    cdef char *frames
+    cdef size_t used
+    cdef uint32_t count
+    cdef readonly uint64_t done
+
+    def __cinit__(self, Log log, int64_t deadline):
+        self.log = log
+        self.deadline = deadline
+        self.frames = <char *>PyMem_RawMalloc(BATCH_BUFFER)
+        if self.frames is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.frames)
+
+    cdef int add(self, item) except -1:
+        cdef Py_buffer view
+        cdef Py_ssize_t size = 0
+        cdef const char *data
+        if type(item) is bytes:
+            return self.add_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item))
+        if type(item) is str and (<str>item).isascii():
+            data = PyUnicode_AsUTF8AndSize(item, &size)
+            return self.add_buffer(KIND_TEXT, data, size)
+        kind, buffer = self.log._codec.encode(item)
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+        try:
+            return self.add_buffer(kind, <const char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int add_buffer(self, uint8_t kind, const char *data, size_t size) except -1:
+        cdef rp_frame *frame
+        cdef size_t span = rp_align(sizeof(rp_frame) + size)
+        if size > RP_INLINE_MAX:
+            self.flush()
+            self.log.put_large(kind, data, size, self.deadline)
+            self.done += 1
+            return 0
+        if self.used + span > BATCH_BUFFER:
+            self.flush()
+        frame = <rp_frame *>(self.frames + self.used)
+        memset(frame, 0, sizeof(rp_frame))
+        frame.size = sizeof(rp_frame) + size
+        frame.kind = kind
+        memcpy(<char *>frame + sizeof(rp_frame), data, size)
+        self.used += span
+        self.count += 1
+        return 0
+
+    cdef int flush(self) except -1:
+        cdef char *at = self.frames
+        cdef uint32_t done
+        cdef size_t done_bytes
+        cdef rp_status status
+        while self.count:
+            status = rp_try_put_frames(self.log._log, at, self.used, self.count, &done, &done_bytes)
+            while status == RP_BUSY or status == RP_INTERRUPTED or (
+                    status == RP_FULL and self.deadline != RP_NOW):
+                if status == RP_INTERRUPTED:
+                    self.log.interrupted()
+                with nogil:
+                    status = rp_put_frames(self.log._log, at, self.used, self.count, self.deadline,
+                                           &done, &done_bytes)
+                if status == RP_FULL:
+                    break
+            if status != RP_OK:
+                raise self.log.fail(status, "put")
+            at += done_bytes
+            self.used -= done_bytes
+            self.count -= done
+            self.done += done
+        self.used = 0
+        return 0

@@ -1,0 +1,73 @@
+"""The contract between ringpost and its native bindings: these names, with these promises.
+
+A binding is a module with NAMES; tests/conformance runs on each. Bindings encode exact `bytes` and ASCII `str`
+themselves, ask the codec for everything else, and turn each native status into an exception with
+`ringpost.errors.failure`. A blocking call releases the GIL and notices signals and close() within 100 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+NAMES = ("NAME", "Log", "attach", "collect", "create", "layout_version", "remove", "status_text")
+
+
+class Codec(Protocol):
+    """See ringpost.codecs."""
+
+    def encode(self, item: object) -> tuple[int, Any]: ...
+    def decode(self, kind: int, body: bytes, sequence: int) -> Any: ...
+
+
+class Log(Protocol):
+    """A handle of one log. Thread-safe; works in a forked child; detaches when nobody refers to it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+
+    def close(self) -> None: ...
+    def leave(self) -> None:
+        """This process is about to end: an auto-deleted log goes unless others stay with it."""
+
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None: ...
+    def put_many(
+        self, items: Iterable[object], block: bool = True, timeout: float | None = None
+    ) -> int: ...
+    def get(self, block: bool = True, timeout: float | None = None) -> Any: ...
+    def get_many(
+        self, limit: int, block: bool = True, timeout: float | None = None
+    ) -> list[Any]: ...
+    def size(self) -> int: ...
+    def full(self) -> bool: ...
+    def info(self) -> dict[str, Any]: ...
+    def task_done(self) -> None: ...
+    def join(self, timeout: float | None = None) -> None: ...
+    def shutdown(self, immediate: bool = False) -> None: ...
+
+
+class Binding(Protocol):
+    """The module itself."""
+
+    NAME: str
+
+    def layout_version(self) -> int: ...
+    def status_text(self, status: int) -> str: ...
+    def create(
+        self,
+        path: str,
+        label: str,
+        codec: Codec,
+        *,
+        capacity: int = 0,
+        max_messages: int = 0,
+        keep_history: bool = False,
+        auto_delete: bool = False,
+    ) -> Log: ...
+    def attach(self, path: str, label: str, codec: Codec) -> Log: ...
+    def remove(self, path: str) -> bool: ...
+    def collect(self, path: str) -> bool: ...

@@ -1,0 +1,132 @@
+"""The public C header, as Cython sees it."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "ringpost.h" nogil:
+    enum:
+        RP_INLINE_MAX
+        RP_QUEUE_GROUP
+    const int64_t RP_NOW
+    const int64_t RP_NEVER
+
+    ctypedef enum rp_status:
+        RP_OK
+        RP_EMPTY
+        RP_FULL
+        RP_BUSY
+        RP_STALLED
+        RP_INTERRUPTED
+        RP_SHUT_DOWN
+        RP_DELETED
+        RP_TOO_LARGE
+        RP_TOO_SMALL
+        RP_LARGE
+        RP_TOO_MANY
+        RP_CORRUPT
+        RP_LAYOUT
+        RP_STALE
+        RP_NOT_OURS
+        RP_NO_SLOT
+        RP_NO_SPACE
+        RP_EXISTS
+        RP_NOT_FOUND
+        RP_UNSUPPORTED
+        RP_INVALID
+        RP_SYSTEM
+
+    ctypedef struct rp_log:
+        pass
+
+    ctypedef struct rp_settings:
+        uint64_t capacity
+        uint64_t max_messages
+        uint32_t groups
+        uint32_t leases
+        bint keep_history
+        bint auto_delete
+
+    ctypedef struct rp_info:
+        uint8_t log_id[16]
+        uint64_t file_size
+        uint64_t ring_size
+        uint64_t pool_size
+        uint64_t max_payload
+        uint64_t max_messages
+        uint64_t next_sequence
+        uint64_t ready
+        uint64_t unfinished
+        uint64_t used_bytes
+        uint64_t pool_used
+        uint32_t participants
+        bint shut_down
+        bint deleted
+        bint keep_history
+        bint auto_delete
+
+    ctypedef struct rp_frame:
+        uint32_t size
+        uint8_t kind
+        uint8_t flags
+        uint16_t subject_len
+        uint64_t sequence
+        uint64_t time_ns
+        uint32_t headers_len
+        uint32_t reserved
+
+    ctypedef struct rp_message:
+        const void *subject
+        const void *headers
+        const void *body
+        size_t subject_len
+        size_t headers_len
+        size_t body_len
+        uint8_t kind
+
+    ctypedef struct rp_loan:
+        void *data
+        uint64_t length
+        uint32_t first
+        uint32_t granules
+
+    ctypedef struct rp_taken:
+        uint32_t count
+        size_t bytes
+        size_t need
+        rp_frame frame
+        uint64_t length
+
+    uint64_t rp_align(uint64_t size)
+    rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out)
+    rp_status rp_attach(const char *path, rp_log **out)
+    void rp_detach(rp_log *log)
+    void rp_leave(rp_log *log)
+    rp_status rp_remove(const char *path)
+    rp_status rp_collect(const char *path)
+    rp_status rp_get_info(rp_log *log, rp_info *out)
+    rp_status rp_ready(rp_log *log, uint64_t *out)
+    rp_status rp_is_full(rp_log *log, bint *out)
+    int32_t rp_holder(rp_log *log)
+    rp_status rp_try_put(rp_log *log, const rp_message *message)
+    rp_status rp_put(rp_log *log, const rp_message *message, int64_t deadline)
+    rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t size, uint32_t count,
+                                uint32_t *done, size_t *done_bytes)
+    rp_status rp_put_frames(rp_log *log, const void *frames, size_t size, uint32_t count,
+                            int64_t deadline, uint32_t *done, size_t *done_bytes)
+    rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out)
+    rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len,
+                        size_t headers_len, int64_t deadline)
+    void rp_abort(rp_log *log, rp_loan *loan)
+    rp_status rp_try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                          rp_taken *out)
+    rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                      int64_t deadline, rp_taken *out)
+    rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
+                            void *extra, size_t extra_len, void *body, int64_t deadline)
+    bint rp_glance(rp_log *log, uint32_t group, uint32_t spins)
+    rp_status rp_task_done(rp_log *log)
+    rp_status rp_join(rp_log *log, int64_t deadline)
+    rp_status rp_shut_down(rp_log *log, bint immediate, int64_t deadline)
+    void rp_wake_all(rp_log *log)
+    int64_t rp_monotonic_ns()
+    const char *rp_status_text(rp_status status)
+    uint32_t rp_layout_version()

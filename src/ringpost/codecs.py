@@ -1,0 +1,228 @@
+"""How objects become bytes. The codec of each message is named in its frame, so a reader needs no agreement.
+
+    kind      what                          read back as
+    bytes     bytes, bytearray, memoryview  bytes
+    text      str                           str
+    msgpack   everything else, by msgspec   dict, list (tuples too), int, float, bool, None, datetime ...
+    ndarray   a numpy array                 a read-only numpy array
+    pickle    only where opted in           the object
+
+A codec is an object with `encode(item) -> (kind, buffer)` and `decode(kind, body, sequence) -> item`. The
+bindings encode exact bytes and ASCII str by themselves.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from enum import IntEnum
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import msgspec
+
+from ringpost.errors import DecodeError, EncodeError
+
+
+class Kind(IntEnum):
+    """The byte in a frame that names its codec. Never renumbered: it is part of the format."""
+
+    BYTES = 0
+    TEXT = 1
+    MSGPACK = 2
+    NDARRAY = 3
+    PICKLE = 4
+
+
+Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
+
+_EXT_NDARRAY = 1
+
+
+class StandardCodec:
+    """What named queues speak."""
+
+    def __init__(self, label: str, *, pickle: bool = False) -> None:
+        self._label = label
+        self._pickle = pickle
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=self._encode_unknown)
+        self._decoder = msgspec.msgpack.Decoder(ext_hook=_decode_extension)
+
+    def encode(self, item: object) -> tuple[int, Buffer]:
+        """Raises EncodeError."""
+        if isinstance(item, str):
+            return Kind.TEXT, self._encode_text(item)
+        if isinstance(item, (bytes, bytearray, memoryview)):
+            return Kind.BYTES, _contiguous(item)
+        if _is_array(item):
+            return self._encode_array(item)
+        try:
+            return Kind.MSGPACK, self._encoder.encode(item)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            if self._pickle:
+                return Kind.PICKLE, _pickled(item, self._label)
+            raise EncodeError(
+                f"cannot put a {type(item).__qualname__} into {self._label}: {error}; put what "
+                "MessagePack knows (dict, list, int, float, str, bytes, datetime, dataclass, "
+                "msgspec.Struct, ...), or open the queue with pickle=True on both sides"
+            ) from error
+
+    def decode(self, kind: int, body: bytes, sequence: int) -> Any:
+        """Raises DecodeError, which carries the message."""
+        try:
+            if kind == Kind.MSGPACK:
+                return self._decoder.decode(body)
+            if kind == Kind.TEXT:
+                return str(body, "utf-8")
+            if kind == Kind.NDARRAY:
+                return _decode_array(body)
+            if kind == Kind.BYTES:
+                return body
+        except Exception as error:
+            raise _undecodable(self._label, kind, body, sequence, str(error)) from error
+        if kind != Kind.PICKLE:
+            raise _undecodable(self._label, kind, body, sequence, "a newer ringpost put it")
+        if not self._pickle:
+            advice = "open the queue with pickle=True to allow it, if you trust every producer"
+            raise _undecodable(self._label, kind, body, sequence, advice)
+        return _unpickled(self._label, body, sequence)
+
+    def _encode_text(self, text: str) -> bytes:
+        try:
+            return text.encode()
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"cannot put a str into {self._label}: {error}") from error
+
+    def _encode_array(self, array: Any) -> tuple[int, Buffer]:
+        if array.dtype.hasobject:
+            if self._pickle:
+                return Kind.PICKLE, _pickled(array, self._label)
+            raise EncodeError(
+                f"cannot put an array of dtype {array.dtype} into {self._label}: its items are "
+                "Python objects; open the queue with pickle=True on both sides"
+            )
+        return Kind.NDARRAY, _encode_array(array)
+
+    def _encode_unknown(self, item: Any) -> Any:
+        """msgspec's hook: arrays and numpy numbers inside other objects."""
+        if _is_array(item) and not item.dtype.hasobject:
+            return msgspec.msgpack.Ext(_EXT_NDARRAY, bytes(_encode_array(item)))
+        if type(item).__module__ == "numpy" and hasattr(item, "item"):
+            return item.item()
+        raise TypeError(f"{type(item).__qualname__} is not a MessagePack type")
+
+
+class PickleCodec:
+    """What anonymous queues speak: everything comes back as multiprocessing.Queue would return it."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+
+    def encode(self, item: object) -> tuple[int, Buffer]:
+        """Raises EncodeError."""
+        return Kind.PICKLE, _pickled(item, self._label)
+
+    def decode(self, kind: int, body: bytes, sequence: int) -> Any:
+        """Raises DecodeError, which carries the message."""
+        if kind != Kind.PICKLE:
+            raise _undecodable(self._label, kind, body, sequence, "it is not text")
+        return _unpickled(self._label, body, sequence)
+
+
+# ---- pickle -------------------------------------------------------------------------------------
+
+
+def _pickled(item: object, label: str) -> Buffer:
+    """As multiprocessing does it, so that connections, locks and queues travel too."""
+    buffer = io.BytesIO()
+    try:
+        ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(item)
+    except Exception as error:
+        raise EncodeError(
+            f"cannot put a {type(item).__qualname__} into {label}: pickling failed: {error}"
+        ) from error
+    return buffer.getbuffer()
+
+
+def _unpickled(label: str, body: bytes, sequence: int) -> Any:
+    try:
+        return pickle.loads(body)
+    except Exception as error:
+        raise _undecodable(label, Kind.PICKLE, body, sequence, repr(error)) from error
+
+
+# ---- numpy --------------------------------------------------------------------------------------
+
+
+def _is_array(item: object) -> bool:
+    numpy = sys.modules.get("numpy")  # who holds an array has imported it
+    return numpy is not None and isinstance(item, numpy.ndarray)
+
+
+def _encode_array(array: Any) -> bytearray:
+    """MessagePack [dtype, shape, order], its length in 4 bytes before it, padded to 64; raw items."""
+    import numpy
+
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    description = numpy.lib.format.dtype_to_descr(array.dtype)
+    head = msgspec.msgpack.encode([description, array.shape, order])
+    start = -(-(4 + len(head)) // 64) * 64
+    out = bytearray(start + array.nbytes)
+    out[0:4] = len(head).to_bytes(4, "little")
+    out[4 : 4 + len(head)] = head
+    target = numpy.ndarray(array.shape, array.dtype, buffer=out, offset=start, order=order)
+    target[...] = array
+    return out
+
+
+def _decode_array(body: bytes) -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise ImportError("this message is an array: pip install 'ringpost[numpy]'") from error
+    size = int.from_bytes(body[0:4], "little")
+    description, shape, order = msgspec.msgpack.decode(body[4 : 4 + size])
+    dtype = numpy.lib.format.descr_to_dtype(_tuples(description))
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects does not travel as raw bytes")
+    start = -(-(4 + size) // 64) * 64
+    return numpy.ndarray(tuple(shape), dtype, buffer=body, offset=start, order=order)
+
+
+def _tuples(description: Any) -> Any:
+    """Structured dtypes: numpy wants tuples where MessagePack has lists."""
+    if not isinstance(description, list):
+        return description
+    return [_field(field) for field in description]
+
+
+def _field(field: list[Any]) -> tuple[Any, ...]:
+    name, inner, *shape = field
+    name = tuple(name) if isinstance(name, list) else name
+    return (name, _tuples(inner), *(tuple(one) for one in shape))
+
+
+def _decode_extension(code: int, data: memoryview) -> Any:
+    if code == _EXT_NDARRAY:
+        return _decode_array(bytes(data))
+    return msgspec.msgpack.Ext(code, bytes(data))
+
+
+# ---- helpers ------------------------------------------------------------------------------------
+
+
+def _contiguous(buffer: bytes | bytearray | memoryview) -> Buffer:
+    view = memoryview(buffer)
+    return view if view.c_contiguous else view.tobytes()
+
+
+def _undecodable(label: str, kind: int, body: bytes, sequence: int, why: str) -> DecodeError:
+    name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
+    return DecodeError(
+        f"message {sequence} of {label} ({name}, {len(body)} bytes) cannot be decoded: {why}; "
+        "it was taken, its bytes are in this exception's .payload",
+        body,
+        name,
+        sequence,
+    )

@@ -1,0 +1,53 @@
+"""Engines: what moves the messages. `connect()` picks one by its URL's scheme.
+
+An engine is a class found through the entry point group `ringpost.engines`, called with the URL. Everything
+above it (Broker, Queue) knows only the two protocols here.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from ringpost._binding.contract import Log
+from ringpost.errors import Unsupported
+
+
+class Engine(Protocol):
+    """One broker's queues."""
+
+    @property
+    def url(self) -> str: ...
+    def open_queue(
+        self,
+        name: str,
+        *,
+        capacity: int | None,
+        maxsize: int | None,
+        pickle: bool,
+        create: bool,
+    ) -> Log:
+        """Find or make a queue. Raises QueueNotFound, SettingsMismatch, and what the engine adds."""
+
+    def delete_queue(self, name: str) -> bool: ...
+    def list_queues(self) -> list[str]: ...
+    def destroy(self) -> None:
+        """Delete everything this broker has."""
+
+    def close(self) -> None: ...
+
+
+def open_engine(url: str) -> Engine:
+    """Raises ValueError for what is no URL, Unsupported for a scheme without an engine."""
+    scheme = urlsplit(url).scheme
+    if not scheme:
+        raise ValueError(f"{url!r} is no broker URL: say ring:NAME for a queue in shared memory")
+    if scheme == "ring":  # the usual one need not be looked up
+        from ringpost.engines.ring import RingEngine
+
+        return RingEngine(url)
+    for point in entry_points(group="ringpost.engines", name=scheme):
+        engine: Engine = point.load()(url)
+        return engine
+    raise Unsupported(f"no engine for {scheme}: URLs is installed ({url!r})")

@@ -1,0 +1,239 @@
+"""Queue: each message to one consumer, with the names, semantics and exceptions of queue.Queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from ringpost._binding.contract import Log
+from ringpost.errors import ShutDown
+
+T = TypeVar("T")
+
+
+class Queue(Generic[T]):
+    """A first-in first-out queue between threads and processes, in shared memory.
+
+    `Queue()` makes an anonymous one, which replaces `multiprocessing.Queue()`: pass it to other processes as an
+    argument, through a Pool or through another queue. `Broker.queue(name)` opens one by name.
+
+    Args:
+        maxsize: the most messages that wait in it; 0 or less: bounded by `capacity` only.
+        capacity: bytes of shared memory for messages, allocated at once (default 16 MiB). Half of it
+            is the pool for messages above 16 KiB, so the largest message has about capacity/2 bytes.
+
+    Raises:
+        SegmentFull: /dev/shm has no room for it.
+        NotOurs: the directory in /dev/shm is not this user's own.
+        ValueError: capacity below 128 KiB.
+
+    Every call may be made from any thread and any process; after fork the child's handle just works. A closed
+    handle raises ValueError. A process that is killed at any instruction never blocks the others.
+    """
+
+    __slots__ = ("__weakref__", "_log", "_reopen", "name")
+
+    name: str | None
+
+    def __init__(self, maxsize: int = 0, *, capacity: int | None = None) -> None:
+        from ringpost import anonymous  # only who uses it pays for its at-exit machinery
+
+        log = anonymous.create(capacity, maxsize)
+        self._take_over(log, None, None)
+
+    def _take_over(self, log: Log, name: str | None, reopen: tuple[Any, ...] | None) -> None:
+        self._log = log
+        self._reopen = reopen
+        self.name = name
+
+    @classmethod
+    def _of(cls, log: Log, name: str | None, reopen: tuple[Any, ...] | None) -> Queue[Any]:
+        queue: Queue[Any] = cls.__new__(cls)
+        queue._take_over(log, name, reopen)
+        return queue
+
+    # ---- putting -------------------------------------------------------------------------------
+
+    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+        """Put one item; when this returns it is in the queue, for everybody to see.
+
+        Args:
+            block: wait for room.
+            timeout: seconds to wait at most; None waits for ever.
+
+        Raises:
+            Full: no room, at once or within the timeout.
+            Stalled: a lock's holder is stopped (a `Full` too).
+            ShutDown, QueueDeleted: nobody may put any more.
+            MessageTooLarge: it could never fit.
+            EncodeError: it cannot be encoded for this queue.
+        """
+        self._log.put(item, block, timeout)
+
+    def put_nowait(self, item: T) -> None:
+        """put(item, block=False)."""
+        self._log.put(item, False)
+
+    def put_many(
+        self, items: Iterable[T], block: bool = True, timeout: float | None = None
+    ) -> int:
+        """Put items in order, many in one commit; much faster than one put() each.
+
+        Returns how many were put: all of them. Raises what put() raises; the exception's attribute
+        `put` then says how many went in before it.
+        """
+        return self._log.put_many(items, block, timeout)
+
+    # ---- getting -------------------------------------------------------------------------------
+
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
+        """Take one item.
+
+        Args:
+            block: wait for an item.
+            timeout: seconds to wait at most; None waits for ever.
+
+        Raises:
+            Empty: none there, at once or within the timeout.
+            Stalled: a lock's holder is stopped (an `Empty` too).
+            ShutDown, QueueDeleted: none there, and none will come.
+            DecodeError: it cannot be decoded here; the exception carries it.
+            CorruptLog: the shared memory was damaged.
+        """
+        item: T = self._log.get(block, timeout)
+        return item
+
+    def get_nowait(self) -> T:
+        """get(block=False)."""
+        item: T = self._log.get(False)
+        return item
+
+    def get_many(
+        self, limit: int | None = None, block: bool = True, timeout: float | None = None
+    ) -> list[T]:
+        """Take what is there, at most `limit` items (default 1024); wait for the first one only.
+
+        Raises what get() raises. A DecodeError carries the items that came with it.
+        """
+        return self._log.get_many(1024 if limit is None else limit, block, timeout)
+
+    def __iter__(self) -> Iterator[T]:
+        """Items until the queue is shut down."""
+        while True:
+            try:
+                item = self.get()
+            except ShutDown:
+                return
+            yield item
+
+    # ---- looking -------------------------------------------------------------------------------
+
+    def qsize(self) -> int:
+        """How many items wait. Exact; others may change it the next moment."""
+        return self._log.size()
+
+    def empty(self) -> bool:
+        """True if no item waits."""
+        return self._log.size() == 0
+
+    def full(self) -> bool:
+        """True if put_nowait() would raise Full, even for a tiny item."""
+        return self._log.full()
+
+    @property
+    def maxsize(self) -> int:
+        """The most messages that wait; 0: bounded by bytes only."""
+        return int(self._log.info()["max_messages"])
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of shared memory for messages."""
+        info = self._log.info()
+        return int(info["ring_size"] + info["pool_size"])
+
+    # ---- tasks ---------------------------------------------------------------------------------
+
+    def task_done(self) -> None:
+        """One item that was taken is done with. Raises ValueError if called more often than put()."""
+        self._log.task_done()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until every item put was taken and task_done() called for it, by any process.
+
+        Raises TimeoutError after `timeout` seconds (None: never).
+        """
+        self._log.join(timeout)
+
+    # ---- ending --------------------------------------------------------------------------------
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """No process may put any more; get() takes what is left, then raises ShutDown.
+
+        With `immediate` what is left is discarded: every get() raises at once. It cannot be undone.
+        """
+        self._log.shutdown(immediate)
+
+    @property
+    def is_shutdown(self) -> bool:
+        """True once any process has called shutdown()."""
+        return bool(self._log.info()["shut_down"])
+
+    def close(self) -> None:
+        """This handle is done; the queue and other handles go on. Threads waiting in it raise ValueError."""
+        if not self._log.closed:
+            self._log.close()
+        self._log = _Closed(self._log.label)
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._log.closed
+
+    def join_thread(self) -> None:
+        """For programs written for multiprocessing.Queue: there is no feeder thread to join."""
+
+    def cancel_join_thread(self) -> None:
+        """For programs written for multiprocessing.Queue: there is no feeder thread."""
+
+    def __enter__(self) -> Queue[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ---- travelling ----------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reopen is not None:
+            return self._reopen
+        from ringpost import anonymous
+
+        return _attach_anonymous, (anonymous.hand_out(self._log),)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<ringpost.Queue {self.name or 'anonymous'} {state}>"
+
+
+def _attach_anonymous(path: str) -> Queue[Any]:
+    from ringpost import anonymous
+
+    return Queue._of(anonymous.attach(path), None, None)
+
+
+class _Closed:
+    """Stands where the log was: whatever is asked of it, the handle is closed."""
+
+    closed = True
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError(f"{self.label} is closed: this handle was closed before")
