@@ -3,12 +3,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(wildcard native/src/*.[ch] native/include/*.h)
-BUILD_INPUTS := pyproject.toml setup.py $(NATIVE) $(wildcard src/ringpost/_binding/*.p[yx]*)
+BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/include/*.h) \
+	$(wildcard src/ringpost/_binding/*.p[yx]*)
+C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch])
 
-.PHONY: demo test bench check native clean
+.PHONY: help demo test bench check format clean
 
-# ---- environments -------------------------------------------------------------------------------
+help:
+	@echo "make demo     hash Python's standard library with five processes and two queues"
+	@echo "make test     run the native and the Python tests (ARGS=... goes to pytest)"
+	@echo "make bench    measure ringpost beside others (ARGS=--quick: two minutes)"
+	@echo "make check    formatting, lint, types, stubs, native tests under sanitizers"
+
+# ---- environment --------------------------------------------------------------------------------
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +28,30 @@ $(VENV)/.with-%: $(BIN)/python $(BUILD_INPUTS)
 
 # ---- commands -----------------------------------------------------------------------------------
 
+demo: $(VENV)/.with-demo
+	$(BIN)/python examples/hash_tree.py
+
 test: $(VENV)/.with-test
-	$(MAKE) -C native test
+	$(MAKE) --no-print-directory -C native test
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.with-bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+check: $(VENV)/.with-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest ringpost._binding._core
+	$(MAKE) --no-print-directory -C native asan tsan
+
+format: $(VENV)/.with-check
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+clean:
+	$(MAKE) --no-print-directory -C native clean
+	rm -rf $(VENV) build dist src/*.egg-info src/ringpost/_binding/_core.c
+	find src -name '*.so' -delete

@@ -25,6 +25,8 @@ setup(
             "boundscheck": False,
             "wraparound": False,
             "initializedcheck": False,
+            "auto_pickle": False,
+            "autotestdict": False,
             "freethreading_compatible": True,
         },
     )

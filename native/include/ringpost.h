@@ -21,39 +21,39 @@
 extern "C" {
 #endif
 
-#define RP_NOW ((int64_t)0)
+#define RP_NOW   ((int64_t)0)
 #define RP_NEVER INT64_MAX
 
-#define RP_ALIGN 16u          /* frames start at multiples of this */
-#define RP_INLINE_MAX 16384u  /* larger payloads travel in chunks of the pool (bytes) */
+#define RP_ALIGN            16u    /* frames start at multiples of this */
+#define RP_INLINE_MAX       16384u /* larger payloads travel in chunks of the pool (bytes) */
 #define RP_DEFAULT_CAPACITY (16u << 20)
-#define RP_MIN_CAPACITY (128u << 10)
-#define RP_MAX_CAPACITY (UINT64_C(1) << 42)
+#define RP_MIN_CAPACITY     (128u << 10)
+#define RP_MAX_CAPACITY     (UINT64_C(1) << 42)
 
 typedef enum rp_status {
     RP_OK = 0,
-    RP_EMPTY,        /* nothing to take (yet) */
-    RP_FULL,         /* no room (yet) */
-    RP_BUSY,         /* a lock was held past a short spin: call the waiting form */
-    RP_STALLED,      /* the deadline passed while a live process held a lock: rp_holder() names it */
-    RP_INTERRUPTED,  /* a signal, or the end of a slice: look around and call again */
-    RP_SHUT_DOWN,    /* the queue was shut down */
-    RP_DELETED,      /* the log was deleted, or its file removed underneath */
-    RP_TOO_LARGE,    /* can never fit this log */
-    RP_TOO_SMALL,    /* the caller's buffer is too small for the next frame */
-    RP_LARGE,        /* the next frame's payload lies in the pool: use rp_take_large() */
-    RP_TOO_MANY,     /* more task_done() than messages */
-    RP_CORRUPT,      /* the segment's content breaks an invariant */
-    RP_LAYOUT,       /* another layout version or ABI */
-    RP_STALE,        /* left over from before a reboot */
-    RP_NOT_OURS,     /* foreign owner, wrong mode, not a plain file, a link */
-    RP_NO_SLOT,      /* every participant slot, or group, is in use */
-    RP_NO_SPACE,     /* the file system is full */
+    RP_EMPTY,       /* nothing to take (yet) */
+    RP_FULL,        /* no room (yet) */
+    RP_BUSY,        /* a lock was held past a short spin: call the waiting form */
+    RP_STALLED,     /* the deadline passed while a live process held a lock: rp_holder() names it */
+    RP_INTERRUPTED, /* a signal, or the end of a slice: look around and call again */
+    RP_SHUT_DOWN,   /* the queue was shut down */
+    RP_DELETED,     /* the log was deleted, or its file removed underneath */
+    RP_TOO_LARGE,   /* can never fit this log */
+    RP_TOO_SMALL,   /* the caller's buffer is too small for the next frame */
+    RP_LARGE,       /* the next frame's payload lies in the pool: use rp_take_large() */
+    RP_TOO_MANY,    /* more task_done() than messages */
+    RP_CORRUPT,     /* the segment's content breaks an invariant */
+    RP_LAYOUT,      /* another layout version or ABI */
+    RP_STALE,       /* left over from before a reboot */
+    RP_NOT_OURS,    /* foreign owner, wrong mode, not a plain file, a link */
+    RP_NO_SLOT,     /* every participant slot, or group, is in use */
+    RP_NO_SPACE,    /* the file system is full */
     RP_EXISTS,
     RP_NOT_FOUND,
-    RP_UNSUPPORTED,  /* this file system cannot prove the death of a process */
-    RP_INVALID,      /* an argument is out of range */
-    RP_SYSTEM,       /* errno says what */
+    RP_UNSUPPORTED, /* this file system cannot prove the death of a process */
+    RP_INVALID,     /* an argument is out of range */
+    RP_SYSTEM,      /* errno says what */
 } rp_status;
 
 typedef struct rp_log rp_log;
@@ -131,9 +131,7 @@ typedef struct rp_message {
     uint8_t kind;
 } rp_message;
 
-static inline uint64_t rp_align(uint64_t bytes) {
-    return (bytes + RP_ALIGN - 1) & ~(uint64_t)(RP_ALIGN - 1);
-}
+static inline uint64_t rp_align(uint64_t bytes) { return (bytes + RP_ALIGN - 1) & ~(uint64_t)(RP_ALIGN - 1); }
 
 /* ---- appending ---------------------------------------------------------------------------- */
 
@@ -144,10 +142,10 @@ rp_status rp_put(rp_log *log, const rp_message *message, int64_t deadline);
 
 /* A run of prepared frames (size, kind, flags, lengths filled in, padded to RP_ALIGN, none large).
  * Appends as many from the front as fit, in one commit, and says how many frames and bytes. */
-rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t count,
-                            uint32_t *done, size_t *done_bytes);
-rp_status rp_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t count,
-                        int64_t deadline, uint32_t *done, size_t *done_bytes);
+rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t count, uint32_t *done,
+                            size_t *done_bytes);
+rp_status rp_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t count, int64_t deadline,
+                        uint32_t *done, size_t *done_bytes);
 
 /* A loan: room in the pool that this process fills in place, then commits as one message (subject,
  * headers, body behind one another). A loan whose process dies is taken back. */
@@ -159,8 +157,8 @@ typedef struct rp_loan {
 
 rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out);
 /* RP_OK ends the loan; after anything else it is still the caller's, to commit again or to abort. */
-rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len,
-                    size_t headers_len, int64_t deadline);
+rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len, size_t headers_len,
+                    int64_t deadline);
 void rp_abort(rp_log *log, rp_loan *loan);
 
 /* ---- taking from a group (competing consumers, at most once) ------------------------------- */
@@ -177,17 +175,16 @@ typedef struct rp_taken {
 
 /* Copy up to `limit` whole frames into `buffer` and advance the group. Copied frames have passed
  * every check: their sizes and lengths lie inside the copied bytes. */
-rp_status rp_try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
-                      rp_taken *out);
-rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
-                  int64_t deadline, rp_taken *out);
+rp_status rp_try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, rp_taken *out);
+rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, int64_t deadline,
+                  rp_taken *out);
 /* Spin a little (`spins` pauses) until the group may have something; for a caller that must not sleep yet. */
 bool rp_glance(rp_log *log, uint32_t group, uint32_t spins);
 /* Take the large frame `sequence`, which RP_LARGE announced, with `length` bytes of payload: the
  * first `extra_len` go to `extra` (subject and headers), the rest to `body`. RP_EMPTY if another
  * consumer took it meanwhile. */
-rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
-                        void *extra, size_t extra_len, void *body, int64_t deadline);
+rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
+                        size_t extra_len, void *body, int64_t deadline);
 
 /* ---- groups and cursors -------------------------------------------------------------------- */
 
@@ -195,8 +192,7 @@ rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t
 
 /* Find or make the gating group `name` (1 to 63 bytes). A new one starts at the oldest frame kept
  * (from_start) or behind the newest. A gating group holds producers back until it has read. */
-rp_status rp_group_open(rp_log *log, const char *name, bool from_start, int64_t deadline,
-                        uint32_t *group);
+rp_status rp_group_open(rp_log *log, const char *name, bool from_start, int64_t deadline, uint32_t *group);
 rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline);
 
 /* A private cursor: reads without a lock and holds nobody back; told how many it lost. */
@@ -219,8 +215,7 @@ typedef struct rp_range {
     uint64_t sequence, count;
 } rp_range;
 
-rp_status rp_group_range(rp_log *log, uint32_t group, uint64_t position, size_t limit,
-                         rp_range *out);
+rp_status rp_group_range(rp_log *log, uint32_t group, uint64_t position, size_t limit, rp_range *out);
 /* Release everything before `position`, a frame's end, in this group. */
 rp_status rp_group_advance(rp_log *log, uint32_t group, uint64_t position, int64_t deadline);
 

@@ -1,9 +1,10 @@
 /* What is neither putting nor taking: counts, task_done and join, shutdown.
  *
- * The number of unfinished tasks is the sequence at `tail` less `done`, so putting needs no counter of its own and
- * a death between two counters is impossible. Shutting down is one store of `state` under the producers' lock, so
- * that no put commits after it; then the group's lock is taken once, so that no take which had not seen it is
- * still on its way. With `immediate`, what is left counts as finished: join waits for what was taken.
+ * The number of unfinished tasks is the sequence at `tail` less `done`, so putting needs no counter of its
+ * own and a death between two counters is impossible. Shutting down is one store of `state` under the
+ * producers' lock, so that no put commits after it; then the group's lock is taken once, so that no take
+ * which had not seen it is still on its way. With `immediate`, what is left counts as finished: join waits
+ * for what was taken.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* Private cursors: lock-free readers that hold nobody back.
  *
- * A producer gives frames up (oldest = ..., release fence) before it overwrites them. So a reader copies first,
- * then fences and looks at `oldest`: if its position is still at or above it, every byte of the copy is from
- * before the overwriting; else the copy is thrown away.                                  SYNC lap, commit
- * The reader writes nothing to shared memory: its death leaves nothing.
+ * A producer gives frames up (oldest = ..., release fence) before it overwrites them. So a reader copies
+ * first, then fences and looks at `oldest`: if its position is still at or above it, every byte of the copy
+ * is from before the overwriting; else the copy is thrown away.                                  SYNC lap,
+ * commit The reader writes nothing to shared memory: its death leaves nothing.
  */
 #include <string.h>
 
@@ -41,7 +41,8 @@ static bool is_lapped(rp_log *log, const rp_cursor *cursor) {
 }
 
 /* One large frame: its payload behind its header, as if it had been inline. */
-static rp_status read_large(rp_log *log, const rp_cursor *cursor, uint8_t *buffer, size_t size, rp_taken *out) {
+static rp_status read_large(rp_log *log, const rp_cursor *cursor, uint8_t *buffer, size_t size,
+                            rp_taken *out) {
     rp_descriptor descriptor;
     rp_status status = rp_read_descriptor(log, cursor->position, &out->frame, &descriptor);
     if (status != RP_OK) return status;

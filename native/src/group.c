@@ -39,7 +39,8 @@ bool rp_check_frames(const void *frames, uint64_t bytes, uint32_t count) {
     return offset == bytes;
 }
 
-rp_status rp_read_descriptor(const rp_log *log, uint64_t position, rp_frame *frame, rp_descriptor *descriptor) {
+rp_status rp_read_descriptor(const rp_log *log, uint64_t position, rp_frame *frame,
+                             rp_descriptor *descriptor) {
     memcpy(frame, rp_frame_at(log, position), sizeof *frame);
     memcpy(descriptor, rp_frame_at(log, position) + 1, sizeof *descriptor);
     bool sane = frame->size == sizeof *frame + sizeof *descriptor && (frame->flags & RP_FRAME_LARGE) &&
@@ -63,7 +64,8 @@ static rp_status give_back(taking *at, rp_status status) {
 /* Nothing below `seen`: look at the tail, and why there may never be more. */
 static rp_status look_again(rp_log *log, taking *at) {
     uint32_t state = rp_load_acquire(state, &log->head->state);
-    at->tail = rp_load_acquire(commit, &log->head->tail); /* after the state: nothing is put once it is shut */
+    at->tail =
+        rp_load_acquire(commit, &log->head->tail); /* after the state: nothing is put once it is shut */
     rp_store_relaxed(&at->group->seen, at->tail);
     if (at->tail != at->read) return RP_OK;
     if (state & RP_STATE_DELETED) return RP_DELETED;
@@ -109,8 +111,8 @@ static rp_status announce_large(rp_log *log, taking *at, rp_taken *out) {
 }
 
 /* `more`: frames are left, as far as we saw. */
-static rp_status try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, rp_wait *wait,
-                          rp_taken *out, bool *more) {
+static rp_status try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                          rp_wait *wait, rp_taken *out, bool *more) {
     taking at;
     out->count = 0;
     out->bytes = 0;
@@ -158,8 +160,10 @@ rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32
     for (;;) {
         bool more = true;
         rp_status status = try_take(log, group, buffer, size, limit, &wait, out, &more);
-        if (status == RP_BUSY) status = rp_lock_sleep(log, &log->groups[group].lock, &wait);
-        else if (status == RP_EMPTY) status = rp_event_wait(log, event, &wait, more_frames, &log->groups[group]);
+        if (status == RP_BUSY)
+            status = rp_lock_sleep(log, &log->groups[group].lock, &wait);
+        else if (status == RP_EMPTY)
+            status = rp_event_wait(log, event, &wait, more_frames, &log->groups[group]);
         else {
             if (more) rp_event_leave(log, event, &wait);
             return status;
@@ -186,7 +190,8 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     if (extra_len) memcpy(extra, data, extra_len);
     if (length > extra_len) memcpy(body, data + extra_len, length - extra_len);
     finish(&at, at.read + rp_align(frame.size));
-    if (!rp_keeps_history(log) && at.read < rp_least_acked(log)) rp_pool_release(log, descriptor.first, at.read);
+    if (!rp_keeps_history(log) && at.read < rp_least_acked(log))
+        rp_pool_release(log, descriptor.first, at.read);
     rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     return RP_OK;
 }
@@ -271,7 +276,10 @@ rp_status rp_group_range(rp_log *log, uint32_t group, uint64_t position, size_t 
         end += span;
         count++;
     }
-    *out = (rp_range){.data = rp_frame_at(log, position), .position = position, .end = end, .count = count,
+    *out = (rp_range){.data = rp_frame_at(log, position),
+                      .position = position,
+                      .end = end,
+                      .count = count,
                       .sequence = rp_read_once(rp_frame_at(log, position)->sequence)};
     return position == tail ? RP_EMPTY : count ? RP_OK : RP_TOO_SMALL;
 }

@@ -8,9 +8,9 @@
  *   T4  read = q, then acked = q (a release store: our reads are over)                     SYNC release
  *   T5  unlock; release the pool's chunk; wake producers that wait for room                SYNC arm
  *
- * A death in T1..T3 loses nothing: `read` did not move. In T4 between the stores: acked < read with no lease in
- * between; the next locker sets acked = read. In T5: a chunk stays published below `acked`, which reclaim finds;
- * a producer's slice ends. From `read`'s store on, the frames belong to the taker and die with it.
+ * A death in T1..T3 loses nothing: `read` did not move. In T4 between the stores: acked < read with no lease
+ * in between; the next locker sets acked = read. In T5: a chunk stays published below `acked`, which reclaim
+ * finds; a producer's slice ends. From `read`'s store on, the frames belong to the taker and die with it.
  *
  * The copy is examined again in private memory before anybody trusts a length in it.
  */
@@ -32,6 +32,7 @@ rp_status rp_walk_frames(const rp_log *log, uint64_t from, uint64_t tail, uint64
 /* Are the `bytes` at `frames`, private memory, `count` whole frames whose parts fit into them? */
 bool rp_check_frames(const void *frames, uint64_t bytes, uint32_t count);
 /* Copy the header and the descriptor of the large frame at `position`, and check them. */
-rp_status rp_read_descriptor(const rp_log *log, uint64_t position, rp_frame *frame, rp_descriptor *descriptor);
+rp_status rp_read_descriptor(const rp_log *log, uint64_t position, rp_frame *frame,
+                             rp_descriptor *descriptor);
 
 #endif

@@ -25,19 +25,19 @@
 #include "order.h"
 #include "ringpost.h"
 
-#define RP_MAGIC UINT64_C(0x31676f6c2d706e72) /* "rnp-log1" */
+#define RP_MAGIC          UINT64_C(0x31676f6c2d706e72) /* "rnp-log1" */
 #define RP_LAYOUT_VERSION 1u
-#define RP_ABI_TAG ((8u << 16) | (RP_ALIGN << 8) | (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 2))
+#define RP_ABI_TAG        ((8u << 16) | (RP_ALIGN << 8) | (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 2))
 
-#define RP_LINE 128        /* two cache lines: prefetchers fetch pairs */
-#define RP_UNIT 65536u     /* regions start at multiples of this (64 KiB pages exist) */
-#define RP_GRANULE 8192u   /* of the pool */
-#define RP_STUB 32u        /* room kept behind `tail` for the next header */
-#define RP_MAX_GROUPS 124u /* events: 4 of the log, then one for each group: 128 bits of `armed` */
+#define RP_LINE           128    /* two cache lines: prefetchers fetch pairs */
+#define RP_UNIT           65536u /* regions start at multiples of this (64 KiB pages exist) */
+#define RP_GRANULE        8192u  /* of the pool */
+#define RP_STUB           32u    /* room kept behind `tail` for the next header */
+#define RP_MAX_GROUPS     124u   /* events: 4 of the log, then one for each group: 128 bits of `armed` */
 #define RP_DEFAULT_GROUPS 16u
 #define RP_DEFAULT_LEASES 1024u
-#define RP_SLOTS 1024u
-#define RP_MAX_SLOTS 2046u /* 11 bits, without 0 (nobody) and 2047 (somebody dead) */
+#define RP_SLOTS          1024u
+#define RP_MAX_SLOTS      2046u /* 11 bits, without 0 (nobody) and 2047 (somebody dead) */
 
 #define RP_ALIGNED _Alignas(RP_LINE)
 
@@ -62,7 +62,7 @@ typedef struct rp_super {
 _Static_assert(sizeof(rp_super) == 512, "superblock");
 _Static_assert(offsetof(rp_super, flags) == 20, "the checksum covers what follows it");
 
-#define RP_SUPER_HISTORY 1u
+#define RP_SUPER_HISTORY     1u
 #define RP_SUPER_AUTO_DELETE 2u
 
 /* A futex lock: W(1) | generation(20) | slot + 1 (11); see lock.h. */
@@ -80,15 +80,17 @@ enum { RP_STATE_SHUT = 1, RP_STATE_DISCARD = 2, RP_STATE_DELETED = 4, RP_STATE_D
 typedef struct rp_head {
     rp_super super;
     /* producers */
-    RP_ALIGNED rp_lock lock; /* guards tail */
-    rp_u64 limit;            /* cache: frames below it may be overwritten (only under lock) */
-    rp_u64 limit_sequence;   /* cache: messages below it were taken (only under lock) */
-    RP_ALIGNED rp_u64 tail;  /* everything below it is committed */
-    RP_ALIGNED rp_u64 oldest; /* everything below it may have been overwritten */
+    RP_ALIGNED rp_lock lock;    /* guards tail */
+    rp_u64 limit;               /* cache: frames below it may be overwritten (only under lock) */
+    rp_u64 limit_sequence;      /* cache: messages below it were taken (only under lock) */
+    rp_u64 known_tail;          /* cache: the stub at this position ... (only under lock) */
+    rp_u64 known_sequence;      /* ... has this number; spares a look at a line that consumers read */
+    RP_ALIGNED rp_u64 tail;     /* everything below it is committed */
+    RP_ALIGNED rp_u64 oldest;   /* everything below it may have been overwritten */
     RP_ALIGNED rp_u64 armed[2]; /* a bit for each event somebody may sleep on */
     rp_u32 state;               /* RP_STATE_* */
     RP_ALIGNED rp_lock pool_lock;
-    rp_u32 pool_hint; /* a run's head at or below the first free one */
+    rp_u32 pool_hint;          /* a run's head at or below the first free one */
     RP_ALIGNED rp_u64 done;    /* task_done() calls */
     RP_ALIGNED rp_u64 durable; /* everything below it is on disk */
     rp_event events[RP_LOG_EVENTS];

@@ -7,9 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIRST_BYTE ((off_t)1 << 40)
+#define FIRST_BYTE      ((off_t)1 << 40)
 #define GENERATION_MASK 0xfffffu
-#define PAGE 4096
+#define PAGE            4096
 
 static pthread_mutex_t process_mutex; /* recursive: asking who is dead may have to reopen the file */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -63,8 +63,8 @@ static int lock_call(int fd, int command, struct flock *lock) {
 }
 
 static struct flock bytes_of(uint32_t first, uint32_t count) {
-    return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = FIRST_BYTE + first,
-                          .l_len = count};
+    return (struct flock){
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = FIRST_BYTE + first, .l_len = count};
 }
 
 /* RP_OK with the slot whose byte we now hold. */
@@ -158,7 +158,7 @@ static bool restore_probe(rp_log *log) {
 
 bool rp_is_dead(rp_log *log, uint32_t owner) {
     owner &= RP_OWNER_MASK;
-    uint32_t slot = (owner & RP_SLOT_MASK) - 1; /* 0 - 1 is out of range too */
+    uint32_t slot = (owner & RP_SLOT_MASK) - 1;        /* 0 - 1 is out of range too */
     if (slot >= log->geometry.slot_count) return true; /* noise: nobody ever owned this */
     if (owner == log->me) return false;
     if (rp_load_acquire(slot, &log->slots[slot].generation) != owner >> 11) return true;

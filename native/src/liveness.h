@@ -1,10 +1,10 @@
 /* Who takes part, and the proof that somebody is dead.
  *
- * A participant owns slot s, and holds the kernel's OFD lock on byte 2^40 + s of the file. That lock belongs to
- * an open file description whose only reference is a memory mapping (the anchor: PROT_NONE, not inherited by
- * fork): its descriptor is closed at once. So the lock goes when, and only when, this address space goes, after
- * the last thread has stopped running: however the process dies, whoever closes descriptors behind our back,
- * whatever pid namespace it lives in. Lock free => no further store by that process.
+ * A participant owns slot s, and holds the kernel's OFD lock on byte 2^40 + s of the file. That lock belongs
+ * to an open file description whose only reference is a memory mapping (the anchor: PROT_NONE, not inherited
+ * by fork): its descriptor is closed at once. So the lock goes when, and only when, this address space goes,
+ * after the last thread has stopped running: however the process dies, whoever closes descriptors behind our
+ * back, whatever pid namespace it lives in. Lock free => no further store by that process.
  *
  *   join    take the first byte whose lock is free (the lock IS the allocation); generation + 1; pid
  *   dead?   the generation moved on, or another description finds the byte unlocked
@@ -13,14 +13,15 @@
  * A death at any point of join leaves a slot whose lock is free: the next to come takes it, and the new
  * generation fences everything that still names the old one. Nothing else must be repaired.
  *
- * attach tests the mechanism on this very file system, and refuses with RP_UNSUPPORTED where it does not hold.
+ * attach tests the mechanism on this very file system, and refuses with RP_UNSUPPORTED where it does not
+ * hold.
  */
 #ifndef RP_LIVENESS_H
 #define RP_LIVENESS_H
 
 #include "segment.h"
 
-#define RP_SLOT_MASK 0x7ffu
+#define RP_SLOT_MASK  0x7ffu
 #define RP_OWNER_MASK 0x7fffffffu
 
 /* Excludes attaching, detaching and forking from one another within this process. */

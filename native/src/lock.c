@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#define FIRST_SLICE 1000000   /* 1 ms, in ns */
+#define FIRST_SLICE   1000000 /* 1 ms, in ns */
 #define LONGEST_SLICE 50000000
 
 void rp_lock_wake(rp_lock *lock) { rp_futex_wake(lock, 1); }

@@ -3,16 +3,16 @@
  *   word = W(1) | generation(20) | slot + 1 (11);  0 = free;  slot + 1 = 2047: its holder died
  *
  *   try      CAS 0 -> me, a short spin, else RP_BUSY. Never sleeps, never makes a system call.
- *   sleep    set W, futex_wait for one slice (1, 2, 4 .. 50 ms). A slice that ended in vain asks the kernel if the
- *            holder lives; if not: CAS (holder -> ORPHAN | W). Then try again.
+ *   sleep    set W, futex_wait for one slice (1, 2, 4 .. 50 ms). A slice that ended in vain asks the
+ *            kernel if the holder lives; if not: CAS (holder -> ORPHAN | W). Then try again.
  *   unlock   swap 0; if W was set, futex_wake(1)
  *
- * Whoever gets the lock over ORPHAN repairs what it guards. It may die in turn: its word is then the dead one.
- * A locker that slept takes the lock with W set, for others may sleep still.
+ * Whoever gets the lock over ORPHAN repairs what it guards. It may die in turn: its word is then the dead
+ * one. A locker that slept takes the lock with W set, for others may sleep still.
  *
- * A death leaves: in try after the CAS, a dead word (above); in sleep, W set (one futex_wake too many); in unlock
- * between swap and wake, sleepers without a wake-up: their slice ends, they try again. A stopped holder is not
- * dead: others wait until their deadline (RP_STALLED; rp_holder() names the pid).
+ * A death leaves: in try after the CAS, a dead word (above); in sleep, W set (one futex_wake too many); in
+ * unlock between swap and wake, sleepers without a wake-up: their slice ends, they try again. A stopped
+ * holder is not dead: others wait until their deadline (RP_STALLED; rp_holder() names the pid).
  *
  * Locks never nest. (Why not a robust pthread mutex: docs/design/protocol.md.)
  */
@@ -23,8 +23,8 @@
 #include "wait.h"
 
 #define RP_LOCK_WAITERS 0x80000000u
-#define RP_LOCK_ORPHAN RP_SLOT_MASK
-#define RP_LOCK_SPINS 40
+#define RP_LOCK_ORPHAN  RP_SLOT_MASK
+#define RP_LOCK_SPINS   40
 
 /* RP_OK; RP_BUSY. *died: the last holder died inside, repair first. */
 static inline rp_status rp_lock_try(rp_log *log, rp_lock *lock, rp_wait *wait, bool *died) {

@@ -41,7 +41,7 @@ rp_status rp_progress(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint
 
 typedef struct room {
     uint64_t tail, sequence;
-    uint64_t bytes;    /* of frames, the stub not counted */
+    uint64_t bytes; /* of frames, the stub not counted */
     uint64_t messages;
 } room;
 
@@ -99,7 +99,10 @@ static rp_status refresh_limit(rp_log *log, uint64_t tail, uint64_t sequence) {
 static rp_status find_room(rp_log *log, uint64_t bytes, uint64_t messages, uint64_t all_bytes, room *out) {
     out->tail = rp_load_relaxed(&log->head->tail);
     if (out->tail % RP_ALIGN) return RP_CORRUPT;
-    out->sequence = rp_read_once(rp_frame_at(log, out->tail)->sequence);
+    if (rp_likely(rp_load_relaxed(&log->head->known_tail) == out->tail))
+        out->sequence = rp_load_relaxed(&log->head->known_sequence);
+    else
+        out->sequence = rp_read_once(rp_frame_at(log, out->tail)->sequence);
     rp_status status = room_by_cache(log, out);
     if (rp_likely(status == RP_OK && out->bytes >= all_bytes && out->messages >= messages)) return RP_OK;
     if (status == RP_OK) status = refresh_limit(log, out->tail, out->sequence);
@@ -131,6 +134,8 @@ static void finish(rp_log *log, const room *at, uint64_t bytes, uint32_t count) 
     uint64_t tail = at->tail + bytes;
     rp_write_once(rp_frame_at(log, tail)->sequence, at->sequence + count);
     rp_store_release(commit, &log->head->tail, tail);
+    rp_store_relaxed(&log->head->known_sequence, at->sequence + count);
+    rp_store_relaxed(&log->head->known_tail, tail);
     rp_lock_release(&log->head->lock);
     rp_signal_frames(log, (int)count);
 }
@@ -142,13 +147,14 @@ static rp_status give_back(rp_log *log, rp_status status) {
 
 static uint64_t wall_clock_ns(void) {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait) {
     uint64_t payload = (uint64_t)message->subject_len + message->headers_len + message->body_len;
-    if (rp_unlikely(message->subject_len > UINT16_MAX || message->headers_len > UINT32_MAX)) return RP_INVALID;
+    if (rp_unlikely(message->subject_len > UINT16_MAX || message->headers_len > UINT32_MAX))
+        return RP_INVALID;
     if (rp_unlikely(payload > RP_INLINE_MAX)) return RP_TOO_LARGE;
     uint64_t size = sizeof(rp_frame) + payload, span = rp_align(size);
     uint64_t now = wall_clock_ns();
@@ -172,7 +178,8 @@ rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait)
     uint8_t *to = (uint8_t *)(frame + 1);
     if (message->subject_len) memcpy(to, message->subject, message->subject_len);
     if (message->headers_len) memcpy(to + message->subject_len, message->headers, message->headers_len);
-    if (message->body_len) memcpy(to + message->subject_len + message->headers_len, message->body, message->body_len);
+    if (message->body_len)
+        memcpy(to + message->subject_len + message->headers_len, message->body, message->body_len);
     finish(log, &at, span, 1);
     return RP_OK;
 }
@@ -222,8 +229,8 @@ static uint64_t count_fitting(const uint8_t *frames, uint64_t bytes, uint32_t co
     return used;
 }
 
-static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes, uint32_t count, rp_wait *wait,
-                                uint32_t *done, size_t *done_bytes) {
+static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes, uint32_t count,
+                                rp_wait *wait, uint32_t *done, size_t *done_bytes) {
     *done = 0;
     *done_bytes = 0;
     if (count == 0) return RP_OK;
@@ -236,7 +243,8 @@ static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes,
     if (status != RP_OK) return give_back(log, status);
     uint32_t fitting;
     uint64_t used = count_fitting(frames, bytes, count, &at, &fitting);
-    status = used ? give_up_oldest(log, at.tail + used + RP_STUB, rp_load_relaxed(&log->head->limit)) : RP_INVALID;
+    status =
+        used ? give_up_oldest(log, at.tail + used + RP_STUB, rp_load_relaxed(&log->head->limit)) : RP_INVALID;
     if (status != RP_OK) return give_back(log, status);
 
     memcpy(rp_frame_at(log, at.tail), frames, used);
@@ -255,7 +263,9 @@ static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes,
 
 /* ---- waiting forms -------------------------------------------------------------------------- */
 
-static bool more_room(rp_log *log, const void *seen) { return rp_least_acked(log) != *(const uint64_t *)seen; }
+static bool more_room(rp_log *log, const void *seen) {
+    return rp_least_acked(log) != *(const uint64_t *)seen;
+}
 
 rp_status rp_wait_for_room(rp_log *log, rp_status why, rp_wait *wait) {
     if (why == RP_BUSY) return rp_lock_sleep(log, &log->head->lock, wait);

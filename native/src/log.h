@@ -1,19 +1,21 @@
 /* The log: appending frames.
  *
  * Under `lock` (the producers' lock):
- *   A1  t = tail. Is there room for the frames and the stub behind them? If not by the cached `limit`, look at
- *       the groups again: limit = the least `acked` of all gating groups                       SYNC release
- *   A2  what will be overwritten is given up first: oldest = ..., then a release fence         SYNC lap
- *   A3  the frames' bytes at t, and the stub at t + bytes: the next header, with its sequence
- *   A4  tail = t + bytes, one release store: the only commit point                             SYNC commit
- *   A5  unlock, wake whoever waits for frames                                                  SYNC lock, arm
+ *   A1  t = tail. Is there room for the frames and the stub behind them? If not by the cached `limit`, look
+ * at the groups again: limit = the least `acked` of all gating groups                       SYNC release A2
+ * what will be overwritten is given up first: oldest = ..., then a release fence         SYNC lap A3  the
+ * frames' bytes at t, and the stub at t + bytes: the next header, with its sequence A4  tail = t + bytes, one
+ * release store: the only commit point                             SYNC commit A5  unlock, wake whoever waits
+ * for frames                                                  SYNC lock, arm
  *
- * A death in A1..A3 leaves nothing visible: [tail, ...) is nobody's, the next producer writes over it. The stub at
- * `tail` still has the right sequence, for A3 writes the same number there. `oldest` may have moved on: only
- * frames which every gating group has acked. A death in A4..A5: the message is in; a sleeper sees it a slice later
- * at worst. So there is nothing to repair but to wake everybody.
+ * A death in A1..A3 leaves nothing visible: [tail, ...) is nobody's, the next producer writes over it. The
+ * stub at `tail` still has the right sequence, for A3 writes the same number there. `oldest` may have moved
+ * on: only frames which every gating group has acked. A death in A4..A5: the message is in; a sleeper sees it
+ * a slice later at worst. So there is nothing to repair but to wake everybody.
  *
- * `limit` and `limit_sequence` are caches of words that only grow: old values are safe, they only say "full" early.
+ * `known_tail`, `known_sequence`: the number in the stub at `known_tail`; if that is not `tail` (a death in
+ * A4), the stub itself is read. `limit` and `limit_sequence` are caches of words that only grow: old values
+ * are safe, they only say "full" early.
  */
 #ifndef RP_LOG_H
 #define RP_LOG_H
@@ -25,12 +27,13 @@ static inline rp_frame *rp_frame_at(const rp_log *log, uint64_t position) {
 }
 
 /* Read once, so that the value that was checked is the value that is used. */
-#define rp_read_once(lvalue) __atomic_load_n(&(lvalue), __ATOMIC_RELAXED)
+#define rp_read_once(lvalue)         __atomic_load_n(&(lvalue), __ATOMIC_RELAXED)
 #define rp_write_once(lvalue, value) __atomic_store_n(&(lvalue), (value), __ATOMIC_RELAXED)
 
 /* Can [position, tail) be frames of this log? */
 static inline bool rp_sane_range(const rp_log *log, uint64_t position, uint64_t tail) {
-    return position % RP_ALIGN == 0 && tail % RP_ALIGN == 0 && tail - position <= log->geometry.ring_size - RP_STUB;
+    return position % RP_ALIGN == 0 && tail % RP_ALIGN == 0 &&
+           tail - position <= log->geometry.ring_size - RP_STUB;
 }
 
 /* Padded size of the frame at `position`, or 0 if no such frame can be before `end`. */

@@ -26,26 +26,26 @@
 #error "ringpost needs a 64-bit machine with lock-free 64-bit atomics"
 #endif
 
-#define rp_load_relaxed(p) atomic_load_explicit((p), memory_order_relaxed)
+#define rp_load_relaxed(p)     atomic_load_explicit((p), memory_order_relaxed)
 #define rp_store_relaxed(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
 
-#define rp_load_acquire(point, p) atomic_load_explicit((p), memory_order_acquire)
+#define rp_load_acquire(point, p)     atomic_load_explicit((p), memory_order_acquire)
 #define rp_store_release(point, p, v) atomic_store_explicit((p), (v), memory_order_release)
 
-#define rp_cas_acquire(point, p, expected, desired)                                        \
-    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_acquire, \
+#define rp_cas_acquire(point, p, expected, desired)                                                          \
+    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_acquire,                \
                                             memory_order_relaxed)
-#define rp_cas_release(point, p, expected, desired)                                        \
-    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_release, \
+#define rp_cas_release(point, p, expected, desired)                                                          \
+    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_release,                \
                                             memory_order_relaxed)
-#define rp_cas_relaxed(p, expected, desired)                                               \
-    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_relaxed, \
+#define rp_cas_relaxed(p, expected, desired)                                                                 \
+    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_relaxed,                \
                                             memory_order_relaxed)
 #define rp_swap_release(point, p, v) atomic_exchange_explicit((p), (v), memory_order_release)
-#define rp_add_release(point, p, v) atomic_fetch_add_explicit((p), (v), memory_order_release)
-#define rp_or_relaxed(p, v) atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
-#define rp_or_release(point, p, v) atomic_fetch_or_explicit((p), (v), memory_order_release)
-#define rp_and_acq_rel(point, p, v) atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)
+#define rp_add_release(point, p, v)  atomic_fetch_add_explicit((p), (v), memory_order_release)
+#define rp_or_relaxed(p, v)          atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
+#define rp_or_release(point, p, v)   atomic_fetch_or_explicit((p), (v), memory_order_release)
+#define rp_and_acq_rel(point, p, v)  atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)
 
 #define rp_fence_acquire(point) atomic_thread_fence(memory_order_acquire)
 #define rp_fence_release(point) atomic_thread_fence(memory_order_release)
@@ -68,7 +68,7 @@
 #define rp_pause() atomic_signal_fence(memory_order_seq_cst)
 #endif
 
-#define rp_likely(x) __builtin_expect(!!(x), 1)
+#define rp_likely(x)   __builtin_expect(!!(x), 1)
 #define rp_unlikely(x) __builtin_expect(!!(x), 0)
 
 #endif

@@ -16,7 +16,8 @@ static bool is_left_over(rp_log *log, uint64_t word, uint64_t position) {
     switch (rp_chunk_state(word)) {
     case RP_CHUNK_LOANED: return rp_is_dead(log, rp_chunk_owner(word));
     case RP_CHUNK_PUBLISHED: {
-        uint64_t limit = rp_keeps_history(log) ? rp_load_acquire(lap, &log->head->oldest) : rp_least_acked(log);
+        uint64_t limit =
+            rp_keeps_history(log) ? rp_load_acquire(lap, &log->head->oldest) : rp_least_acked(log);
         if (position < limit) return true;
         if (!rp_is_dead(log, rp_chunk_owner(word))) return false;
         return position >= rp_load_acquire(commit, &log->head->tail);
@@ -97,9 +98,12 @@ static rp_status try_borrow(rp_log *log, uint32_t wanted, rp_wait *wait, uint32_
     if (status == RP_OK) status = rp_lock_try(log, &log->head->pool_lock, wait, &died);
     if (status != RP_OK) return status;
     uint32_t state = rp_load_acquire(state, &log->head->state);
-    if (state & RP_STATE_DELETED) status = RP_DELETED;
-    else if (state & RP_STATE_SHUT) status = RP_SHUT_DOWN;
-    else status = allocate(log, wanted, first);
+    if (state & RP_STATE_DELETED)
+        status = RP_DELETED;
+    else if (state & RP_STATE_SHUT)
+        status = RP_SHUT_DOWN;
+    else
+        status = allocate(log, wanted, first);
     rp_lock_release(&log->head->pool_lock);
     return status;
 }
@@ -114,11 +118,15 @@ rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out
     for (;;) {
         rp_status status = try_borrow(log, wanted, &wait, &first);
         if (status == RP_OK) break;
-        if (status == RP_BUSY) status = rp_lock_sleep(log, &log->head->pool_lock, &wait);
-        else if (status == RP_FULL) status = rp_wait_for_room(log, status, &wait);
+        if (status == RP_BUSY)
+            status = rp_lock_sleep(log, &log->head->pool_lock, &wait);
+        else if (status == RP_FULL)
+            status = rp_wait_for_room(log, status, &wait);
         if (status != RP_OK) return status;
     }
-    *out = (rp_loan){.data = log->pool + (uint64_t)first * RP_GRANULE, .length = length, .first = first,
+    *out = (rp_loan){.data = log->pool + (uint64_t)first * RP_GRANULE,
+                     .length = length,
+                     .first = first,
                      .granules = wanted};
     return RP_OK;
 }
@@ -127,7 +135,8 @@ rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len
                     int64_t deadline) {
     if (subject_len > UINT16_MAX || headers_len > UINT32_MAX || subject_len + headers_len > loan->length)
         return RP_INVALID;
-    rp_frame header = {.kind = kind, .subject_len = (uint16_t)subject_len, .headers_len = (uint32_t)headers_len};
+    rp_frame header = {
+        .kind = kind, .subject_len = (uint16_t)subject_len, .headers_len = (uint32_t)headers_len};
     rp_descriptor descriptor = {.length = loan->length, .first = loan->first, .granules = loan->granules};
     rp_wait wait = rp_wait_until(deadline);
     for (;;) {

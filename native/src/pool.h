@@ -1,13 +1,15 @@
 /* The pool: runs of 8 KiB granules for payloads above RP_INLINE_MAX and for loans, filled outside every lock.
  *
- * chunks[i] of a run's first granule describes the run: state(2) | length in granules(31) | owner(31), and the
- * position of the frame that published it. Entries inside a run mean nothing, so the table is a chain of heads:
- * 0, 0 + length, ... Every change is ONE store (or CAS) of a head's word; whatever moves heads, and the hint,
- * happens under `pool_lock`:
+ * chunks[i] of a run's first granule describes the run: state(2) | length in granules(31) | owner(31), and
+ * the position of the frame that published it. Entries inside a run mean nothing, so the table is a chain of
+ * heads: 0, 0 + length, ... Every change is ONE store (or CAS) of a head's word; whatever moves heads, and
+ * the hint, happens under `pool_lock`:
  *
  *   split    the rest's head first (it lies inside the run: nobody looks), then the shorter head
  *   join     two free neighbours: one store of the longer length
- *   lend     FREE -> LOANED(owner);   publish  LOANED -> PUBLISHED(owner), position before it;   free  -> FREE
+ *   lend     FREE -> LOANED(owner)
+ *   publish  LOANED -> PUBLISHED(owner), its position before that
+ *   free     -> FREE
  *
  * so a death anywhere leaves a whole chain. What the dead leave is taken back when room is short:
  *   LOANED by a dead owner                    never published, or its commit did not happen
@@ -21,8 +23,8 @@
 
 #include "lock.h"
 
-#define RP_CHUNK_FREE 0u
-#define RP_CHUNK_LOANED 1u
+#define RP_CHUNK_FREE      0u
+#define RP_CHUNK_LOANED    1u
 #define RP_CHUNK_PUBLISHED 2u
 
 static inline uint64_t rp_chunk_word(uint32_t state, uint32_t length, uint32_t owner) {

@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "wait.h"
 #include "liveness.h"
+#include "wait.h"
 
 static rp_log *open_logs; /* of this process; guarded by rp_process_lock */
 
@@ -60,8 +60,8 @@ static rp_status plan(const rp_settings *settings, rp_super *super) {
     super->magic = RP_MAGIC;
     super->layout = RP_LAYOUT_VERSION;
     super->abi = RP_ABI_TAG;
-    super->flags = (settings->keep_history ? RP_SUPER_HISTORY : 0) |
-                   (settings->auto_delete ? RP_SUPER_AUTO_DELETE : 0);
+    super->flags =
+        (settings->keep_history ? RP_SUPER_HISTORY : 0) | (settings->auto_delete ? RP_SUPER_AUTO_DELETE : 0);
     if (getrandom(super->log_id, sizeof super->log_id, 0) != sizeof super->log_id) return RP_SYSTEM;
     read_boot_id(super->boot_id);
     super->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -86,7 +86,8 @@ static rp_status plan(const rp_settings *settings, rp_super *super) {
 
 /* [offset, offset + count * size) lies behind the head, aligned, and inside `end`. */
 static bool fits(uint64_t offset, uint64_t count, uint64_t size, uint64_t alignment, uint64_t end) {
-    return offset >= sizeof(rp_head) && offset % alignment == 0 && offset <= end && count <= (end - offset) / size;
+    return offset >= sizeof(rp_head) && offset % alignment == 0 && offset <= end &&
+           count <= (end - offset) / size;
 }
 
 static rp_status validate(const rp_super *super, uint64_t file_size) {
@@ -137,8 +138,10 @@ static rp_status open_ours(const char *path, int *fd, struct stat *st) {
                    : RP_SYSTEM;
     }
     rp_status status = RP_OK;
-    if (fstat(*fd, st) != 0) status = RP_SYSTEM;
-    else if (!S_ISREG(st->st_mode) || st->st_uid != geteuid() || (st->st_mode & 077) != 0) status = RP_NOT_OURS;
+    if (fstat(*fd, st) != 0)
+        status = RP_SYSTEM;
+    else if (!S_ISREG(st->st_mode) || st->st_uid != geteuid() || (st->st_mode & 077) != 0)
+        status = RP_NOT_OURS;
     if (status != RP_OK) close(*fd);
     return status;
 }
@@ -314,8 +317,10 @@ rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out)
     if (access(path, F_OK) == 0) return RP_EXISTS; /* spare the allocation; linkat decides */
     rp_process_lock();
     int fd = open_nameless(path, temporary, sizeof temporary);
-    if (fd < 0) status = errno == ENOENT ? RP_NOT_FOUND : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
-    else status = build(path, fd, temporary, &super, out);
+    if (fd < 0)
+        status = errno == ENOENT ? RP_NOT_FOUND : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
+    else
+        status = build(path, fd, temporary, &super, out);
     int saved = errno;
     if (temporary[0]) unlink(temporary);
     rp_process_unlock();
@@ -403,8 +408,10 @@ void rp_leave(rp_log *log) {
     if (rp_others_stay(log)) return;
     rp_or_release(state, &log->head->state, RP_STATE_DYING);
     rp_fence_full(join);
-    if (rp_others_stay(log)) rp_and_acq_rel(state, &log->head->state, ~(uint32_t)RP_STATE_DYING);
-    else unlink_same(log->path, log->device, log->inode);
+    if (rp_others_stay(log))
+        rp_and_acq_rel(state, &log->head->state, ~(uint32_t)RP_STATE_DYING);
+    else
+        unlink_same(log->path, log->device, log->inode);
 }
 
 void rp_detach(rp_log *log) {
@@ -454,9 +461,8 @@ rp_status rp_collect(const char *path) {
     rp_status status = open_ours(path, &fd, &st);
     if (status != RP_OK) return status;
     status = read_super(fd, (uint64_t)st.st_size, &super);
-    bool left_over = status == RP_STALE ||
-                     (status == RP_OK && (super.flags & RP_SUPER_AUTO_DELETE) &&
-                      !rp_anybody_there(fd, super.slot_count));
+    bool left_over = status == RP_STALE || (status == RP_OK && (super.flags & RP_SUPER_AUTO_DELETE) &&
+                                            !rp_anybody_there(fd, super.slot_count));
     if (left_over) unlink_same(path, st.st_dev, st.st_ino);
     close(fd);
     return left_over ? RP_OK : RP_EXISTS;

@@ -41,9 +41,7 @@ struct rp_log {
     struct rp_log *next;
 };
 
-static inline bool rp_keeps_history(const rp_log *log) {
-    return log->geometry.flags & RP_SUPER_HISTORY;
-}
+static inline bool rp_keeps_history(const rp_log *log) { return log->geometry.flags & RP_SUPER_HISTORY; }
 
 /* Open the file of `log` once more, as a new file description, even if it was unlinked. -1: errno. */
 int rp_reopen(const rp_log *log);

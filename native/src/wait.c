@@ -8,11 +8,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLICE INT64_C(100000000)  /* the most that a wake-up lost in a death can delay anybody, ns */
-#define MOST_SPIN 50000u          /* ns */
-#define LEAST_SPIN 1000u
+#define SLICE       INT64_C(100000000) /* the most that a wake-up lost in a death can delay anybody, ns */
+#define MOST_SPIN   50000u             /* ns */
+#define LEAST_SPIN  1000u
 #define SHORT_SLEEP INT64_C(100000) /* a sleep that a longer spin would have spared, ns */
-#define PAUSES 24                 /* between two looks at the clock and at other runnable threads */
+#define PAUSES      24              /* between two looks at the clock and at other runnable threads */
 
 int64_t rp_monotonic_ns(void) {
     struct timespec now;
@@ -117,8 +117,10 @@ static bool spin(rp_log *log, rp_changed *changed, const void *what) {
 static void adapt_spin(rp_log *log, int64_t slept) {
     uint32_t budget = rp_load_relaxed(&log->spin_ns);
     if (budget == 0) return;
-    if (slept < SHORT_SLEEP) budget = budget > MOST_SPIN / 2 ? MOST_SPIN : budget * 2;
-    else budget = budget / 2 < LEAST_SPIN ? LEAST_SPIN : budget / 2;
+    if (slept < SHORT_SLEEP)
+        budget = budget > MOST_SPIN / 2 ? MOST_SPIN : budget * 2;
+    else
+        budget = budget / 2 < LEAST_SPIN ? LEAST_SPIN : budget / 2;
     rp_store_relaxed(&log->spin_ns, budget);
 }
 

@@ -10,13 +10,13 @@
  *     woken: armed |= bit, for the others
  *     try; if it got something and woken: the baton: event += 1, futex_wake(event, 1)
  *
- * Either the waker sees the bit, or the waiter's second try sees the store: the two full fences allow no third
- * way. The waker may have cleared the bit for several sleepers, so each woken one arms it again, and passes the
- * wake-up on if there is more to take.
+ * Either the waker sees the bit, or the waiter's second try sees the store: the two full fences allow no
+ * third way. The waker may have cleared the bit for several sleepers, so each woken one arms it again, and
+ * passes the wake-up on if there is more to take.
  *
  * `armed` holds flags, not counts: a waiter that dies leaves a flag, which costs one futex_wake. A waker that
- * dies between its store and futex_wake, or a woken one that dies with the baton, leaves sleepers: their slice
- * (at most 100 ms) ends and they try again. Without a death no slice is needed.
+ * dies between its store and futex_wake, or a woken one that dies with the baton, leaves sleepers: their
+ * slice (at most 100 ms) ends and they try again. Without a death no slice is needed.
  */
 #ifndef RP_WAIT_H
 #define RP_WAIT_H

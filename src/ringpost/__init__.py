@@ -1,5 +1,7 @@
 """ringpost: an embedded message queue between Python processes on one machine.
 
+Where things live:
+
     broker.py    connect(), Broker         names under which processes meet
     queue.py     Queue                     each message to one consumer
     anonymous.py                           queues without a name, like multiprocessing.Queue()

@@ -26,19 +26,22 @@ _handed_out: set[Log] = set()  # on their way to other processes: kept until thi
 
 def create(capacity: int | None, maxsize: int) -> Log:
     """Raises SegmentFull, NotOurs, ValueError."""
-    place = directory.root() / directory.ANONYMOUS
-    directory.make_private(place)
-    _collect_left_over(place)
-    path = place / (uuid.uuid4().hex + directory.SUFFIX)
-    log = binding.create(
-        str(path),
-        _LABEL,
-        PickleCodec(_LABEL),
-        capacity=capacity or 0,
-        max_messages=max(maxsize, 0),
-        auto_delete=True,
-    )
-    return _remember(log)
+    while True:
+        place = _place()
+        directory.make_private(place)
+        try:
+            _collect_left_over(place)
+            log = binding.create(
+                str(place / (uuid.uuid4().hex + directory.SUFFIX)),
+                _LABEL,
+                PickleCodec(_LABEL),
+                capacity=capacity or 0,
+                max_messages=max(maxsize, 0),
+                auto_delete=True,
+            )
+        except (QueueNotFound, FileNotFoundError):
+            continue  # another process found the directory empty just now, and removed it
+        return _remember(log)
 
 
 def attach(path: str) -> Log:
@@ -58,6 +61,10 @@ def hand_out(log: Log) -> str:
     return log.path
 
 
+def _place() -> Path:
+    return directory.root() / directory.ANONYMOUS
+
+
 def _remember(log: Log) -> Log:
     _open.add(log)
     return log
@@ -72,6 +79,7 @@ def _collect_left_over(place: Path) -> None:
 def _leave_all() -> None:
     for log in list(_open):
         log.leave()
+    directory.remove_if_empty(_place())
 
 
 def _arrange_leaving(_: object = None) -> None:

@@ -16,7 +16,7 @@ DEFAULT_URL = "ring:default"
 def connect(url: str | None = None) -> Broker:
     """The broker at `url`; $RINGPOST_URL, else "ring:default", if none is given.
 
-    "ring:NAME" is a memory broker: this user's, in shared memory, until it is destroyed or the machine reboots.
+    "ring:NAME" is a memory broker: this user's, in shared memory, until it is destroyed or a reboot.
 
     Raises:
         ValueError: no URL.
@@ -62,9 +62,7 @@ class Broker:
             NotOurs, LayoutMismatch, CorruptLog: the file that is there is not ours to use.
         """
         self._check_open()
-        log = self._engine.open_queue(
-            name, capacity=capacity, maxsize=maxsize, pickle=pickle, create=create
-        )
+        log = self._engine.open_queue(name, capacity=capacity, maxsize=maxsize, pickle=pickle, create=create)
         queue = Queue._of(log, name, (_reopen, (self.url, name, pickle)))
         self._queues.add(queue)
         return queue

@@ -18,7 +18,7 @@ import pickle
 import sys
 from enum import IntEnum
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -164,7 +164,7 @@ def _encode_array(array: Any) -> bytearray:
     """MessagePack [dtype, shape, order], its length in 4 bytes before it, padded to 64; raw items."""
     import numpy
 
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     description = numpy.lib.format.dtype_to_descr(array.dtype)
     head = msgspec.msgpack.encode([description, array.shape, order])
     start = -(-(4 + len(head)) // 64) * 64

@@ -10,7 +10,8 @@ import errno as _errno
 import os
 import queue
 from enum import IntEnum
-from queue import Empty, Full
+from queue import Empty as Empty
+from queue import Full as Full
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or not hasattr(queue, "ShutDown"):

@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Queue(Generic[T]):
     """A first-in first-out queue between threads and processes, in shared memory.
 
-    `Queue()` makes an anonymous one, which replaces `multiprocessing.Queue()`: pass it to other processes as an
-    argument, through a Pool or through another queue. `Broker.queue(name)` opens one by name.
+    `Queue()` makes an anonymous one, which replaces `multiprocessing.Queue()`: pass it to other processes
+    as an argument, through a Pool or through another queue. `Broker.queue(name)` opens one by name.
 
     Args:
         maxsize: the most messages that wait in it; 0 or less: bounded by `capacity` only.
@@ -75,9 +75,7 @@ class Queue(Generic[T]):
         """put(item, block=False)."""
         self._log.put(item, False)
 
-    def put_many(
-        self, items: Iterable[T], block: bool = True, timeout: float | None = None
-    ) -> int:
+    def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> int:
         """Put items in order, many in one commit; much faster than one put() each.
 
         Returns how many were put: all of them. Raises what put() raises; the exception's attribute
@@ -109,9 +107,7 @@ class Queue(Generic[T]):
         item: T = self._log.get(False)
         return item
 
-    def get_many(
-        self, limit: int | None = None, block: bool = True, timeout: float | None = None
-    ) -> list[T]:
+    def get_many(self, limit: int | None = None, block: bool = True, timeout: float | None = None) -> list[T]:
         """Take what is there, at most `limit` items (default 1024); wait for the first one only.
 
         Raises what get() raises. A DecodeError carries the items that came with it.

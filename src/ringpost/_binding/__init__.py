@@ -1,4 +1,4 @@
-"""Picks the native binding. RINGPOST_BINDING forces one; a broken one is an error, never a silent fallback."""
+"""Picks the native binding. RINGPOST_BINDING forces one; a broken one is a loud error, no silent fallback."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 Calls first try with the GIL held, which never sleeps; only what must wait, or copies much, drops it.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
@@ -25,7 +26,7 @@ cdef enum:
     FRAME_BUFFER = RP_INLINE_MAX + 64
     BATCH_BUFFER = 1 << 17
     UNKNOWN = -2  # deadline not asked for yet
-    GLANCES = 12  # spinning with the GIL held: about a microsecond
+    GLANCES = 60  # spinning with the GIL held: about a microsecond
 
 cdef double LONGEST_WAIT = 1e9  # seconds
 
@@ -107,6 +108,7 @@ cdef double seconds_of(object timeout) except -1:
     return seconds
 
 
+@cython.final
 cdef class Log:
     """One process's handle of a log. Detaches when nobody refers to it any more."""
 
@@ -233,7 +235,7 @@ cdef class Log:
 
     def put_many(self, items, bint block=True, timeout=None):
         self.check_open()
-        cdef Batch batch = Batch.__new__(Batch, self, deadline_of(block, timeout))
+        cdef _Batch batch = _Batch.__new__(_Batch, self, deadline_of(block, timeout))
         try:
             for item in items:
                 batch.add(item)
@@ -395,7 +397,7 @@ cdef class Log:
         return count
 
     def full(self):
-        cdef bint answer = False
+        cdef c_bool answer = False
         self.check_open()
         cdef rp_status status = rp_is_full(self._log, &answer)
         if status != RP_OK:
@@ -449,7 +451,8 @@ cdef class Log:
             self.interrupted()
 
 
-cdef class Batch:
+@cython.final
+cdef class _Batch:
     """Prepared frames in private memory, on their way to the log."""
 
     cdef Log log

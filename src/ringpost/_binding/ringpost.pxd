@@ -9,6 +9,8 @@ cdef extern from "ringpost.h" nogil:
     const int64_t RP_NOW
     const int64_t RP_NEVER
 
+    ctypedef bint c_bool "bool"
+
     ctypedef enum rp_status:
         RP_OK
         RP_EMPTY
@@ -104,7 +106,7 @@ cdef extern from "ringpost.h" nogil:
     rp_status rp_collect(const char *path)
     rp_status rp_get_info(rp_log *log, rp_info *out)
     rp_status rp_ready(rp_log *log, uint64_t *out)
-    rp_status rp_is_full(rp_log *log, bint *out)
+    rp_status rp_is_full(rp_log *log, c_bool *out)
     int32_t rp_holder(rp_log *log)
     rp_status rp_try_put(rp_log *log, const rp_message *message)
     rp_status rp_put(rp_log *log, const rp_message *message, int64_t deadline)

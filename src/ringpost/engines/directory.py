@@ -48,6 +48,15 @@ def make_private(path: Path) -> None:
         check_private(each)
 
 
+def remove_if_empty(path: Path) -> None:
+    """Take the directory and its parent away when nobody keeps anything there any more."""
+    for each in (path, path.parent):
+        try:
+            os.rmdir(each)
+        except OSError:  # in use, or gone already
+            return
+
+
 def check_private(path: Path) -> None:
     """Somebody may have been here before us, in a directory where everybody may write."""
     found = os.lstat(path)

@@ -58,26 +58,19 @@ class RingEngine:
             return []
         suffix = directory.SUFFIX
         return sorted(
-            directory.original_name(each.removesuffix(suffix))
-            for each in names
-            if each.endswith(suffix)
+            directory.original_name(each.removesuffix(suffix)) for each in names if each.endswith(suffix)
         )
 
     def destroy(self) -> None:
         for name in self.list_queues():
             self.delete_queue(name)
-        try:
-            os.rmdir(self._directory)
-        except FileNotFoundError:
-            pass
+        directory.remove_if_empty(self._directory)
 
     def close(self) -> None:
         pass
 
 
-def _find_or_make(
-    path: Path, label: str, codec: Any, capacity: int, maxsize: int, create: bool
-) -> Log:
+def _find_or_make(path: Path, label: str, codec: Any, capacity: int, maxsize: int, create: bool) -> Log:
     for _ in range(_ATTEMPTS):
         try:
             return binding.attach(str(path), label, codec)
@@ -89,9 +82,7 @@ def _find_or_make(
                 raise
         directory.make_private(path.parent)
         try:
-            return binding.create(
-                str(path), label, codec, capacity=capacity, max_messages=maxsize
-            )
+            return binding.create(str(path), label, codec, capacity=capacity, max_messages=maxsize)
         except (FileExistsError, QueueNotFound):
             continue  # made, or its directory destroyed, by somebody else meanwhile
     raise QueueNotFound(f"{label} was made and deleted by others all the time; try again")
