@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ringpost._binding.contract import Log
 from ringpost.errors import ShutDown
 
 T = TypeVar("T")
+
+_HOT = ("put", "put_nowait", "put_many", "get", "get_nowait", "get_many")
 
 
 class Queue(Generic[T]):
@@ -32,9 +34,8 @@ class Queue(Generic[T]):
     handle raises ValueError. A process that is killed at any instruction never blocks the others.
     """
 
-    __slots__ = ("__weakref__", "_log", "_reopen", "name")
-
     name: str | None
+    _log: Log
 
     def __init__(self, maxsize: int = 0, *, capacity: int | None = None) -> None:
         from ringpost import anonymous  # only who uses it pays for its at-exit machinery
@@ -46,6 +47,9 @@ class Queue(Generic[T]):
         self._log = log
         self._reopen = reopen
         self.name = name
+        if type(self) is Queue:
+            # the binding's own methods, with the same signatures: a Python frame less is 50 of 120 ns
+            self.__dict__.update((each, getattr(log, each)) for each in _HOT)
 
     @classmethod
     def _of(cls, log: Log, name: str | None, reopen: tuple[Any, ...] | None) -> Queue[Any]:
@@ -73,7 +77,7 @@ class Queue(Generic[T]):
 
     def put_nowait(self, item: T) -> None:
         """put(item, block=False)."""
-        self._log.put(item, False)
+        self._log.put_nowait(item)
 
     def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> int:
         """Put items in order, many in one commit; much faster than one put() each.
@@ -104,7 +108,7 @@ class Queue(Generic[T]):
 
     def get_nowait(self) -> T:
         """get(block=False)."""
-        item: T = self._log.get(False)
+        item: T = self._log.get_nowait()
         return item
 
     def get_many(self, limit: int | None = None, block: bool = True, timeout: float | None = None) -> list[T]:
@@ -112,7 +116,7 @@ class Queue(Generic[T]):
 
         Raises what get() raises. A DecodeError carries the items that came with it.
         """
-        return self._log.get_many(1024 if limit is None else limit, block, timeout)
+        return self._log.get_many(limit, block, timeout)
 
     def __iter__(self) -> Iterator[T]:
         """Items until the queue is shut down."""
@@ -179,7 +183,9 @@ class Queue(Generic[T]):
         """This handle is done; the queue and other handles go on. Threads waiting in it raise ValueError."""
         if not self._log.closed:
             self._log.close()
-        self._log = _Closed(self._log.label)
+        for each in _HOT:
+            self.__dict__.pop(each, None)
+        self._log = cast(Log, _Closed(self._log.label))
 
     @property
     def closed(self) -> bool:

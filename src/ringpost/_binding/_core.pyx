@@ -25,6 +25,7 @@ cdef enum:
     KIND_TEXT = 1
     FRAME_BUFFER = RP_INLINE_MAX + 64
     BATCH_BUFFER = 1 << 17
+    DEFAULT_BATCH = 1024
     UNKNOWN = -2  # deadline not asked for yet
     GLANCES = 60  # spinning with the GIL held: about a microsecond
 
@@ -154,7 +155,15 @@ cdef class Log:
 
     # ---- putting ---------------------------------------------------------------------------
 
+    @cython.binding(False)  # called millions of times a second: plain C methods are called faster
     def put(self, item, bint block=True, timeout=None):
+        self.put_item(item, block, timeout)
+
+    @cython.binding(False)
+    def put_nowait(self, item):
+        self.put_item(item, False, None)
+
+    cdef int put_item(self, item, bint block, timeout) except -1:
         cdef Py_ssize_t size = 0
         cdef const char *data
         self.check_open()
@@ -167,6 +176,7 @@ cdef class Log:
             self.put_buffer(KIND_TEXT, data, size, block, timeout)
         else:
             self.put_encoded(item, block, timeout)
+        return 0
 
     cdef int put_encoded(self, item, bint block, timeout) except -1:
         cdef Py_buffer view
@@ -250,7 +260,15 @@ cdef class Log:
 
     # ---- taking ----------------------------------------------------------------------------
 
+    @cython.binding(False)
     def get(self, bint block=True, timeout=None):
+        return self.take_item(block, timeout)
+
+    @cython.binding(False)
+    def get_nowait(self):
+        return self.take_item(False, None)
+
+    cdef object take_item(self, bint block, timeout):
         cdef char buffer[FRAME_BUFFER]
         cdef rp_taken taken
         cdef rp_status status
@@ -276,28 +294,29 @@ cdef class Log:
             if found:
                 return item
 
-    def get_many(self, uint32_t limit, bint block=True, timeout=None):
+    def get_many(self, limit=None, bint block=True, timeout=None):
         cdef char *buffer
         cdef rp_taken taken
         cdef rp_status status
         cdef int64_t deadline
         cdef list items = []
         cdef list errors = []
+        cdef uint32_t most = DEFAULT_BATCH if limit is None else limit
         self.check_open()
         deadline = deadline_of(block, timeout)
-        if limit == 0:
+        if most == 0:
             return items
         buffer = <char *>PyMem_RawMalloc(BATCH_BUFFER)
         if buffer is NULL:
             raise MemoryError
         try:
-            while <uint32_t>(len(items) + len(errors)) < limit:
+            while <uint32_t>(len(items) + len(errors)) < most:
                 status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, BATCH_BUFFER,
-                                     limit - <uint32_t>(len(items) + len(errors)), &taken)
+                                     most - <uint32_t>(len(items) + len(errors)), &taken)
                 if status != RP_OK and status != RP_LARGE and (items or errors):
                     break  # what came is worth more than waiting; the next call sees the status
                 if status == RP_BUSY or (status == RP_EMPTY and block):
-                    status = self.wait_for_frames(buffer, BATCH_BUFFER, limit, deadline, &taken)
+                    status = self.wait_for_frames(buffer, BATCH_BUFFER, most, deadline, &taken)
                 if status == RP_OK:
                     self.decode_all(buffer, taken.count, items, errors)
                 elif status == RP_LARGE:
