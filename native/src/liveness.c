@@ -168,6 +168,12 @@ bool rp_is_dead(rp_log *log, uint32_t owner) {
     return unlocked && probe_is_ours(log);
 }
 
+bool rp_is_removed(rp_log *log) {
+    struct stat st;
+    if (log->geometry.flags & RP_SUPER_AUTO_DELETE) return false; /* forked children may outlive its name */
+    return probe_is_ours(log) && fstat(log->probe_fd, &st) == 0 && st.st_nlink == 0;
+}
+
 bool rp_mark_leaving(rp_log *log) {
     if (rp_load_relaxed(&log->token) != rp_process_token()) return false;
     rp_store_relaxed(&log->slots[(log->me & RP_SLOT_MASK) - 1].state, RP_SLOT_LEAVING);

@@ -278,6 +278,19 @@ static void fill_in(rp_log *log) {
     rp_store_release(group, &log->groups[RP_QUEUE_GROUP].state, RP_GROUP_GATING);
 }
 
+/* The file has its pages: fill it in, join, and give it its name. */
+static rp_status publish(rp_log *log, const char *temporary) {
+    rp_status status = map_log(log);
+    if (status != RP_OK) return status;
+    fill_in(log);
+    int own = rp_reopen(log);
+    status = own < 0 ? RP_SYSTEM : rp_join_log(log, own);
+    if (status != RP_OK) return status;
+    status = give_name(log->probe_fd, temporary, log->path);
+    if (status != RP_OK) rp_leave_log(log);
+    return status;
+}
+
 static rp_status build(const char *path, int fd, const char *temporary, const rp_super *super, rp_log **out) {
     struct stat st;
     rp_status status = check_file_system(fd);
@@ -290,23 +303,16 @@ static rp_status build(const char *path, int fd, const char *temporary, const rp
         errno = saved;
         return status == RP_OK ? RP_SYSTEM : status;
     }
-    status = map_log(log);
+    rp_process_lock();
+    status = publish(log, temporary);
     if (status == RP_OK) {
-        fill_in(log);
-        int own = rp_reopen(log);
-        status = own < 0 ? RP_SYSTEM : rp_join_log(log, own);
-    }
-    if (status == RP_OK) {
-        status = give_name(log->probe_fd, temporary, path);
-        if (status != RP_OK) rp_leave_log(log);
-    }
-    if (status != RP_OK) {
+        remember(log);
+        *out = log;
+    } else {
         free_log(log);
-        return status;
     }
-    remember(log);
-    *out = log;
-    return RP_OK;
+    rp_process_unlock();
+    return status;
 }
 
 rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out) {
@@ -315,7 +321,6 @@ rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out)
     rp_status status = plan(settings, &super);
     if (status != RP_OK) return status;
     if (access(path, F_OK) == 0) return RP_EXISTS; /* spare the allocation; linkat decides */
-    rp_process_lock();
     int fd = open_nameless(path, temporary, sizeof temporary);
     if (fd < 0)
         status = errno == ENOENT ? RP_NOT_FOUND : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
@@ -323,7 +328,6 @@ rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out)
         status = build(path, fd, temporary, &super, out);
     int saved = errno;
     if (temporary[0]) unlink(temporary);
-    rp_process_unlock();
     errno = saved;
     return status;
 }

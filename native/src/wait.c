@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "liveness.h"
+
 #define SLICE       INT64_C(100000000) /* the most that a wake-up lost in a death can delay anybody, ns */
 #define MOST_SPIN   50000u             /* ns */
 #define LEAST_SPIN  1000u
@@ -139,6 +141,7 @@ rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *
     int error = rp_futex_wait(&at->count, wait->snapshot, left < SLICE ? left : SLICE);
     adapt_spin(log, rp_monotonic_ns() - start);
     wait->armed = false;
+    if (error == ETIMEDOUT && rp_is_removed(log)) return RP_DELETED;
     if (error == ETIMEDOUT || error == EINTR) return RP_INTERRUPTED;
     arm(log, event);
     wait->woken = true;
