@@ -3,7 +3,8 @@
  * A process attaches to a log (a file in /dev/shm), appends frames to it and takes frames from a
  * group, a cursor which any number of processes share. Nothing here needs Python.
  *
- * Waiting calls take a deadline: nanoseconds of CLOCK_MONOTONIC, RP_NEVER, or RP_NOW. They return
+ * Waiting calls take a deadline: nanoseconds of CLOCK_MONOTONIC, RP_NEVER, or RP_NOW: do not wait, but for a
+ * lock whose holder was descheduled, one second at most; -t is RP_NOW with that second ending at t. They return
  * RP_INTERRUPTED after a signal and at the end of each slice of sleep (at most 100 ms), so that a
  * caller can look at its own signals and call again with the same deadline.
  *
@@ -100,8 +101,8 @@ rp_status rp_get_info(rp_log *log, rp_info *out);
 rp_status rp_ready(rp_log *log, uint64_t *out);
 /* True if not even a one-byte message could be put now. */
 rp_status rp_is_full(rp_log *log, bool *out);
-/* The pid that holds a lock of this log now, or 0. For messages to people, never for decisions. */
-int32_t rp_holder(rp_log *log);
+/* After RP_STALLED: the pid that held the lock which this thread waited for. For messages to people. */
+int32_t rp_holder(void);
 
 /* ---- frames ------------------------------------------------------------------------------- */
 

@@ -115,7 +115,7 @@ rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline) {
     rp_group *group = &log->groups[RP_QUEUE_GROUP];
     status = rp_lock_wait(log, &group->lock, deadline, &died);
     if (status == RP_OK) {
-        if (died) rp_store_release(release, &group->acked, rp_load_relaxed(&group->read));
+        if (died) rp_release_taken(group);
         rp_lock_release(&group->lock);
     }
     rp_wake_all(log);

@@ -61,6 +61,10 @@ static rp_status give_back(taking *at, rp_status status) {
     return status;
 }
 
+void rp_release_taken(rp_group *group) {
+    rp_store_release(release, &group->acked, rp_load_relaxed(&group->read));
+}
+
 /* Nothing below `seen`: look at the tail, and why there may never be more. */
 static rp_status look_again(rp_log *log, taking *at) {
     uint32_t state = rp_load_acquire(state, &log->head->state);
@@ -83,7 +87,7 @@ static rp_status begin(rp_log *log, uint32_t group, rp_wait *wait, taking *at) {
     if (rp_unlikely(status != RP_OK)) return status;
     at->read = rp_load_relaxed(&at->group->read);
     if (rp_unlikely(died)) {
-        rp_store_release(release, &at->group->acked, at->read);
+        rp_release_taken(at->group);
         rp_wake_all(log);
     }
     uint32_t state = rp_load_acquire(state, &log->head->state);
@@ -101,6 +105,23 @@ static void finish(taking *at, uint64_t end) {
     rp_store_release(release, &at->group->read, end);
     rp_store_release(release, &at->group->acked, end);
     rp_lock_release(&at->group->lock);
+}
+
+bool rp_repair_groups(rp_log *log) {
+    bool repaired = false;
+    for (uint32_t g = 0; g < log->geometry.group_count; g++) {
+        rp_group *group = &log->groups[g];
+        uint32_t word = rp_load_relaxed(&group->lock);
+        if (word == 0 || rp_load_acquire(release, &group->acked) == rp_load_acquire(release, &group->read))
+            continue;
+        bool died;
+        rp_lock_disown(log, &group->lock);
+        if (rp_lock_try(log, &group->lock, NULL, &died) != RP_OK) continue;
+        if (died) rp_release_taken(group);
+        rp_lock_release(&group->lock);
+        repaired |= died;
+    }
+    return repaired;
 }
 
 static rp_status announce_large(rp_log *log, taking *at, rp_taken *out) {

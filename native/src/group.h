@@ -29,6 +29,8 @@ typedef struct rp_walk {
 
 rp_status rp_walk_frames(const rp_log *log, uint64_t from, uint64_t tail, uint64_t size, uint32_t limit,
                          rp_walk *out);
+/* Under the group's lock, whose last holder died, perhaps between the two stores of T4. */
+void rp_release_taken(rp_group *group);
 /* Are the `bytes` at `frames`, private memory, `count` whole frames whose parts fit into them? */
 bool rp_check_frames(const void *frames, uint64_t bytes, uint32_t count);
 /* Copy the header and the descriptor of the large frame at `position`, and check them. */

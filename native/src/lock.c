@@ -5,14 +5,24 @@
 #define FIRST_SLICE   1000000 /* 1 ms, in ns */
 #define LONGEST_SLICE 50000000
 
+static _Thread_local int32_t stalled_by;
+
 void rp_lock_wake(rp_lock *lock) { rp_futex_wake(lock, 1); }
+
+static bool disown_if_dead(rp_log *log, rp_lock *lock, uint32_t word) {
+    if (!rp_is_dead(log, word)) return false;
+    rp_cas_relaxed(lock, &word, RP_LOCK_ORPHAN | RP_LOCK_WAITERS);
+    return true;
+}
+
+void rp_lock_disown(rp_log *log, rp_lock *lock) {
+    uint32_t word = rp_load_relaxed(lock);
+    if (word != 0) disown_if_dead(log, lock, word);
+}
 
 /* The slice ended in vain: is the holder dead? */
 static rp_status look_at_holder(rp_log *log, rp_lock *lock, uint32_t word, rp_wait *wait) {
-    if (rp_is_dead(log, word)) {
-        rp_cas_relaxed(lock, &word, RP_LOCK_ORPHAN | RP_LOCK_WAITERS);
-        return RP_OK;
-    }
+    if (disown_if_dead(log, lock, word)) return RP_OK;
     if (wait->lock_slice < LONGEST_SLICE) {
         wait->lock_slice *= 2;
         return RP_OK;
@@ -26,6 +36,7 @@ rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait) {
     int64_t left = rp_lock_time_left(wait);
     if (left <= 0) {
         if (wait->lock_slept) rp_lock_wake(lock); /* we may have swallowed somebody's wake-up */
+        stalled_by = rp_pid_of(log, word);
         return RP_STALLED;
     }
     if (!(word & RP_LOCK_WAITERS) && !rp_cas_relaxed(lock, &word, word | RP_LOCK_WAITERS)) return RP_OK;
@@ -47,11 +58,4 @@ rp_status rp_lock_wait(rp_log *log, rp_lock *lock, int64_t deadline, bool *died)
     }
 }
 
-int32_t rp_holder(rp_log *log) {
-    rp_lock *locks[2] = {&log->head->lock, &log->head->pool_lock};
-    for (uint32_t i = 0; i < 2 + log->geometry.group_count; i++) {
-        uint32_t word = rp_load_relaxed(i < 2 ? locks[i] : &log->groups[i - 2].lock);
-        if (word != 0 && (word & RP_SLOT_MASK) != RP_LOCK_ORPHAN) return rp_pid_of(log, word);
-    }
-    return 0;
-}
+int32_t rp_holder(void) { return stalled_by; }

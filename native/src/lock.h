@@ -52,6 +52,9 @@ static inline void rp_lock_release(rp_lock *lock) {
     if (rp_unlikely(word & RP_LOCK_WAITERS)) rp_lock_wake(lock);
 }
 
+/* If the holder is dead, mark the lock as orphaned: the next locker repairs. */
+void rp_lock_disown(rp_log *log, rp_lock *lock);
+
 /* Sleep until the lock may be free: RP_OK (try again), RP_INTERRUPTED, or RP_STALLED at the deadline. */
 rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait);
 

@@ -197,11 +197,14 @@ rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *header, const rp_de
 
     rp_pool_publish(log, descriptor->first, at.tail);
     rp_frame *frame = rp_frame_at(log, at.tail);
-    *frame = *header;
     frame->size = (uint32_t)size;
+    frame->kind = header->kind;
     frame->flags = RP_FRAME_LARGE;
+    frame->subject_len = header->subject_len;
     rp_write_once(frame->sequence, at.sequence);
     frame->time_ns = wall_clock_ns();
+    frame->headers_len = header->headers_len;
+    frame->reserved = 0;
     memcpy(frame + 1, descriptor, sizeof *descriptor);
     finish(log, &at, span, 1);
     return RP_OK;
@@ -229,6 +232,14 @@ static uint64_t count_fitting(const uint8_t *frames, uint64_t bytes, uint32_t co
     return used;
 }
 
+/* The stub's sequence must stay what it is while it is not yet a frame: others read it, and so does the next
+ * producer if we die here. */
+static void copy_around_stub(rp_frame *stub, const void *frames, uint64_t bytes) {
+    size_t sequence = offsetof(rp_frame, sequence), behind = sequence + sizeof stub->sequence;
+    memcpy(stub, frames, sequence);
+    memcpy((uint8_t *)stub + behind, (const uint8_t *)frames + behind, bytes - behind);
+}
+
 static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes, uint32_t count,
                                 rp_wait *wait, uint32_t *done, size_t *done_bytes) {
     *done = 0;
@@ -247,7 +258,7 @@ static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes,
         used ? give_up_oldest(log, at.tail + used + RP_STUB, rp_load_relaxed(&log->head->limit)) : RP_INVALID;
     if (status != RP_OK) return give_back(log, status);
 
-    memcpy(rp_frame_at(log, at.tail), frames, used);
+    copy_around_stub(rp_frame_at(log, at.tail), frames, used);
     uint64_t offset = 0;
     for (uint32_t i = 0; i < fitting; i++) {
         rp_frame *frame = rp_frame_at(log, at.tail + offset);
@@ -269,6 +280,7 @@ static bool more_room(rp_log *log, const void *seen) {
 
 rp_status rp_wait_for_room(rp_log *log, rp_status why, rp_wait *wait) {
     if (why == RP_BUSY) return rp_lock_sleep(log, &log->head->lock, wait);
+    if (rp_repair_groups(log)) return RP_OK;
     uint64_t seen = rp_least_acked(log);
     rp_status status = rp_event_wait(log, RP_EVENT_SPACE, wait, more_room, &seen);
     return status == RP_EMPTY ? RP_FULL : status;

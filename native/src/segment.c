@@ -268,7 +268,7 @@ static rp_status give_name(int fd, const char *temporary, const char *path) {
     snprintf(via_descriptor, sizeof via_descriptor, "/proc/self/fd/%d", fd);
     const char *from = temporary[0] ? temporary : via_descriptor;
     if (linkat(AT_FDCWD, from, AT_FDCWD, path, temporary[0] ? 0 : AT_SYMLINK_FOLLOW) == 0) return RP_OK;
-    return errno == EEXIST ? RP_EXISTS : RP_SYSTEM;
+    return errno == EEXIST ? RP_EXISTS : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
 }
 
 /* Zeroes are right for all but these: tail, read, acked, oldest = 0, and sequence 0 in the stub. */

@@ -24,7 +24,7 @@ int64_t rp_monotonic_ns(void) {
 
 int64_t rp_time_left(const rp_wait *wait) {
     if (wait->deadline == RP_NEVER) return RP_NEVER;
-    if (wait->deadline == RP_NOW) return 0;
+    if (wait->deadline <= RP_NOW) return 0;
     return wait->deadline - rp_monotonic_ns();
 }
 
@@ -32,7 +32,9 @@ int64_t rp_lock_time_left(rp_wait *wait) {
     if (wait->deadline == RP_NEVER) return RP_NEVER;
     int64_t now = rp_monotonic_ns();
     if (wait->lock_deadline == 0)
-        wait->lock_deadline = wait->deadline == RP_NOW ? now + RP_LOCK_GRACE : wait->deadline;
+        wait->lock_deadline = wait->deadline == RP_NOW  ? now + RP_LOCK_GRACE
+                              : wait->deadline < RP_NOW ? -wait->deadline
+                                                        : wait->deadline;
     return wait->lock_deadline - now;
 }
 

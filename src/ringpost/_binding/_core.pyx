@@ -24,6 +24,7 @@ cdef enum:
     KIND_BYTES = 0  # the two kinds that need no codec: see codecs.py
     KIND_TEXT = 1
     FRAME_BUFFER = RP_INLINE_MAX + 64
+    LOCK_GRACE = 1000000000  # what a call that must not wait grants a descheduled lock holder, ns
     BATCH_BUFFER = 1 << 17
     DEFAULT_BATCH = 1024
     UNKNOWN = -2  # deadline not asked for yet
@@ -95,8 +96,9 @@ def collect(str path) -> bool:
 
 
 cdef int64_t deadline_of(bint block, object timeout) except -1:
+    """As the native core wants it. Asked for once a call, so that signals do not prolong it."""
     if not block:
-        return RP_NOW
+        return -(rp_monotonic_ns() + LOCK_GRACE)
     if timeout is None:
         return RP_NEVER
     return rp_monotonic_ns() + <int64_t>(min(seconds_of(timeout), LONGEST_WAIT) * 1e9)
@@ -135,7 +137,7 @@ cdef class Log:
 
     cdef object fail(self, rp_status status, str operation, uint64_t size=0):
         cdef int error = errno
-        cdef int32_t holder = rp_holder(self._log) if status == RP_STALLED else 0
+        cdef int32_t holder = rp_holder() if status == RP_STALLED else 0
         cdef rp_info info
         memset(&info, 0, sizeof(info))
         if status == RP_TOO_LARGE:
@@ -534,7 +536,7 @@ cdef class _Batch:
         while self.count:
             status = rp_try_put_frames(self.log._log, at, self.used, self.count, &done, &done_bytes)
             while status == RP_BUSY or status == RP_INTERRUPTED or (
-                    status == RP_FULL and self.deadline != RP_NOW):
+                    status == RP_FULL and self.deadline > RP_NOW):
                 if status == RP_INTERRUPTED:
                     self.log.interrupted()
                 with nogil:

@@ -107,7 +107,7 @@ cdef extern from "ringpost.h" nogil:
     rp_status rp_get_info(rp_log *log, rp_info *out)
     rp_status rp_ready(rp_log *log, uint64_t *out)
     rp_status rp_is_full(rp_log *log, c_bool *out)
-    int32_t rp_holder(rp_log *log)
+    int32_t rp_holder()
     rp_status rp_try_put(rp_log *log, const rp_message *message)
     rp_status rp_put(rp_log *log, const rp_message *message, int64_t deadline)
     rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t size, uint32_t count,

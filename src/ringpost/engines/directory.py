@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from ringpost.errors import NotOurs
+from ringpost.errors import NotOurs, Status, failure
 
 SUFFIX = ".queue"
 ANONYMOUS = ".anonymous"  # no broker can be named so: leading dots are quoted
@@ -45,7 +45,20 @@ def make_private(path: Path) -> None:
             os.mkdir(each, 0o700)
         except FileExistsError:
             pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise failure(Status.NO_SPACE, "make", "a directory", path=str(each)) from error
         check_private(each)
+
+
+def check_if_there(path: Path) -> None:
+    """As make_private(), without making anything: who may write there may swap what we open."""
+    for each in (path.parent, path):
+        try:
+            check_private(each)
+        except FileNotFoundError:
+            return
 
 
 def remove_if_empty(path: Path) -> None:

@@ -72,6 +72,7 @@ class RingEngine:
 
 def _find_or_make(path: Path, label: str, codec: Any, capacity: int, maxsize: int, create: bool) -> Log:
     for _ in range(_ATTEMPTS):
+        directory.check_if_there(path.parent)
         try:
             return binding.attach(str(path), label, codec)
         except LeftOver:
