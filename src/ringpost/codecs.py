@@ -39,6 +39,14 @@ Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Pytho
 
 _EXT_NDARRAY = 1
 
+# what MessagePack knows by itself: spares most messages the questions below
+_PLAIN = frozenset({dict, list, tuple, int, float, bool, type(None)})
+_SCALARS = frozenset({int, float, bool, type(None)})
+
+# an attribute of an Enum costs more than encoding a small message
+_MSGPACK = int(Kind.MSGPACK)
+_PICKLE = int(Kind.PICKLE)
+
 
 class StandardCodec:
     """What named queues speak."""
@@ -51,14 +59,15 @@ class StandardCodec:
 
     def encode(self, item: object) -> tuple[int, Buffer]:
         """Raises EncodeError."""
-        if isinstance(item, str):
-            return Kind.TEXT, self._encode_text(item)
-        if isinstance(item, (bytes, bytearray, memoryview)):
-            return Kind.BYTES, _contiguous(item)
-        if _is_array(item):
-            return self._encode_array(item)
+        if type(item) not in _PLAIN:
+            if isinstance(item, str):
+                return Kind.TEXT, self._encode_text(item)
+            if isinstance(item, (bytes, bytearray, memoryview)):
+                return Kind.BYTES, _contiguous(item)
+            if _is_array(item):
+                return self._encode_array(item)
         try:
-            return Kind.MSGPACK, self._encoder.encode(item)
+            return _MSGPACK, self._encoder.encode(item)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             if self._pickle:
                 return Kind.PICKLE, _pickled(item, self._label)
@@ -71,7 +80,7 @@ class StandardCodec:
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
         """Raises DecodeError, which carries the message."""
         try:
-            if kind == Kind.MSGPACK:
+            if kind == _MSGPACK:
                 return self._decoder.decode(body)
             if kind == Kind.TEXT:
                 return str(body, "utf-8")
@@ -121,28 +130,53 @@ class PickleCodec:
 
     def encode(self, item: object) -> tuple[int, Buffer]:
         """Raises EncodeError."""
-        return Kind.PICKLE, _pickled(item, self._label)
+        return _PICKLE, _pickled(item, self._label)
 
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
         """Raises DecodeError, which carries the message."""
-        if kind != Kind.PICKLE:
-            raise _undecodable(self._label, kind, body, sequence, "it is not text")
+        if kind != _PICKLE:
+            raise _undecodable(self._label, kind, body, sequence, "only pickles are put here")
         return _unpickled(self._label, body, sequence)
 
 
 # ---- pickle -------------------------------------------------------------------------------------
 
 
+_KEPT = 1 << 16  # bytes: a larger buffer is not kept for the next message
+
+
+class _Pickler:
+    """multiprocessing's pickler, with which connections, locks and queues travel too, made for reuse."""
+
+    def __init__(self) -> None:
+        self.buffer = io.BytesIO()
+        self.pickler = ForkingPickler(self.buffer, pickle.HIGHEST_PROTOCOL)
+
+
+_idle_picklers: list[_Pickler] = []  # pop and append are atomic; one that failed is not used again
+
+
 def _pickled(item: object, label: str) -> Buffer:
-    """As multiprocessing does it, so that connections, locks and queues travel too."""
-    buffer = io.BytesIO()
+    if type(item) in _SCALARS:
+        return pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
     try:
-        ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(item)
+        one = _idle_picklers.pop()
+    except IndexError:
+        one = _Pickler()
+    try:
+        one.pickler.dump(item)
     except Exception as error:
         raise EncodeError(
             f"cannot put a {type(item).__qualname__} into {label}: pickling failed: {error}"
         ) from error
-    return buffer.getbuffer()
+    if one.buffer.tell() > _KEPT:
+        return one.buffer.getbuffer()
+    pickled = one.buffer.getvalue()
+    one.buffer.seek(0)
+    one.buffer.truncate()
+    one.pickler.clear_memo()
+    _idle_picklers.append(one)
+    return pickled
 
 
 def _unpickled(label: str, body: bytes, sequence: int) -> Any:
