@@ -131,9 +131,8 @@ static rp_status announce_large(rp_log *log, taking *at, rp_taken *out) {
     return give_back(at, status == RP_OK ? RP_LARGE : status);
 }
 
-/* `more`: frames are left, as far as we saw. */
 static rp_status try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
-                          rp_wait *wait, rp_taken *out, bool *more) {
+                          rp_wait *wait, rp_taken *out) {
     taking at;
     out->count = 0;
     out->bytes = 0;
@@ -151,15 +150,13 @@ static rp_status try_take(rp_log *log, uint32_t group, void *buffer, size_t size
     if (rp_unlikely(!rp_check_frames(buffer, bytes, walk.count))) return give_back(&at, RP_CORRUPT);
     finish(&at, walk.end);
     rp_signal(log, RP_EVENT_SPACE, INT_MAX);
-    *more = walk.end != at.tail;
     out->count = walk.count;
     out->bytes = bytes;
     return RP_OK;
 }
 
 rp_status rp_try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, rp_taken *out) {
-    bool more;
-    return try_take(log, group, buffer, size, limit, NULL, out, &more);
+    return try_take(log, group, buffer, size, limit, NULL, out);
 }
 
 static bool more_frames(rp_log *log, const void *group) {
@@ -179,14 +176,14 @@ rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32
     rp_wait wait = rp_wait_until(deadline);
     uint32_t event = RP_LOG_EVENTS + group;
     for (;;) {
-        bool more = true;
-        rp_status status = try_take(log, group, buffer, size, limit, &wait, out, &more);
+        rp_status status = try_take(log, group, buffer, size, limit, &wait, out);
         if (status == RP_BUSY)
             status = rp_lock_sleep(log, &log->groups[group].lock, &wait);
         else if (status == RP_EMPTY)
             status = rp_event_wait(log, event, &wait, more_frames, &log->groups[group]);
         else {
-            if (more) rp_event_leave(log, event, &wait);
+            /* asked after arming again: frames put before that woke nobody, later ones see the bit */
+            if (wait.woken && more_frames(log, &log->groups[group])) rp_event_leave(log, event, &wait);
             return status;
         }
         if (status != RP_OK) {

@@ -31,10 +31,14 @@ int64_t rp_time_left(const rp_wait *wait) {
 int64_t rp_lock_time_left(rp_wait *wait) {
     if (wait->deadline == RP_NEVER) return RP_NEVER;
     int64_t now = rp_monotonic_ns();
-    if (wait->lock_deadline == 0)
-        wait->lock_deadline = wait->deadline == RP_NOW  ? now + RP_LOCK_GRACE
-                              : wait->deadline < RP_NOW ? -wait->deadline
-                                                        : wait->deadline;
+    if (wait->lock_deadline == 0) {
+        if (wait->deadline == RP_NOW)
+            wait->lock_deadline = now + RP_LOCK_GRACE;
+        else if (wait->deadline < RP_NOW)
+            wait->lock_deadline = -wait->deadline;
+        else
+            wait->lock_deadline = wait->deadline;
+    }
     return wait->lock_deadline - now;
 }
 

@@ -101,6 +101,8 @@ cdef int64_t deadline_of(bint block, object timeout) except -1:
         return -(rp_monotonic_ns() + LOCK_GRACE)
     if timeout is None:
         return RP_NEVER
+    if timeout == 0:
+        return deadline_of(False, None)
     return rp_monotonic_ns() + <int64_t>(min(seconds_of(timeout), LONGEST_WAIT) * 1e9)
 
 
