@@ -1,0 +1,67 @@
+"""The arguments of the command."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rivals import RIVALS
+from benchmarks.rivals.base import Rival
+from benchmarks.works import WORKS
+from benchmarks.works.base import Work
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and for how long."""
+
+    rivals: tuple[Rival, ...]
+    works: tuple[Work, ...]
+    seconds: float
+    repetitions: int
+    limit: float
+    json: Path | None
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """Options from the command line; exits with a message if they make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure ringpost beside others, in one run, and print tables.",
+    )
+    _add_arguments(parser)
+    given = parser.parse_args(arguments)
+    seconds = given.seconds or (0.2 if given.quick else 0.8)
+    repetitions = given.repetitions or (2 if given.quick else 5)
+    return Options(
+        rivals=_chosen(parser, "rival", RIVALS, given.only),
+        works=_chosen(parser, "work", WORKS, given.work),
+        seconds=seconds,
+        repetitions=repetitions,
+        limit=10 + 20 * seconds,
+        json=given.json,
+    )
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    rivals, works = ", ".join(each.name for each in RIVALS), ", ".join(each.name for each in WORKS)
+    parser.add_argument("--quick", action="store_true", help="under two minutes, less exact")
+    parser.add_argument("--only", action="append", metavar="NAME", help=f"one of {rivals}; repeatable")
+    parser.add_argument("--work", action="append", metavar="NAME", help=f"one of {works}; repeatable")
+    parser.add_argument("--seconds", type=float, metavar="S", help="how long one measurement takes")
+    parser.add_argument("--repetitions", type=int, metavar="N", help="how often each is measured")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured there too")
+
+
+def _chosen(
+    parser: argparse.ArgumentParser, what: str, known: tuple[Any, ...], names: list[str] | None
+) -> Any:
+    if not names:
+        return known
+    unknown = set(names) - {each.name for each in known}
+    if unknown:
+        there_are = ", ".join(each.name for each in known)
+        parser.error(f"no such {what}: {', '.join(sorted(unknown))}; there are {there_are}")
+    return tuple(each for each in known if each.name in names)

@@ -1,0 +1,31 @@
+"""Who is measured. To add a rival: one file like the others here, and one line below."""
+
+from __future__ import annotations
+
+from benchmarks.rivals.base import Rival
+from benchmarks.rivals.cloudtoid import Cloudtoid
+from benchmarks.rivals.fasterfifo import FasterFifo
+from benchmarks.rivals.iceoryx2 import Iceoryx2, Iceoryx2Events
+from benchmarks.rivals.mp_pipe import MultiprocessingPipe
+from benchmarks.rivals.mp_queue import MultiprocessingQueue
+from benchmarks.rivals.mp_simplequeue import MultiprocessingSimpleQueue
+from benchmarks.rivals.ringpost import Ringpost
+from benchmarks.rivals.subetha import SubEtha, SubEthaCondvar
+from benchmarks.rivals.zeromq import ZeroMQ
+
+BASELINE = "ringpost"
+"""Whom the ratios are about."""
+
+RIVALS: tuple[Rival, ...] = (
+    Ringpost(),
+    MultiprocessingQueue(),
+    MultiprocessingSimpleQueue(),
+    MultiprocessingPipe(),
+    FasterFifo(),
+    ZeroMQ(),
+    Cloudtoid(),
+    SubEtha(),
+    SubEthaCondvar(),
+    Iceoryx2(),
+    Iceoryx2Events(),
+)

@@ -1,0 +1,53 @@
+"""What all works have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.messages import SMALL
+from benchmarks.rivals.base import Lane, Rival
+
+Run = Callable[[float], list[Any]]
+"""Lets all parts do an amount of the work; their reports, in the order of the parts."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that a work yields. The first one of a work has the spread and the ratio."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+
+
+class Work(ABC):
+    """A task for two or more processes, and how to read its result."""
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    senders: int = 1
+    """On each lane."""
+    lanes: int = 1
+    size: int = SMALL
+    most_repetitions: int = 1000
+
+    @property
+    def processes(self) -> int:
+        """How many run at once, each of which wants a core."""
+        return self.senders + 1
+
+    def fits(self, rival: Rival) -> bool:
+        """Whether the rival has what this work needs."""
+        return True
+
+    @abstractmethod
+    def parts(self, lanes: list[Lane]) -> list[tuple[Any, tuple[Any, ...]]]:
+        """What each process constructs: class and arguments. Receivers first."""
+
+    @abstractmethod
+    def measure(self, run: Run, seconds: float) -> dict[str, float]:
+        """Warm up, then work for about `seconds`; the value of each metric by name."""
