@@ -87,6 +87,23 @@ static bool lock_is_seen(int probe_fd, uint32_t slot) {
     return lock_call(probe_fd, F_OFD_GETLK, &byte) == 0 && byte.l_type != F_UNLCK;
 }
 
+bool rp_probe_is_ours(const rp_log *log) {
+    struct stat st;
+    return fstat(log->probe_fd, &st) == 0 && st.st_dev == log->device && st.st_ino == log->inode;
+}
+
+static bool restore_probe(rp_log *log) {
+    rp_process_lock();
+    bool ours = rp_probe_is_ours(log);
+    if (!ours) {
+        int fd = rp_reopen(log);
+        if (fd >= 0) log->probe_fd = fd;
+        ours = fd >= 0;
+    }
+    rp_process_unlock();
+    return ours;
+}
+
 rp_status rp_join_log(rp_log *log, int fd) {
     uint32_t slot = 0;
     rp_status status = claim_slot(log, fd, &slot);
@@ -101,7 +118,8 @@ rp_status rp_join_log(rp_log *log, int fd) {
         errno = saved;
         return RP_SYSTEM;
     }
-    if (madvise(anchor, PAGE, MADV_DONTFORK) != 0 || !lock_is_seen(log->probe_fd, slot)) {
+    if (madvise(anchor, PAGE, MADV_DONTFORK) != 0 || !(rp_probe_is_ours(log) || restore_probe(log)) ||
+        !lock_is_seen(log->probe_fd, slot)) {
         munmap(anchor, PAGE);
         return RP_UNSUPPORTED;
     }
@@ -138,40 +156,22 @@ rp_status rp_rejoin_after_fork(rp_log *log) {
     return status;
 }
 
-/* The probe descriptor, unless somebody closed it (daemons do) and its number means another file now. */
-static bool probe_is_ours(const rp_log *log) {
-    struct stat st;
-    return fstat(log->probe_fd, &st) == 0 && st.st_dev == log->device && st.st_ino == log->inode;
-}
-
-static bool restore_probe(rp_log *log) {
-    rp_process_lock();
-    bool ours = probe_is_ours(log);
-    if (!ours) {
-        int fd = rp_reopen(log);
-        if (fd >= 0) log->probe_fd = fd;
-        ours = fd >= 0;
-    }
-    rp_process_unlock();
-    return ours;
-}
-
 bool rp_is_dead(rp_log *log, uint32_t owner) {
     owner &= RP_OWNER_MASK;
     uint32_t slot = (owner & RP_SLOT_MASK) - 1;        /* 0 - 1 is out of range too */
     if (slot >= log->geometry.slot_count) return true; /* noise: nobody ever owned this */
     if (owner == log->me) return false;
     if (rp_load_acquire(slot, &log->slots[slot].generation) != owner >> 11) return true;
-    if (!probe_is_ours(log) && !restore_probe(log)) return false; /* no proof */
+    if (!rp_probe_is_ours(log) && !restore_probe(log)) return false; /* no proof */
     struct flock byte = bytes_of(slot, 1);
     bool unlocked = lock_call(log->probe_fd, F_OFD_GETLK, &byte) == 0 && byte.l_type == F_UNLCK;
-    return unlocked && probe_is_ours(log);
+    return unlocked && rp_probe_is_ours(log);
 }
 
 bool rp_is_removed(rp_log *log) {
     struct stat st;
     if (log->geometry.flags & RP_SUPER_AUTO_DELETE) return false; /* forked children may outlive its name */
-    return probe_is_ours(log) && fstat(log->probe_fd, &st) == 0 && st.st_nlink == 0;
+    return rp_probe_is_ours(log) && fstat(log->probe_fd, &st) == 0 && st.st_nlink == 0;
 }
 
 bool rp_mark_leaving(rp_log *log) {

@@ -35,6 +35,8 @@ rp_status rp_join_log(rp_log *log, int fd); /* `fd` is consumed */
 void rp_leave_log(rp_log *log);
 rp_status rp_rejoin_after_fork(rp_log *log);
 bool rp_is_dead(rp_log *log, uint32_t owner);
+/* False if somebody closed our descriptor (daemons do), and its number perhaps means another file now. */
+bool rp_probe_is_ours(const rp_log *log);
 /* Did somebody remove the file underneath (rm, systemd's RemoveIPC)? */
 bool rp_is_removed(rp_log *log);
 /* Our slot says that this process is going. False if this process never joined (forked). */

@@ -212,7 +212,7 @@ static void free_log(rp_log *log) {
     int saved = errno;
     if (log->ring) munmap(log->ring, 2 * log->geometry.ring_size);
     if (log->file_map) munmap(log->file_map, log->geometry.file_size);
-    if (log->probe_fd >= 0) close(log->probe_fd);
+    if (rp_probe_is_ours(log)) close(log->probe_fd);
     free(log->path);
     free(log);
     errno = saved;

@@ -294,9 +294,11 @@ cdef class Log:
                     return self.decode(<rp_frame *>buffer)
             if status != RP_LARGE:
                 raise self.fail(status, "get")
-            found, item = self.take_large(&taken, deadline)
-            if found:
-                return item
+            large = self.take_large(&taken, deadline, False, &status)
+            if status == RP_OK:
+                return self.decode_large(&taken.frame, large)
+            if status != RP_EMPTY:
+                raise self.fail(status, "get")
 
     def get_many(self, limit=None, bint block=True, timeout=None):
         cdef char *buffer
@@ -323,10 +325,16 @@ cdef class Log:
                     status = self.wait_for_frames(buffer, BATCH_BUFFER, most, deadline, &taken)
                 if status == RP_OK:
                     self.decode_all(buffer, taken.count, items, errors)
-                elif status == RP_LARGE:
-                    self.take_large_into(&taken, deadline, items, errors)
-                else:
-                    raise self.fail(status, "get")
+                    continue
+                if status == RP_LARGE:
+                    large = self.take_large(&taken, deadline, items or errors, &status)
+                    if status == RP_OK:
+                        self.decode_large_into(&taken.frame, large, items, errors)
+                    if status == RP_OK or status == RP_EMPTY:
+                        continue
+                if items or errors:
+                    break
+                raise self.fail(status, "get")
         finally:
             PyMem_RawFree(buffer)
         if errors:
@@ -345,40 +353,18 @@ cdef class Log:
                 return status
             self.interrupted()
 
-    cdef tuple take_large(self, rp_taken *taken, int64_t deadline):
-        """(True, item), or (False, None) if another consumer was faster."""
-        cdef rp_status status
-        cdef size_t extra = taken.frame.subject_len + taken.frame.headers_len
-        cdef bytes head = PyBytes_FromStringAndSize(NULL, extra)
-        cdef bytes body = PyBytes_FromStringAndSize(NULL, taken.length - extra)
-        cdef char *head_data = PyBytes_AS_STRING(head)
-        cdef char *body_data = PyBytes_AS_STRING(body)
+    cdef bytes take_large(self, rp_taken *taken, int64_t deadline, bint hurry, rp_status *status):
+        """The payload of the large message that was announced, if `status` is RP_OK. RP_EMPTY: another
+        consumer took it. In a hurry (others were taken already) it gives up rather than look at signals."""
+        cdef bytes payload = PyBytes_FromStringAndSize(NULL, taken.length)
+        cdef char *data = PyBytes_AS_STRING(payload)
         while True:
             with nogil:
-                status = rp_take_large(self._log, RP_QUEUE_GROUP, taken.frame.sequence,
-                                       taken.length, head_data, extra, body_data, deadline)
-            if status != RP_INTERRUPTED:
-                break
+                status[0] = rp_take_large(self._log, RP_QUEUE_GROUP, taken.frame.sequence, taken.length,
+                                          NULL, 0, data, deadline)
+            if status[0] != RP_INTERRUPTED or hurry:
+                return payload
             self.interrupted()
-        if status == RP_EMPTY:
-            return False, None
-        if status != RP_OK:
-            raise self.fail(status, "get")
-        if taken.frame.kind == KIND_BYTES:
-            return True, body
-        return True, self._codec.decode(taken.frame.kind, body, taken.frame.sequence)
-
-    cdef int take_large_into(self, rp_taken *taken, int64_t deadline, list items,
-                             list errors) except -1:
-        try:
-            found, item = self.take_large(taken, deadline)
-            if found:
-                items.append(item)
-        except ValueError as error:
-            if not hasattr(error, "payload"):
-                raise
-            errors.append(error)
-        return 0
 
     # ---- decoding --------------------------------------------------------------------------
 
@@ -394,6 +380,22 @@ cdef class Log:
             except UnicodeDecodeError:
                 pass  # the codec says it better
         return self._codec.decode(frame.kind, PyBytes_FromStringAndSize(body, size), frame.sequence)
+
+    cdef object decode_large(self, rp_frame *frame, bytes payload):
+        cdef size_t before = frame.subject_len + frame.headers_len
+        body = payload[before:] if before else payload
+        if frame.kind == KIND_BYTES:
+            return body
+        return self._codec.decode(frame.kind, body, frame.sequence)
+
+    cdef int decode_large_into(self, rp_frame *frame, bytes payload, list items, list errors) except -1:
+        try:
+            items.append(self.decode_large(frame, payload))
+        except ValueError as error:
+            if not hasattr(error, "payload"):
+                raise
+            errors.append(error)
+        return 0
 
     cdef int decode_all(self, char *frames, uint32_t count, list items, list errors) except -1:
         cdef rp_frame *frame
