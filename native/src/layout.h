@@ -90,7 +90,7 @@ typedef struct rp_head {
     RP_ALIGNED rp_u64 armed[2]; /* a bit for each event somebody may sleep on */
     rp_u32 state;               /* RP_STATE_* */
     RP_ALIGNED rp_lock pool_lock;
-    rp_u32 pool_hint;          /* a run's head at or below the first free one */
+    rp_u32 pool_next;          /* a run's head: where to look for room first */
     RP_ALIGNED rp_u64 done;    /* task_done() calls */
     RP_ALIGNED rp_u64 durable; /* everything below it is on disk */
     rp_event events[RP_LOG_EVENTS];

@@ -37,7 +37,6 @@ static rp_status reclaim(rp_log *log) {
             rp_cas_release(chunk, &log->chunks[at].word, &word, rp_chunk_word(RP_CHUNK_FREE, length, 0));
         at += length;
     }
-    rp_store_relaxed(&log->head->pool_hint, 0);
     return RP_OK;
 }
 
@@ -50,43 +49,49 @@ static uint32_t join_free(rp_log *log, uint32_t at, uint32_t length, uint32_t wa
         uint64_t next = rp_load_acquire(chunk, &log->chunks[at + length].word);
         uint32_t more = run_length(log, at + length, next);
         if (more == 0 || rp_chunk_state(next) != RP_CHUNK_FREE) break;
+        if (rp_load_relaxed(&log->head->pool_next) == at + length)
+            rp_store_relaxed(&log->head->pool_next, at); /* before its head is one no more */
         length += more;
         rp_store_release(chunk, &log->chunks[at].word, rp_chunk_word(RP_CHUNK_FREE, length, 0));
     }
     return length;
 }
 
-/* First fit from the hint on: low granules are used again and again, and stay in the caches. */
+/* Lend `wanted` granules of the free run at `at`, which has `length`. */
+static void lend(rp_log *log, uint32_t at, uint32_t length, uint32_t wanted) {
+    if (length > wanted)
+        rp_store_release(chunk, &log->chunks[at + wanted].word,
+                         rp_chunk_word(RP_CHUNK_FREE, length - wanted, 0));
+    rp_store_release(chunk, &log->chunks[at].word, rp_chunk_word(RP_CHUNK_LOANED, wanted, log->me));
+    uint32_t behind = at + wanted < log->geometry.chunk_count ? at + wanted : 0;
+    rp_store_relaxed(&log->head->pool_next, behind);
+}
+
+/* The first run from `start` on that is free and long enough. */
 static rp_status first_fit(rp_log *log, uint32_t start, uint32_t wanted, uint32_t *first) {
     uint32_t count = log->geometry.chunk_count;
-    bool all_taken = true;
     for (uint32_t at = start; at < count;) {
         uint64_t word = rp_load_acquire(chunk, &log->chunks[at].word);
         uint32_t length = run_length(log, at, word);
         if (length == 0) return RP_CORRUPT;
-        if (rp_chunk_state(word) != RP_CHUNK_FREE) {
-            at += length;
-            continue;
-        }
-        if (all_taken) rp_store_relaxed(&log->head->pool_hint, at);
-        all_taken = false;
-        length = join_free(log, at, length, wanted);
-        if (length >= wanted) {
-            if (length > wanted)
-                rp_store_release(chunk, &log->chunks[at + wanted].word,
-                                 rp_chunk_word(RP_CHUNK_FREE, length - wanted, 0));
-            rp_store_release(chunk, &log->chunks[at].word, rp_chunk_word(RP_CHUNK_LOANED, wanted, log->me));
-            *first = at;
-            return RP_OK;
+        if (rp_chunk_state(word) == RP_CHUNK_FREE) {
+            length = join_free(log, at, length, wanted);
+            if (length >= wanted) {
+                lend(log, at, length, wanted);
+                *first = at;
+                return RP_OK;
+            }
         }
         at += length;
     }
     return RP_FULL;
 }
 
+/* Round and round the pool: granules that were just read rest in the reader's cache, and writing them again at
+ * once is slower than taking the next ones. */
 static rp_status allocate(rp_log *log, uint32_t wanted, uint32_t *first) {
-    uint32_t hint = rp_load_relaxed(&log->head->pool_hint);
-    rp_status status = hint < log->geometry.chunk_count ? first_fit(log, hint, wanted, first) : RP_FULL;
+    rp_status status = first_fit(log, rp_load_relaxed(&log->head->pool_next), wanted, first);
+    if (status == RP_FULL) status = first_fit(log, 0, wanted, first);
     if (status != RP_FULL) return status;
     status = reclaim(log);
     return status == RP_OK ? first_fit(log, 0, wanted, first) : status;
@@ -151,7 +156,6 @@ void rp_abort(rp_log *log, rp_loan *loan) {
     uint64_t word = rp_chunk_word(RP_CHUNK_LOANED, loan->granules, log->me);
     rp_cas_release(chunk, &log->chunks[loan->first].word, &word,
                    rp_chunk_word(RP_CHUNK_FREE, loan->granules, 0));
-    rp_store_relaxed(&log->head->pool_hint, 0);
     rp_event_fire(log, RP_EVENT_SPACE, INT_MAX);
 }
 
@@ -162,15 +166,10 @@ void rp_pool_publish(rp_log *log, uint32_t first, uint64_t position) {
 }
 
 void rp_pool_release(rp_log *log, uint32_t first, uint64_t position) {
-    bool died;
-    if (rp_lock_try(log, &log->head->pool_lock, NULL, &died) != RP_OK) return; /* reclaim will find it */
     rp_chunk *chunk = &log->chunks[first];
     uint64_t word = rp_load_acquire(chunk, &chunk->word);
-    if (rp_chunk_state(word) == RP_CHUNK_PUBLISHED && rp_load_relaxed(&chunk->position) == position) {
-        rp_store_release(chunk, &chunk->word, rp_chunk_word(RP_CHUNK_FREE, rp_chunk_length(word), 0));
-        if (first < rp_load_relaxed(&log->head->pool_hint)) rp_store_relaxed(&log->head->pool_hint, first);
-    }
-    rp_lock_release(&log->head->pool_lock);
+    if (rp_chunk_state(word) == RP_CHUNK_PUBLISHED && rp_load_relaxed(&chunk->position) == position)
+        rp_cas_release(chunk, &chunk->word, &word, rp_chunk_word(RP_CHUNK_FREE, rp_chunk_length(word), 0));
 }
 
 bool rp_pool_holds(const rp_log *log, const rp_descriptor *descriptor) {

@@ -3,7 +3,7 @@
  * chunks[i] of a run's first granule describes the run: state(2) | length in granules(31) | owner(31), and
  * the position of the frame that published it. Entries inside a run mean nothing, so the table is a chain of
  * heads: 0, 0 + length, ... Every change is ONE store (or CAS) of a head's word; whatever moves heads, and
- * the hint, happens under `pool_lock`:
+ * `pool_next`, happens under `pool_lock`:
  *
  *   split    the rest's head first (it lies inside the run: nobody looks), then the shorter head
  *   join     two free neighbours: one store of the longer length
