@@ -13,103 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "geometry.h"
 #include "liveness.h"
 #include "wait.h"
 
 static rp_log *open_logs; /* of this process; guarded by rp_process_lock */
-
-/* ---- geometry ----------------------------------------------------------------------------- */
-
-static uint64_t round_up(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
-
-static uint32_t checksum(const rp_super *super) { /* FNV-1a */
-    uint32_t hash = 2166136261u;
-    const uint8_t *bytes = (const uint8_t *)super;
-    for (size_t i = offsetof(rp_super, flags); i < sizeof *super; i++) hash = (hash ^ bytes[i]) * 16777619u;
-    return hash;
-}
-
-static void read_boot_id(uint8_t out[16]) {
-    char text[37] = {0};
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    memset(out, 0, 16);
-    if (fd < 0) return;
-    ssize_t got = read(fd, text, 36);
-    close(fd);
-    for (ssize_t i = 0, nibble = 0; i < got && nibble < 32; i++) {
-        unsigned value;
-        if (text[i] == '-' || sscanf((char[]){text[i], 0}, "%x", &value) != 1) continue;
-        out[nibble / 2] = (uint8_t)(out[nibble / 2] << 4 | value);
-        nibble++;
-    }
-}
-
-/* Half of the capacity (a power of two) for the ring, the rest for the pool. */
-static rp_status plan(const rp_settings *settings, rp_super *super) {
-    uint64_t capacity = settings->capacity ? settings->capacity : RP_DEFAULT_CAPACITY;
-    if (capacity < RP_MIN_CAPACITY || capacity > RP_MAX_CAPACITY) return RP_INVALID;
-    uint32_t groups = settings->groups ? settings->groups : RP_DEFAULT_GROUPS;
-    uint32_t leases = settings->leases ? settings->leases : RP_DEFAULT_LEASES;
-    if (groups > RP_MAX_GROUPS) return RP_INVALID;
-    uint64_t ring = RP_UNIT;
-    while (ring * 4 <= capacity) ring *= 2;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-
-    memset(super, 0, sizeof *super);
-    super->magic = RP_MAGIC;
-    super->layout = RP_LAYOUT_VERSION;
-    super->abi = RP_ABI_TAG;
-    super->flags =
-        (settings->keep_history ? RP_SUPER_HISTORY : 0) | (settings->auto_delete ? RP_SUPER_AUTO_DELETE : 0);
-    if (getrandom(super->log_id, sizeof super->log_id, 0) != sizeof super->log_id) return RP_SYSTEM;
-    read_boot_id(super->boot_id);
-    super->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    super->max_messages = settings->max_messages;
-    super->ring_size = ring;
-    super->pool_size = (capacity - ring) / RP_GRANULE * RP_GRANULE;
-    super->group_count = groups;
-    super->slot_count = RP_SLOTS;
-    super->lease_count = leases;
-    super->chunk_count = (uint32_t)(super->pool_size / RP_GRANULE);
-    super->groups_offset = sizeof(rp_head);
-    super->slots_offset = super->groups_offset + (uint64_t)groups * sizeof(rp_group);
-    super->leases_offset = super->slots_offset + (uint64_t)RP_SLOTS * sizeof(rp_slot);
-    super->chunks_offset = super->leases_offset + (uint64_t)leases * sizeof(rp_lease);
-    super->ring_offset =
-        round_up(super->chunks_offset + (uint64_t)super->chunk_count * sizeof(rp_chunk), RP_UNIT);
-    super->pool_offset = super->ring_offset + ring;
-    super->file_size = round_up(super->pool_offset + super->pool_size, RP_UNIT);
-    super->crc = checksum(super);
-    return RP_OK;
-}
-
-/* [offset, offset + count * size) lies behind the head, aligned, and inside `end`. */
-static bool fits(uint64_t offset, uint64_t count, uint64_t size, uint64_t alignment, uint64_t end) {
-    return offset >= sizeof(rp_head) && offset % alignment == 0 && offset <= end &&
-           count <= (end - offset) / size;
-}
-
-static rp_status validate(const rp_super *super, uint64_t file_size) {
-    if (super->magic != RP_MAGIC) return RP_CORRUPT;
-    if (super->layout != RP_LAYOUT_VERSION || super->abi != RP_ABI_TAG) return RP_LAYOUT;
-    if (super->crc != checksum(super)) return RP_CORRUPT;
-    uint64_t ring = super->ring_size, end = super->ring_offset;
-    bool sane = super->file_size == file_size && ring >= RP_UNIT && (ring & (ring - 1)) == 0 &&
-                ring <= RP_MAX_CAPACITY && super->group_count >= 1 && super->group_count <= RP_MAX_GROUPS &&
-                super->slot_count >= 1 && super->slot_count <= RP_MAX_SLOTS &&
-                fits(super->ring_offset, ring, 1, RP_UNIT, file_size) &&
-                fits(super->pool_offset, super->pool_size, 1, RP_GRANULE, file_size) &&
-                super->chunk_count == super->pool_size / RP_GRANULE && super->chunk_count >= 1 &&
-                fits(super->groups_offset, super->group_count, sizeof(rp_group), RP_LINE, end) &&
-                fits(super->slots_offset, super->slot_count, sizeof(rp_slot), 64, end) &&
-                fits(super->leases_offset, super->lease_count, sizeof(rp_lease), 64, end) &&
-                fits(super->chunks_offset, super->chunk_count, sizeof(rp_chunk), 16, end);
-    if (!sane) return RP_CORRUPT;
-    uint8_t boot_id[16];
-    read_boot_id(boot_id);
-    return memcmp(boot_id, super->boot_id, 16) == 0 ? RP_OK : RP_STALE;
-}
 
 /* ---- opening and mapping -------------------------------------------------------------------- */
 
@@ -128,6 +36,14 @@ static rp_status check_file_system(int fd) {
     }
 }
 
+/* Close, and keep errno for the caller. */
+static rp_status close_with(int fd, rp_status status) {
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return status;
+}
+
 /* Our own, private, plain file; nothing else is looked at. */
 static rp_status open_ours(const char *path, int *fd, struct stat *st) {
     *fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -142,8 +58,7 @@ static rp_status open_ours(const char *path, int *fd, struct stat *st) {
         status = RP_SYSTEM;
     else if (!S_ISREG(st->st_mode) || st->st_uid != geteuid() || (st->st_mode & 077) != 0)
         status = RP_NOT_OURS;
-    if (status != RP_OK) close(*fd);
-    return status;
+    return status == RP_OK ? RP_OK : close_with(*fd, status);
 }
 
 static rp_status read_super(int fd, uint64_t file_size, rp_super *super) {
@@ -151,7 +66,7 @@ static rp_status read_super(int fd, uint64_t file_size, rp_super *super) {
     do got = pread(fd, super, sizeof *super, 0);
     while (got < 0 && errno == EINTR);
     if (got < 0) return RP_SYSTEM;
-    return got == sizeof *super ? validate(super, file_size) : RP_CORRUPT;
+    return got == sizeof *super ? rp_validate(super, file_size) : RP_CORRUPT;
 }
 
 int rp_reopen(const rp_log *log) {
@@ -218,17 +133,43 @@ static void free_log(rp_log *log) {
     errno = saved;
 }
 
-static rp_log *new_log(const char *path, int probe_fd, const rp_super *super, const struct stat *st) {
+/* Zeroes are right for all but these: tail, read, acked, oldest = 0, and sequence 0 in the stub. */
+static void fill_in(rp_log *log) {
+    log->head->super = log->geometry;
+    log->chunks[0].word = (uint64_t)log->geometry.chunk_count << 31; /* one free run, see pool.h */
+    rp_store_release(group, &log->groups[RP_QUEUE_GROUP].state, RP_GROUP_GATING);
+}
+
+/* Takes `probe_fd` over: on failure it is closed. */
+static rp_status new_log(const char *path, int probe_fd, const rp_super *super, rp_log **out) {
+    struct stat st;
     rp_log *log = calloc(1, sizeof *log);
-    if (!log) return NULL;
-    log->path = strdup(path);
+    char *copy = strdup(path);
+    if (!log || !copy || fstat(probe_fd, &st) != 0) {
+        int saved = errno;
+        free(log);
+        free(copy);
+        errno = saved;
+        return close_with(probe_fd, RP_SYSTEM);
+    }
+    log->path = copy;
     log->geometry = *super;
     log->probe_fd = probe_fd;
-    log->device = st->st_dev;
-    log->inode = st->st_ino;
+    log->device = st.st_dev;
+    log->inode = st.st_ino;
     log->references = 1;
     log->spin_ns = rp_spin_start();
-    return log;
+    *out = log;
+    return RP_OK;
+}
+
+/* Map it and become a participant, filling it in first if it is new. */
+static rp_status enter(rp_log *log, bool is_new) {
+    rp_status status = map_log(log);
+    if (status != RP_OK) return status;
+    if (is_new) fill_in(log);
+    int own = rp_reopen(log);
+    return own < 0 ? RP_SYSTEM : rp_join_log(log, own);
 }
 
 static void remember(rp_log *log) {
@@ -271,46 +212,33 @@ static rp_status give_name(int fd, const char *temporary, const char *path) {
     return errno == EEXIST ? RP_EXISTS : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
 }
 
-/* Zeroes are right for all but these: tail, read, acked, oldest = 0, and sequence 0 in the stub. */
-static void fill_in(rp_log *log) {
-    log->head->super = log->geometry;
-    log->chunks[0].word = (uint64_t)log->geometry.chunk_count << 31; /* one free run, see pool.h */
-    rp_store_release(group, &log->groups[RP_QUEUE_GROUP].state, RP_GROUP_GATING);
-}
-
-/* The file has its pages: fill it in, join, and give it its name. */
 static rp_status publish(rp_log *log, const char *temporary) {
-    rp_status status = map_log(log);
-    if (status != RP_OK) return status;
-    fill_in(log);
-    int own = rp_reopen(log);
-    status = own < 0 ? RP_SYSTEM : rp_join_log(log, own);
+    rp_status status = enter(log, true);
     if (status != RP_OK) return status;
     status = give_name(log->probe_fd, temporary, log->path);
     if (status != RP_OK) rp_leave_log(log);
     return status;
 }
 
+static rp_status keep(rp_log *log, rp_status status, rp_log **out) {
+    if (status != RP_OK) {
+        free_log(log);
+        return status;
+    }
+    remember(log);
+    *out = log;
+    return RP_OK;
+}
+
 static rp_status build(const char *path, int fd, const char *temporary, const rp_super *super, rp_log **out) {
-    struct stat st;
+    rp_log *log;
     rp_status status = check_file_system(fd);
     if (status == RP_OK) status = allocate(fd, super->file_size);
-    if (status == RP_OK && fstat(fd, &st) != 0) status = RP_SYSTEM;
-    rp_log *log = status == RP_OK ? new_log(path, fd, super, &st) : NULL;
-    if (!log) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return status == RP_OK ? RP_SYSTEM : status;
-    }
+    if (status != RP_OK) return close_with(fd, status);
+    status = new_log(path, fd, super, &log);
+    if (status != RP_OK) return status;
     rp_process_lock();
-    status = publish(log, temporary);
-    if (status == RP_OK) {
-        remember(log);
-        *out = log;
-    } else {
-        free_log(log);
-    }
+    status = keep(log, publish(log, temporary), out);
     rp_process_unlock();
     return status;
 }
@@ -318,7 +246,7 @@ static rp_status build(const char *path, int fd, const char *temporary, const rp
 rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out) {
     char temporary[4200];
     rp_super super;
-    rp_status status = plan(settings, &super);
+    rp_status status = rp_plan(settings, &super);
     if (status != RP_OK) return status;
     if (access(path, F_OK) == 0) return RP_EXISTS; /* spare the allocation; linkat decides */
     int fd = open_nameless(path, temporary, sizeof temporary);
@@ -355,31 +283,18 @@ static bool is_dying(rp_log *log) {
 
 static rp_status attach_new(const char *path, int fd, const struct stat *st, rp_log **out) {
     rp_super super;
+    rp_log *log;
     rp_status status = check_file_system(fd);
     if (status == RP_OK) status = read_super(fd, (uint64_t)st->st_size, &super);
-    rp_log *log = status == RP_OK ? new_log(path, fd, &super, st) : NULL;
-    if (!log) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return status == RP_OK ? RP_SYSTEM : status;
-    }
-    status = map_log(log);
-    if (status == RP_OK) {
-        int own = rp_reopen(log);
-        status = own < 0 ? RP_SYSTEM : rp_join_log(log, own);
-    }
+    if (status != RP_OK) return close_with(fd, status);
+    status = new_log(path, fd, &super, &log);
+    if (status != RP_OK) return status;
+    status = enter(log, false);
     if (status == RP_OK && is_dying(log)) {
         rp_leave_log(log);
         status = RP_NOT_FOUND;
     }
-    if (status != RP_OK) {
-        free_log(log);
-        return status;
-    }
-    remember(log);
-    *out = log;
-    return RP_OK;
+    return keep(log, status, out);
 }
 
 rp_status rp_attach(const char *path, rp_log **out) {
