@@ -12,28 +12,41 @@
 #include "group.h"
 #include "pool.h"
 
+/* Loaded in this order: what only shrinks the answer comes first, so that nothing is counted that was not so. */
 typedef struct progress {
+    uint64_t done, acked;
     uint64_t read, read_sequence, tail, tail_sequence;
 } progress;
 
 static rp_status look(rp_log *log, progress *out) {
     rp_status status = rp_enter(log);
     if (status != RP_OK) return status;
-    if (rp_load_acquire(state, &log->head->state) & RP_STATE_DELETED) return RP_DELETED;
+    out->done = rp_load_acquire(done, &log->head->done);
+    out->acked = rp_least_acked(log);
     return rp_progress(log, &out->read, &out->read_sequence, &out->tail, &out->tail_sequence);
+}
+
+static rp_status look_unless_deleted(rp_log *log, progress *out) {
+    rp_status status = look(log, out);
+    bool deleted = status == RP_OK && (rp_load_acquire(state, &log->head->state) & RP_STATE_DELETED);
+    return deleted ? RP_DELETED : status;
 }
 
 static bool discards(rp_log *log) { return rp_load_acquire(state, &log->head->state) & RP_STATE_DISCARD; }
 
+/* Tasks that somebody must finish: with what was discarded nobody will. */
+static uint64_t all_tasks(rp_log *log, const progress *at) {
+    return discards(log) ? at->read_sequence : at->tail_sequence;
+}
+
 static uint64_t unfinished(rp_log *log, const progress *at) {
-    uint64_t all = discards(log) ? at->read_sequence : at->tail_sequence;
-    uint64_t done = rp_load_acquire(done, &log->head->done);
-    return all > done ? all - done : 0;
+    uint64_t all = all_tasks(log, at);
+    return all > at->done ? all - at->done : 0;
 }
 
 rp_status rp_ready(rp_log *log, uint64_t *out) {
     progress at;
-    rp_status status = look(log, &at);
+    rp_status status = look_unless_deleted(log, &at);
     if (status == RP_OK) *out = discards(log) ? 0 : at.tail_sequence - at.read_sequence;
     return status;
 }
@@ -41,9 +54,9 @@ rp_status rp_ready(rp_log *log, uint64_t *out) {
 rp_status rp_is_full(rp_log *log, bool *out) {
     uint64_t smallest = rp_align(sizeof(rp_frame) + 1), most = log->geometry.max_messages;
     progress at;
-    rp_status status = look(log, &at);
+    rp_status status = look_unless_deleted(log, &at);
     if (status != RP_OK) return status;
-    uint64_t used = at.tail - rp_least_acked(log);
+    uint64_t used = at.tail - at.acked;
     *out = used + smallest + RP_STUB > log->geometry.ring_size ||
            (most && at.tail_sequence - at.read_sequence >= most);
     return RP_OK;
@@ -51,8 +64,7 @@ rp_status rp_is_full(rp_log *log, bool *out) {
 
 rp_status rp_get_info(rp_log *log, rp_info *out) {
     progress at;
-    rp_status status = rp_enter(log);
-    if (status == RP_OK) status = rp_progress(log, &at.read, &at.read_sequence, &at.tail, &at.tail_sequence);
+    rp_status status = look(log, &at);
     if (status != RP_OK) return status;
     uint32_t state = rp_load_acquire(state, &log->head->state);
     *out = (rp_info){
@@ -64,7 +76,7 @@ rp_status rp_get_info(rp_log *log, rp_info *out) {
         .next_sequence = at.tail_sequence,
         .ready = discards(log) ? 0 : at.tail_sequence - at.read_sequence,
         .unfinished = unfinished(log, &at),
-        .used_bytes = at.tail - rp_least_acked(log),
+        .used_bytes = at.tail - at.acked,
         .pool_used = rp_pool_used(log),
         .participants = rp_count_participants(log),
         .shut_down = state & RP_STATE_SHUT,
@@ -77,13 +89,13 @@ rp_status rp_get_info(rp_log *log, rp_info *out) {
 }
 
 rp_status rp_task_done(rp_log *log) {
-    progress at;
-    rp_status status = look(log, &at);
-    if (status != RP_OK) return status;
-    uint64_t done = rp_load_relaxed(&log->head->done);
-    do
-        if (done >= (discards(log) ? at.read_sequence : at.tail_sequence)) return RP_TOO_MANY;
-    while (!rp_cas_release(done, &log->head->done, &done, done + 1));
+    for (;;) {
+        progress at;
+        rp_status status = look_unless_deleted(log, &at);
+        if (status != RP_OK) return status;
+        if (at.done >= all_tasks(log, &at)) return RP_TOO_MANY;
+        if (rp_cas_release(done, &log->head->done, &at.done, at.done + 1)) break;
+    }
     rp_signal(log, RP_EVENT_JOIN, INT32_MAX);
     return RP_OK;
 }
@@ -97,7 +109,7 @@ rp_status rp_join(rp_log *log, int64_t deadline) {
     rp_wait wait = rp_wait_until(deadline);
     for (;;) {
         progress at;
-        rp_status status = look(log, &at);
+        rp_status status = look_unless_deleted(log, &at);
         if (status != RP_OK) return status;
         if (unfinished(log, &at) == 0) return RP_OK;
         status = rp_event_wait(log, RP_EVENT_JOIN, &wait, nothing_new, NULL);
@@ -110,6 +122,7 @@ rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline) {
     rp_status status = rp_enter(log);
     if (status == RP_OK) status = rp_lock_wait(log, &log->head->lock, deadline, &died);
     if (status != RP_OK) return status;
+    if (died) rp_wake_all(log);
     rp_or_release(state, &log->head->state, RP_STATE_SHUT | (immediate ? RP_STATE_DISCARD : 0));
     rp_lock_release(&log->head->lock);
     rp_group *group = &log->groups[RP_QUEUE_GROUP];

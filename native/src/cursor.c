@@ -15,7 +15,7 @@ rp_status rp_cursor_open(rp_log *log, bool from_start, rp_cursor *out) {
         uint64_t oldest = rp_load_acquire(lap, &log->head->oldest);
         uint64_t tail = rp_load_acquire(commit, &log->head->tail);
         uint64_t position = from_start ? oldest : tail;
-        if (oldest % RP_ALIGN || tail % RP_ALIGN) return RP_CORRUPT;
+        if (oldest % RP_ALIGN || tail % RP_ALIGN || oldest > tail) return RP_CORRUPT;
         uint64_t sequence = rp_read_once(rp_frame_at(log, position)->sequence);
         rp_fence_acquire(lap);
         if (rp_load_relaxed(&log->head->oldest) > position) continue;
@@ -40,7 +40,15 @@ static bool is_lapped(rp_log *log, const rp_cursor *cursor) {
     return rp_load_relaxed(&log->head->oldest) > cursor->position;
 }
 
-/* One large frame: its payload behind its header, as if it had been inline. */
+/* Does the run of the large frame at the cursor still hold its payload? Asked after copying, as `oldest` is. */
+static bool run_is_intact(rp_log *log, const rp_cursor *cursor, uint32_t first) {
+    rp_fence_acquire(chunk);
+    uint64_t position = rp_load_relaxed(&log->chunks[first].position);
+    return rp_chunk_state(rp_load_relaxed(&log->chunks[first].word)) == RP_CHUNK_PUBLISHED &&
+           position == cursor->position;
+}
+
+/* One large frame: its payload behind its header, as if it had been inline. RP_EMPTY: its run is gone. */
 static rp_status read_large(rp_log *log, const rp_cursor *cursor, uint8_t *buffer, size_t size,
                             rp_taken *out) {
     rp_descriptor descriptor;
@@ -53,6 +61,7 @@ static rp_status read_large(rp_log *log, const rp_cursor *cursor, uint8_t *buffe
     frame->size = (uint32_t)(sizeof(rp_frame) + descriptor.length);
     frame->flags = 0;
     memcpy(frame + 1, log->pool + (uint64_t)descriptor.first * RP_GRANULE, descriptor.length);
+    if (!run_is_intact(log, cursor, descriptor.first)) return RP_EMPTY;
     out->count = 1;
     out->bytes = out->need;
     return RP_OK;
@@ -92,6 +101,12 @@ rp_status rp_cursor_read(rp_log *log, rp_cursor *cursor, void *buffer, size_t si
             out->bytes = 0;
             status = skip_lost(log, cursor);
             if (status != RP_OK) return status;
+            continue;
+        }
+        if (status == RP_EMPTY) { /* without history a run may go before its frame does */
+            cursor->position = end;
+            cursor->sequence++;
+            cursor->lost++;
             continue;
         }
         if (status != RP_OK) return status;

@@ -76,6 +76,13 @@ static rp_status look_again(rp_log *log, taking *at) {
     return state & RP_STATE_SHUT ? RP_SHUT_DOWN : RP_EMPTY;
 }
 
+/* RP_INVALID for a group that was closed: group 0 never is. */
+static rp_status check_open(rp_log *log, const rp_group *group) {
+    uint32_t state = rp_load_acquire(group, &group->state);
+    if (rp_likely(state == RP_GROUP_GATING)) return RP_OK;
+    return state == RP_GROUP_FREE && group != &log->groups[RP_QUEUE_GROUP] ? RP_INVALID : RP_CORRUPT;
+}
+
 /* T1. With RP_OK the lock is held and there is a frame at `read`. */
 static rp_status begin(rp_log *log, uint32_t group, rp_wait *wait, taking *at) {
     bool died;
@@ -85,6 +92,8 @@ static rp_status begin(rp_log *log, uint32_t group, rp_wait *wait, taking *at) {
     at->group = &log->groups[group];
     status = rp_lock_try(log, &at->group->lock, wait, &died);
     if (rp_unlikely(status != RP_OK)) return status;
+    status = check_open(log, at->group);
+    if (rp_unlikely(status != RP_OK)) return give_back(at, status);
     at->read = rp_load_relaxed(&at->group->read);
     if (rp_unlikely(died)) {
         rp_release_taken(at->group);
@@ -103,6 +112,25 @@ static rp_status begin(rp_log *log, uint32_t group, rp_wait *wait, taking *at) {
 /* T4 and T5. */
 static void finish(taking *at, uint64_t end) {
     rp_store_release(release, &at->group->read, end);
+    rp_store_release(release, &at->group->acked, end);
+    rp_lock_release(&at->group->lock);
+}
+
+static bool acked_by_others(rp_log *log, const rp_group *group, uint64_t position) {
+    for (uint32_t g = 0; g < log->geometry.group_count; g++) {
+        const rp_group *other = &log->groups[g];
+        if (other == group || rp_load_acquire(group, &other->state) != RP_GROUP_GATING) continue;
+        if (rp_load_acquire(release, &other->acked) <= position) return false;
+    }
+    return true;
+}
+
+/* T4 and T5 with a run of the pool. It is freed between the two stores: while our `acked` has not passed it,
+ * nobody can reclaim it and lend it again behind our back. Other groups still want it: reclaim will find it. */
+static void finish_large(rp_log *log, taking *at, uint32_t first, uint64_t end) {
+    rp_store_release(release, &at->group->read, end);
+    if (!rp_keeps_history(log) && acked_by_others(log, at->group, at->read))
+        rp_pool_release(log, first, at->read);
     rp_store_release(release, &at->group->acked, end);
     rp_lock_release(&at->group->lock);
 }
@@ -207,9 +235,7 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     const uint8_t *data = log->pool + (uint64_t)descriptor.first * RP_GRANULE;
     if (extra_len) memcpy(extra, data, extra_len);
     if (length > extra_len) memcpy(body, data + extra_len, length - extra_len);
-    finish(&at, at.read + rp_align(frame.size));
-    if (!rp_keeps_history(log) && at.read < rp_least_acked(log))
-        rp_pool_release(log, descriptor.first, at.read);
+    finish_large(log, &at, descriptor.first, at.read + rp_align(frame.size));
     rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     return RP_OK;
 }
@@ -227,6 +253,11 @@ rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t
 
 /* ---- opening, ranges ------------------------------------------------------------------------ */
 
+/* Without history what every group is done with is gone, though its bytes may be there still. */
+static uint64_t first_kept(rp_log *log) {
+    return rp_keeps_history(log) ? rp_load_relaxed(&log->head->oldest) : rp_least_acked(log);
+}
+
 /* Under the producers' lock, so that no limit is computed meanwhile. */
 static rp_status find_or_make(rp_log *log, const char *name, bool from_start, uint32_t *group) {
     uint32_t unused = UINT32_MAX;
@@ -241,7 +272,7 @@ static rp_status find_or_make(rp_log *log, const char *name, bool from_start, ui
     if (unused == UINT32_MAX) return RP_NO_SLOT;
     rp_group *made = &log->groups[unused];
     uint64_t tail = rp_load_relaxed(&log->head->tail);
-    uint64_t start = from_start ? rp_load_relaxed(&log->head->oldest) : tail;
+    uint64_t start = from_start ? first_kept(log) : tail;
     if (!rp_sane_range(log, start, tail)) return RP_CORRUPT;
     memset(made->name, 0, sizeof made->name);
     strncpy(made->name, name, sizeof made->name - 1);
@@ -249,38 +280,61 @@ static rp_status find_or_make(rp_log *log, const char *name, bool from_start, ui
     rp_store_relaxed(&made->acked, start);
     rp_store_relaxed(&made->seen, start);
     uint64_t limit = rp_load_relaxed(&log->head->limit);
-    if (start < limit) rp_store_relaxed(&log->head->limit, start); /* only with history: limit > oldest */
+    if (start < limit) rp_store_relaxed(&log->head->limit, start); /* only with history */
     rp_store_release(group, &made->state, RP_GROUP_GATING);
     *group = unused;
     return RP_OK;
 }
 
-rp_status rp_group_open(rp_log *log, const char *name, bool from_start, int64_t deadline, uint32_t *group) {
-    bool died;
-    size_t length = strlen(name);
-    if (length == 0 || length >= RP_GROUP_NAME) return RP_INVALID;
+/* The producers' lock, for what is rare. */
+static rp_status lock_producers(rp_log *log, int64_t deadline) {
+    bool died = false;
     rp_status status = rp_enter(log);
     if (status == RP_OK) status = rp_lock_wait(log, &log->head->lock, deadline, &died);
+    if (status == RP_OK && died) rp_wake_all(log);
+    return status;
+}
+
+rp_status rp_group_open(rp_log *log, const char *name, bool from_start, int64_t deadline, uint32_t *group) {
+    size_t length = strlen(name);
+    if (length == 0 || length >= RP_GROUP_NAME) return RP_INVALID;
+    rp_status status = lock_producers(log, deadline);
     if (status != RP_OK) return status;
     status = find_or_make(log, name, from_start, group);
     rp_lock_release(&log->head->lock);
     return status;
 }
 
-rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline) {
-    bool died;
-    if (group == RP_QUEUE_GROUP || group >= log->geometry.group_count) return RP_INVALID;
+/* Lock a group, whatever there is to take: for what is rare. */
+static rp_status lock_group(rp_log *log, uint32_t group, int64_t deadline, taking *at) {
+    bool died = false;
+    if (group >= log->geometry.group_count) return RP_INVALID;
+    at->group = &log->groups[group];
     rp_status status = rp_enter(log);
-    if (status == RP_OK) status = rp_lock_wait(log, &log->head->lock, deadline, &died);
+    if (status == RP_OK) status = rp_lock_wait(log, &at->group->lock, deadline, &died);
     if (status != RP_OK) return status;
-    rp_store_release(group, &log->groups[group].state, RP_GROUP_FREE);
-    rp_lock_release(&log->head->lock);
+    if (died) rp_release_taken(at->group);
+    at->read = rp_load_relaxed(&at->group->read);
+    at->tail = rp_load_acquire(commit, &log->head->tail);
+    status = check_open(log, at->group);
+    return status == RP_OK ? RP_OK : give_back(at, status);
+}
+
+rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline) {
+    taking at;
+    if (group == RP_QUEUE_GROUP) return RP_INVALID;
+    rp_status status = lock_group(log, group, deadline, &at);
+    if (status != RP_OK) return status;
+    rp_store_release(group, &at.group->state, RP_GROUP_FREE);
+    rp_lock_release(&at.group->lock);
     rp_event_fire(log, RP_EVENT_SPACE, INT_MAX);
     return RP_OK;
 }
 
 rp_status rp_group_range(rp_log *log, uint32_t group, uint64_t position, size_t limit, rp_range *out) {
     if (group >= log->geometry.group_count) return RP_INVALID;
+    rp_status status = check_open(log, &log->groups[group]);
+    if (status != RP_OK) return status;
     uint64_t read = rp_load_acquire(release, &log->groups[group].read);
     uint64_t tail = rp_load_acquire(commit, &log->head->tail);
     if (position == UINT64_MAX) position = read;
@@ -303,14 +357,11 @@ rp_status rp_group_range(rp_log *log, uint32_t group, uint64_t position, size_t 
 }
 
 rp_status rp_group_advance(rp_log *log, uint32_t group, uint64_t position, int64_t deadline) {
-    bool died;
-    if (group >= log->geometry.group_count) return RP_INVALID;
-    rp_status status = rp_enter(log);
-    if (status == RP_OK) status = rp_lock_wait(log, &log->groups[group].lock, deadline, &died);
+    taking at;
+    rp_status status = lock_group(log, group, deadline, &at);
     if (status != RP_OK) return status;
-    taking at = {.group = &log->groups[group], .read = rp_load_relaxed(&log->groups[group].read)};
-    uint64_t tail = rp_load_acquire(commit, &log->head->tail);
-    if (position < at.read || position > tail || position % RP_ALIGN) return give_back(&at, RP_INVALID);
+    if (position < at.read || position > at.tail || position % RP_ALIGN) return give_back(&at, RP_INVALID);
+    rp_store_relaxed(&at.group->seen, at.tail);
     finish(&at, position);
     rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     return RP_OK;

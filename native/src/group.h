@@ -5,12 +5,14 @@
  *       producers' line)                                                                   SYNC commit
  *   T2  find the end q of the frames that go; each size is read once and checked against t
  *   T3  copy [p, q) out; a large frame's payload from the pool too
- *   T4  read = q, then acked = q (a release store: our reads are over)                     SYNC release
- *   T5  unlock; release the pool's chunk; wake producers that wait for room                SYNC arm
+ *   T4  read = q; a large frame's run of the pool is freed, unless another group wants it; acked = q
+ *       (a release store: our reads are over)                                              SYNC release
+ *   T5  unlock; wake producers that wait for room                                          SYNC arm
  *
- * A death in T1..T3 loses nothing: `read` did not move. In T4 between the stores: acked < read with no lease
- * in between; the next locker sets acked = read. In T5: a chunk stays published below `acked`, which reclaim
- * finds; a producer's slice ends. From `read`'s store on, the frames belong to the taker and die with it.
+ * A death in T1..T3 loses nothing: `read` did not move. In T4 after the first store: acked < read with no
+ * lease in between; the next locker sets acked = read, and a run that is still published below `acked` is
+ * reclaimed. In T5: a producer's slice ends. From `read`'s store on, the frames belong to the taker and die
+ * with it.
  *
  * The copy is examined again in private memory before anybody trusts a length in it.
  */

@@ -75,7 +75,7 @@ typedef struct rp_event {
 
 enum { RP_EVENT_SPACE, RP_EVENT_BROADCAST, RP_EVENT_JOIN, RP_EVENT_DURABLE, RP_LOG_EVENTS };
 
-enum { RP_STATE_SHUT = 1, RP_STATE_DISCARD = 2, RP_STATE_DELETED = 4, RP_STATE_DYING = 8 };
+enum { RP_STATE_SHUT = 1, RP_STATE_DISCARD = 2, RP_STATE_DELETED = 4 };
 
 typedef struct rp_head {
     rp_super super;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define FIRST_BYTE      ((off_t)1 << 40)
+#define DOOR_BYTE       ((off_t)1 << 41)
 #define GENERATION_MASK 0xfffffu
 #define PAGE            4096
 
@@ -87,10 +88,12 @@ static bool lock_is_seen(int probe_fd, uint32_t slot) {
     return lock_call(probe_fd, F_OFD_GETLK, &byte) == 0 && byte.l_type != F_UNLCK;
 }
 
-bool rp_probe_is_ours(const rp_log *log) {
+static bool is_file_of(const rp_log *log, int fd) {
     struct stat st;
-    return fstat(log->probe_fd, &st) == 0 && st.st_dev == log->device && st.st_ino == log->inode;
+    return fstat(fd, &st) == 0 && st.st_dev == log->device && st.st_ino == log->inode;
 }
+
+bool rp_probe_is_ours(const rp_log *log) { return is_file_of(log, log->probe_fd); }
 
 static bool restore_probe(rp_log *log) {
     rp_process_lock();
@@ -134,13 +137,12 @@ rp_status rp_join_log(rp_log *log, int fd) {
     rp_store_relaxed(&mine->state, RP_SLOT_ACTIVE);
     log->anchor = anchor;
     log->me = generation << 11 | (slot + 1);
-    rp_store_relaxed(&log->token, rp_process_token());
+    rp_store_release(token, &log->token, rp_process_token());
     return RP_OK;
 }
 
 void rp_leave_log(rp_log *log) {
-    if (rp_load_relaxed(&log->token) != rp_process_token()) return; /* forked: we never joined */
-    rp_store_relaxed(&log->slots[(log->me & RP_SLOT_MASK) - 1].state, RP_SLOT_FREE);
+    if (!rp_set_slot(log, RP_SLOT_FREE)) return; /* forked: we never joined */
     munmap(log->anchor, PAGE);
     log->anchor = NULL;
 }
@@ -163,9 +165,10 @@ bool rp_is_dead(rp_log *log, uint32_t owner) {
     if (owner == log->me) return false;
     if (rp_load_acquire(slot, &log->slots[slot].generation) != owner >> 11) return true;
     if (!rp_probe_is_ours(log) && !restore_probe(log)) return false; /* no proof */
+    int probe = log->probe_fd;                                       /* the one that is examined afterwards */
     struct flock byte = bytes_of(slot, 1);
-    bool unlocked = lock_call(log->probe_fd, F_OFD_GETLK, &byte) == 0 && byte.l_type == F_UNLCK;
-    return unlocked && rp_probe_is_ours(log);
+    bool unlocked = lock_call(probe, F_OFD_GETLK, &byte) == 0 && byte.l_type == F_UNLCK;
+    return unlocked && is_file_of(log, probe);
 }
 
 bool rp_is_removed(rp_log *log) {
@@ -174,10 +177,20 @@ bool rp_is_removed(rp_log *log) {
     return rp_probe_is_ours(log) && fstat(log->probe_fd, &st) == 0 && st.st_nlink == 0;
 }
 
-bool rp_mark_leaving(rp_log *log) {
+bool rp_set_slot(rp_log *log, uint32_t state) {
     if (rp_load_relaxed(&log->token) != rp_process_token()) return false;
-    rp_store_relaxed(&log->slots[(log->me & RP_SLOT_MASK) - 1].state, RP_SLOT_LEAVING);
-    rp_fence_full(join);
+    rp_store_relaxed(&log->slots[(log->me & RP_SLOT_MASK) - 1].state, state);
+    return true;
+}
+
+/* The kernel call orders what was stored before against what is looked at behind the door. */
+bool rp_enter_door(int fd, int64_t patience) {
+    struct flock door = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = DOOR_BYTE, .l_len = 1};
+    int64_t end = rp_monotonic_ns() + patience;
+    while (lock_call(fd, F_OFD_SETLK, &door) != 0) {
+        if ((errno != EAGAIN && errno != EACCES) || rp_monotonic_ns() > end) return false;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
     return true;
 }
 

@@ -28,6 +28,11 @@
 void rp_process_lock(void);
 void rp_process_unlock(void);
 
+/* The door of an auto-deleted log: whoever joins, or unlinks because nobody stays, does so while it holds the
+ * file lock on byte 2^41 through `fd`, a description of its own, and lets go by closing it. It dies with its
+ * process. False after `patience` ns: somebody was stopped in it. */
+bool rp_enter_door(int fd, int64_t patience);
+
 /* Names this process since its last fork; never 0 once the first log is attached. */
 uint64_t rp_process_token(void);
 
@@ -39,8 +44,8 @@ bool rp_is_dead(rp_log *log, uint32_t owner);
 bool rp_probe_is_ours(const rp_log *log);
 /* Did somebody remove the file underneath (rm, systemd's RemoveIPC)? */
 bool rp_is_removed(rp_log *log);
-/* Our slot says that this process is going. False if this process never joined (forked). */
-bool rp_mark_leaving(rp_log *log);
+/* What our slot says. False if this process never joined (forked). */
+bool rp_set_slot(rp_log *log, uint32_t state);
 /* Does any other process take part, and not leave? */
 bool rp_others_stay(rp_log *log);
 /* True if some process other than this one takes part in the file behind `fd`. */
@@ -52,7 +57,7 @@ extern uint64_t *volatile rp_token_page;
 
 /* First line of every operation: a forked child becomes a participant of its own. */
 static inline rp_status rp_enter(rp_log *log) {
-    if (rp_likely(rp_load_relaxed(&log->token) == *(volatile uint64_t *)rp_token_page)) return RP_OK;
+    if (rp_likely(rp_load_acquire(token, &log->token) == *(volatile uint64_t *)rp_token_page)) return RP_OK;
     return rp_rejoin_after_fork(log);
 }
 

@@ -20,16 +20,6 @@ void rp_lock_disown(rp_log *log, rp_lock *lock) {
     if (word != 0) disown_if_dead(log, lock, word);
 }
 
-/* The slice ended in vain: is the holder dead? */
-static rp_status look_at_holder(rp_log *log, rp_lock *lock, uint32_t word, rp_wait *wait) {
-    if (disown_if_dead(log, lock, word)) return RP_OK;
-    if (wait->lock_slice < LONGEST_SLICE) {
-        wait->lock_slice *= 2;
-        return RP_OK;
-    }
-    return wait->deadline == RP_NOW ? RP_OK : RP_INTERRUPTED; /* let the caller look at its signals */
-}
-
 rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait) {
     uint32_t word = rp_load_relaxed(lock);
     if (word == 0 || (word & RP_OWNER_MASK) == RP_LOCK_ORPHAN) return RP_OK;
@@ -45,7 +35,10 @@ rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait) {
     wait->lock_slept = true;
     int error = rp_futex_wait(lock, word, left < wait->lock_slice ? left : wait->lock_slice);
     if (error == EINTR) return RP_INTERRUPTED;
-    return error == ETIMEDOUT ? look_at_holder(log, lock, word, wait) : RP_OK;
+    if (error == ETIMEDOUT && !disown_if_dead(log, lock, word) && wait->lock_slice < LONGEST_SLICE)
+        wait->lock_slice *= 2;
+    bool look_around = wait->deadline != RP_NOW && rp_slice_is_over(wait, rp_monotonic_ns());
+    return look_around ? RP_INTERRUPTED : RP_OK;
 }
 
 rp_status rp_lock_wait(rp_log *log, rp_lock *lock, int64_t deadline, bool *died) {

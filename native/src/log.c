@@ -111,6 +111,30 @@ static rp_status find_room(rp_log *log, uint64_t bytes, uint64_t messages, uint6
     return out->bytes >= bytes && out->messages >= 1 ? RP_OK : RP_FULL;
 }
 
+rp_status rp_drop_history(rp_log *log, rp_wait *wait) {
+    bool died, passed_large = false;
+    if (!rp_keeps_history(log)) return RP_FULL;
+    rp_status status = rp_lock_try(log, &log->head->lock, wait, &died);
+    if (status != RP_OK) return status;
+    if (died) rp_wake_all(log);
+    uint64_t tail = rp_load_relaxed(&log->head->tail), oldest = rp_load_relaxed(&log->head->oldest);
+    uint64_t limit = rp_least_acked(log);
+    if (limit == UINT64_MAX) limit = tail;
+    bool sane = rp_sane_range(log, oldest, limit) && rp_sane_range(log, limit, tail);
+    while (sane && !passed_large && oldest != limit) {
+        uint64_t span = rp_frame_span(log, oldest, limit);
+        if (span == 0) break;
+        passed_large = rp_read_once(rp_frame_at(log, oldest)->flags) & RP_FRAME_LARGE;
+        oldest += span;
+    }
+    if (passed_large) {
+        rp_store_relaxed(&log->head->oldest, oldest);
+        rp_fence_release(lap);
+    }
+    rp_lock_release(&log->head->lock);
+    return passed_large ? RP_OK : RP_FULL;
+}
+
 /* ---- append --------------------------------------------------------------------------------- */
 
 /* Lock, after making sure that this process takes part and the log is open. */
@@ -134,7 +158,9 @@ static void finish(rp_log *log, const room *at, uint64_t bytes, uint32_t count) 
     uint64_t tail = at->tail + bytes;
     rp_write_once(rp_frame_at(log, tail)->sequence, at->sequence + count);
     rp_store_release(commit, &log->head->tail, tail);
+    rp_keep_order(); /* dying between these, in this order, leaves known_tail != tail */
     rp_store_relaxed(&log->head->known_sequence, at->sequence + count);
+    rp_keep_order();
     rp_store_relaxed(&log->head->known_tail, tail);
     rp_lock_release(&log->head->lock);
     rp_signal_frames(log, (int)count);
@@ -152,9 +178,10 @@ static uint64_t wall_clock_ns(void) {
 }
 
 rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait) {
-    uint64_t payload = (uint64_t)message->subject_len + message->headers_len + message->body_len;
-    if (rp_unlikely(message->subject_len > UINT16_MAX || message->headers_len > UINT32_MAX))
-        return RP_INVALID;
+    if (rp_unlikely(message->subject_len > UINT16_MAX)) return RP_INVALID;
+    if (rp_unlikely(message->headers_len > RP_INLINE_MAX || message->body_len > RP_INLINE_MAX))
+        return RP_TOO_LARGE;
+    uint64_t payload = message->subject_len + message->headers_len + message->body_len;
     if (rp_unlikely(payload > RP_INLINE_MAX)) return RP_TOO_LARGE;
     uint64_t size = sizeof(rp_frame) + payload, span = rp_align(size);
     uint64_t now = wall_clock_ns();
@@ -195,7 +222,7 @@ rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *header, const rp_de
         status = give_up_oldest(log, at.tail + span + RP_STUB, rp_load_relaxed(&log->head->limit));
     if (status != RP_OK) return give_back(log, status);
 
-    rp_pool_publish(log, descriptor->first, at.tail);
+    if (!rp_pool_publish(log, descriptor, at.tail)) return give_back(log, RP_INVALID);
     rp_frame *frame = rp_frame_at(log, at.tail);
     frame->size = (uint32_t)size;
     frame->kind = header->kind;
@@ -245,7 +272,7 @@ static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes,
     *done = 0;
     *done_bytes = 0;
     if (count == 0) return RP_OK;
-    if (bytes < sizeof(rp_frame)) return RP_INVALID;
+    if (bytes < sizeof(rp_frame) || !is_plain_frame(frames)) return RP_INVALID;
     uint64_t first = rp_align(((const rp_frame *)frames)->size), now = wall_clock_ns();
     room at;
     rp_status status = begin(log, wait);

@@ -1,12 +1,12 @@
 /* The log: appending frames.
  *
  * Under `lock` (the producers' lock):
- *   A1  t = tail. Is there room for the frames and the stub behind them? If not by the cached `limit`, look
- * at the groups again: limit = the least `acked` of all gating groups                       SYNC release A2
- * what will be overwritten is given up first: oldest = ..., then a release fence         SYNC lap A3  the
- * frames' bytes at t, and the stub at t + bytes: the next header, with its sequence A4  tail = t + bytes, one
- * release store: the only commit point                             SYNC commit A5  unlock, wake whoever waits
- * for frames                                                  SYNC lock, arm
+ *   A1  t = tail. Is there room for the frames and the stub behind them? If not by the cached `limit`,
+ *       look at the groups again: limit = the least `acked` of all gating groups             SYNC release
+ *   A2  what will be overwritten is given up first: oldest = ..., then a release fence       SYNC lap
+ *   A3  the frames' bytes at t, and the stub at t + bytes: the next header, with its sequence
+ *   A4  tail = t + bytes, one release store: the only commit point                           SYNC commit
+ *   A5  unlock, wake whoever waits for frames                                                SYNC lock, arm
  *
  * A death in A1..A3 leaves nothing visible: [tail, ...) is nobody's, the next producer writes over it. The
  * stub at `tail` still has the right sequence, for A3 writes the same number there. `oldest` may have moved
@@ -59,6 +59,9 @@ rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *frame, const rp_des
                                 rp_wait *wait);
 /* Release what a consumer that died in T4 (group.h) has taken but not released. True: there may be room. */
 bool rp_repair_groups(rp_log *log);
+/* Give up history as far as the next large frame that every group has acked, for the pool's sake: RP_OK. RP_FULL:
+ * there is none. RP_BUSY. */
+rp_status rp_drop_history(rp_log *log, rp_wait *wait);
 /* Wait for what made a put fail: the lock, or room. */
 rp_status rp_wait_for_room(rp_log *log, rp_status why, rp_wait *wait);
 

@@ -10,7 +10,7 @@
  *   chunk     a chunk's state          -> the process that allocates, frees or reclaims it
  *   state     shutdown and deletion    -> everybody's check
  *   slot      a participant's birth    -> whoever asks if it is alive
- *   join      a new participant's slot -> a leaver that unlinks what nobody uses (full fences)
+ *   token     joining as a forked child   -> its other threads
  *   group     a group's birth          -> the producer that counts it among those it waits for
  *   done      task_done's add          -> join
  *
@@ -59,6 +59,10 @@
 #else
 #define rp_fence_full_after_rmw(point) atomic_thread_fence(memory_order_seq_cst)
 #endif
+
+/* For a death only: what a killed thread has done is a prefix of its instructions, so it is enough that the
+ * compiler leaves these stores in this order. */
+#define rp_keep_order() atomic_signal_fence(memory_order_seq_cst)
 
 #if defined(__x86_64__)
 #define rp_pause() __builtin_ia32_pause()

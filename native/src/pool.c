@@ -13,17 +13,11 @@ static uint32_t run_length(const rp_log *log, uint32_t at, uint64_t word) {
 /* ---- taking back what the dead and the done left ------------------------------------------- */
 
 static bool is_left_over(rp_log *log, uint64_t word, uint64_t position) {
-    switch (rp_chunk_state(word)) {
-    case RP_CHUNK_LOANED: return rp_is_dead(log, rp_chunk_owner(word));
-    case RP_CHUNK_PUBLISHED: {
-        uint64_t limit =
-            rp_keeps_history(log) ? rp_load_acquire(lap, &log->head->oldest) : rp_least_acked(log);
-        if (position < limit) return true;
-        if (!rp_is_dead(log, rp_chunk_owner(word))) return false;
-        return position >= rp_load_acquire(commit, &log->head->tail);
-    }
-    default: return false;
-    }
+    if (rp_chunk_state(word) == RP_CHUNK_LOANED) return rp_is_dead(log, rp_chunk_owner(word));
+    uint64_t limit = rp_keeps_history(log) ? rp_load_acquire(lap, &log->head->oldest) : rp_least_acked(log);
+    if (position < limit) return true;
+    if (position < rp_load_acquire(commit, &log->head->tail)) return false;
+    return rp_is_dead(log, rp_chunk_owner(word)) && position >= rp_load_acquire(commit, &log->head->tail);
 }
 
 static rp_status reclaim(rp_log *log) {
@@ -63,6 +57,7 @@ static void lend(rp_log *log, uint32_t at, uint32_t length, uint32_t wanted) {
         rp_store_release(chunk, &log->chunks[at + wanted].word,
                          rp_chunk_word(RP_CHUNK_FREE, length - wanted, 0));
     rp_store_release(chunk, &log->chunks[at].word, rp_chunk_word(RP_CHUNK_LOANED, wanted, log->me));
+    rp_fence_release(chunk); /* before its bytes change: a cursor may be copying them */
     uint32_t behind = at + wanted < log->geometry.chunk_count ? at + wanted : 0;
     rp_store_relaxed(&log->head->pool_next, behind);
 }
@@ -125,8 +120,10 @@ rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out
         if (status == RP_OK) break;
         if (status == RP_BUSY)
             status = rp_lock_sleep(log, &log->head->pool_lock, &wait);
-        else if (status == RP_FULL)
-            status = rp_wait_for_room(log, status, &wait);
+        else if (status == RP_FULL) {
+            status = rp_drop_history(log, &wait);
+            if (status != RP_OK) status = rp_wait_for_room(log, status, &wait);
+        }
         if (status != RP_OK) return status;
     }
     *out = (rp_loan){.data = log->pool + (uint64_t)first * RP_GRANULE,
@@ -153,16 +150,20 @@ rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len
 }
 
 void rp_abort(rp_log *log, rp_loan *loan) {
+    if (rp_enter(log) != RP_OK) return; /* a forked child: the loan is its parent's */
     uint64_t word = rp_chunk_word(RP_CHUNK_LOANED, loan->granules, log->me);
     rp_cas_release(chunk, &log->chunks[loan->first].word, &word,
                    rp_chunk_word(RP_CHUNK_FREE, loan->granules, 0));
     rp_event_fire(log, RP_EVENT_SPACE, INT_MAX);
 }
 
-void rp_pool_publish(rp_log *log, uint32_t first, uint64_t position) {
-    uint32_t length = rp_chunk_length(rp_load_relaxed(&log->chunks[first].word));
-    rp_store_relaxed(&log->chunks[first].position, position);
-    rp_store_release(chunk, &log->chunks[first].word, rp_chunk_word(RP_CHUNK_PUBLISHED, length, log->me));
+bool rp_pool_publish(rp_log *log, const rp_descriptor *descriptor, uint64_t position) {
+    rp_chunk *chunk = &log->chunks[descriptor->first];
+    if (rp_load_relaxed(&chunk->word) != rp_chunk_word(RP_CHUNK_LOANED, descriptor->granules, log->me))
+        return false;
+    rp_store_relaxed(&chunk->position, position);
+    rp_store_release(chunk, &chunk->word, rp_chunk_word(RP_CHUNK_PUBLISHED, descriptor->granules, log->me));
+    return true;
 }
 
 void rp_pool_release(rp_log *log, uint32_t first, uint64_t position) {

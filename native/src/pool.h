@@ -35,9 +35,9 @@ static inline uint32_t rp_chunk_state(uint64_t word) { return (uint32_t)(word >>
 static inline uint32_t rp_chunk_length(uint64_t word) { return (uint32_t)(word >> 31) & 0x7fffffffu; }
 static inline uint32_t rp_chunk_owner(uint64_t word) { return (uint32_t)word & 0x7fffffffu; }
 
-/* The loaned run at `first` belongs to the frame at `position` from now on. */
-void rp_pool_publish(rp_log *log, uint32_t first, uint64_t position);
-/* Free the run that the frame at `position`, done with, had published. Nothing else is touched. */
+/* The run belongs to the frame at `position` from now on. False if it is not on loan to this process. */
+bool rp_pool_publish(rp_log *log, const rp_descriptor *descriptor, uint64_t position);
+/* Free the run which the frame at `position` published, while some group's `acked` keeps reclaim away. */
 void rp_pool_release(rp_log *log, uint32_t first, uint64_t position);
 /* Is [first, first + granules) in the pool, and `length` bytes of it? */
 bool rp_pool_holds(const rp_log *log, const rp_descriptor *descriptor);

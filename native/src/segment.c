@@ -75,7 +75,7 @@ int rp_reopen(const rp_log *log) {
     const char *ways[] = {via_descriptor, log->path};
     for (int i = 0; i < 2; i++) {
         struct stat st;
-        int fd = open(ways[i], O_RDWR | O_CLOEXEC | O_NONBLOCK | (i ? O_NOFOLLOW : 0));
+        int fd = open(ways[i], O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (i ? O_NOFOLLOW : 0));
         if (fd < 0) continue;
         if (fstat(fd, &st) == 0 && st.st_dev == log->device && st.st_ino == log->inode) return fd;
         close(fd);
@@ -268,17 +268,27 @@ static rp_log *find_open(const struct stat *st) {
     return NULL;
 }
 
-/* Leaving an auto-deleted log: mark our slot LEAVING; if nobody stays, set DYING, look again, and only then
- * unlink. Of two that leave at once each sees the other LEAVING, and both unlink. Whoever joins meanwhile is
- * seen by the second look, or sees DYING itself: full fences on both sides (SYNC join). */
-static bool is_dying(rp_log *log) {
-    if (!(log->geometry.flags & RP_SUPER_AUTO_DELETE)) return false;
-    rp_fence_full(join);
-    for (int i = 0; i < 1000; i++) {
-        if (!(rp_load_acquire(state, &log->head->state) & RP_STATE_DYING)) return false;
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
-    return true;
+#define PATIENCE INT64_C(5000000000) /* ns, for somebody who was stopped in the door */
+#define HASTE    INT64_C(50000000)   /* when leaving: what stays behind is collected later */
+
+static bool is_auto_deleted(const rp_log *log) { return log->geometry.flags & RP_SUPER_AUTO_DELETE; }
+
+/* Behind the door of an auto-deleted log: be counted, if it still has its name. */
+static rp_status step_in(rp_log *log, rp_status (*be_counted)(rp_log *log)) {
+    struct stat st;
+    if (!is_auto_deleted(log)) return be_counted(log);
+    int door = rp_reopen(log);
+    if (door < 0) return RP_NOT_FOUND;
+    rp_status status = rp_enter_door(door, PATIENCE) ? RP_OK : RP_STALLED;
+    if (status == RP_OK) status = fstat(door, &st) == 0 && st.st_nlink > 0 ? be_counted(log) : RP_NOT_FOUND;
+    return close_with(door, status);
+}
+
+static rp_status enter_old(rp_log *log) { return enter(log, false); }
+
+static rp_status stay(rp_log *log) {
+    rp_set_slot(log, RP_SLOT_ACTIVE); /* it may have been leaving */
+    return RP_OK;
 }
 
 static rp_status attach_new(const char *path, int fd, const struct stat *st, rp_log **out) {
@@ -289,12 +299,7 @@ static rp_status attach_new(const char *path, int fd, const struct stat *st, rp_
     if (status != RP_OK) return close_with(fd, status);
     status = new_log(path, fd, &super, &log);
     if (status != RP_OK) return status;
-    status = enter(log, false);
-    if (status == RP_OK && is_dying(log)) {
-        rp_leave_log(log);
-        status = RP_NOT_FOUND;
-    }
-    return keep(log, status, out);
+    return keep(log, step_in(log, enter_old), out);
 }
 
 rp_status rp_attach(const char *path, rp_log **out) {
@@ -305,9 +310,10 @@ rp_status rp_attach(const char *path, rp_log **out) {
     if (status == RP_OK) {
         rp_log *log = find_open(&st);
         if (log) {
-            log->references++;
             close(fd);
-            *out = log;
+            status = step_in(log, stay);
+            if (status == RP_OK) log->references++;
+            if (status == RP_OK) *out = log;
         } else {
             status = attach_new(path, fd, &st, out);
         }
@@ -322,15 +328,13 @@ static void unlink_same(const char *path, dev_t device, ino_t inode) {
     if (lstat(path, &st) == 0 && st.st_dev == device && st.st_ino == inode) unlink(path);
 }
 
+/* Of two that leave at once each marks its slot first, so the one behind the door sees that the other goes. */
 void rp_leave(rp_log *log) {
-    if (!(log->geometry.flags & RP_SUPER_AUTO_DELETE) || !rp_mark_leaving(log)) return;
-    if (rp_others_stay(log)) return;
-    rp_or_release(state, &log->head->state, RP_STATE_DYING);
-    rp_fence_full(join);
-    if (rp_others_stay(log))
-        rp_and_acq_rel(state, &log->head->state, ~(uint32_t)RP_STATE_DYING);
-    else
-        unlink_same(log->path, log->device, log->inode);
+    if (!is_auto_deleted(log) || !rp_set_slot(log, RP_SLOT_LEAVING)) return;
+    int door = rp_reopen(log);
+    if (door < 0) return;
+    if (rp_enter_door(door, HASTE) && !rp_others_stay(log)) unlink_same(log->path, log->device, log->inode);
+    close(door);
 }
 
 void rp_detach(rp_log *log) {
@@ -373,15 +377,20 @@ rp_status rp_remove(const char *path) {
     return RP_OK;
 }
 
+static bool is_left_over(int fd, uint64_t size) {
+    rp_super super;
+    rp_status status = read_super(fd, size, &super);
+    if (status == RP_STALE) return true;
+    return status == RP_OK && (super.flags & RP_SUPER_AUTO_DELETE) && !rp_anybody_there(fd, super.slot_count);
+}
+
 rp_status rp_collect(const char *path) {
     struct stat st;
     int fd;
-    rp_super super;
     rp_status status = open_ours(path, &fd, &st);
     if (status != RP_OK) return status;
-    status = read_super(fd, (uint64_t)st.st_size, &super);
-    bool left_over = status == RP_STALE || (status == RP_OK && (super.flags & RP_SUPER_AUTO_DELETE) &&
-                                            !rp_anybody_there(fd, super.slot_count));
+    bool left_over = is_left_over(fd, (uint64_t)st.st_size) && rp_enter_door(fd, 0) &&
+                     is_left_over(fd, (uint64_t)st.st_size);
     if (left_over) unlink_same(path, st.st_dev, st.st_ino);
     close(fd);
     return left_over ? RP_OK : RP_EXISTS;

@@ -28,6 +28,11 @@ int64_t rp_time_left(const rp_wait *wait) {
     return wait->deadline - rp_monotonic_ns();
 }
 
+bool rp_slice_is_over(rp_wait *wait, int64_t now) {
+    if (wait->started == 0) wait->started = now;
+    return now - wait->started >= SLICE;
+}
+
 int64_t rp_lock_time_left(rp_wait *wait) {
     if (wait->deadline == RP_NEVER) return RP_NEVER;
     int64_t now = rp_monotonic_ns();
@@ -80,12 +85,16 @@ void rp_event_fire(rp_log *log, uint32_t event, int count) {
     if (rp_and_acq_rel(arm, &log->head->armed[event / 64], ~bit) & bit) fire(event_of(log, event), count);
 }
 
-void rp_fire_groups(rp_log *log, uint64_t low, uint64_t high, int count) {
-    for (; low; low &= low - 1) rp_event_fire(log, (uint32_t)__builtin_ctzll(low), count);
-    for (; high; high &= high - 1) {
-        uint32_t event = 64 + (uint32_t)__builtin_ctzll(high);
+static void fire_groups(rp_log *log, uint64_t bits, uint32_t first, int count) {
+    for (; bits; bits &= bits - 1) {
+        uint32_t event = first + (uint32_t)__builtin_ctzll(bits);
         if (event < RP_LOG_EVENTS + log->geometry.group_count) rp_event_fire(log, event, count);
     }
+}
+
+void rp_fire_groups(rp_log *log, uint64_t low, uint64_t high, int count) {
+    fire_groups(log, low, 0, count);
+    fire_groups(log, high, 64, count);
 }
 
 void rp_wake_everybody(rp_head *head, rp_group *groups, uint32_t group_count) {
@@ -144,14 +153,16 @@ rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *
         return RP_OK; /* the second try decides */
     }
     int64_t start = rp_monotonic_ns();
+    rp_slice_is_over(wait, start); /* notes the start */
     int error = rp_futex_wait(&at->count, wait->snapshot, left < SLICE ? left : SLICE);
-    adapt_spin(log, rp_monotonic_ns() - start);
+    int64_t now = rp_monotonic_ns();
+    adapt_spin(log, now - start);
     wait->armed = false;
     if (error == ETIMEDOUT && rp_is_removed(log)) return RP_DELETED;
     if (error == ETIMEDOUT || error == EINTR) return RP_INTERRUPTED;
     arm(log, event);
     wait->woken = true;
-    return RP_OK;
+    return rp_slice_is_over(wait, now) ? RP_INTERRUPTED : RP_OK;
 }
 
 void rp_event_leave(rp_log *log, uint32_t event, rp_wait *wait) {

@@ -15,8 +15,8 @@
  * passes the wake-up on if there is more to take.
  *
  * `armed` holds flags, not counts: a waiter that dies leaves a flag, which costs one futex_wake. A waker that
- * dies between its store and futex_wake, or a woken one that dies with the baton, leaves sleepers: their
- * slice (at most 100 ms) ends and they try again. Without a death no slice is needed.
+ * dies (or is stopped) between its store and futex_wake, or a woken one with the baton, leaves sleepers:
+ * their slice (at most 100 ms) ends and they try again. Without either no slice is needed.
  */
 #ifndef RP_WAIT_H
 #define RP_WAIT_H
@@ -28,6 +28,7 @@ typedef struct rp_wait {
     int64_t deadline;      /* what the caller asked for */
     int64_t lock_deadline; /* 0 = not needed yet */
     int64_t lock_slice;    /* ns */
+    int64_t started;       /* first sleep; 0 = none yet */
     uint32_t snapshot;     /* of the event */
     bool lock_slept;       /* others may sleep on the lock too */
     bool armed;            /* snapshot taken, bit set: the next failed try sleeps */
@@ -39,6 +40,8 @@ static inline rp_wait rp_wait_until(int64_t deadline) { return (rp_wait){.deadli
 /* A call that must not wait may still meet a lock whose holder was descheduled: it gets this long. */
 #define RP_LOCK_GRACE INT64_C(1000000000)
 
+/* Has this call slept long enough to let its caller look around? */
+bool rp_slice_is_over(rp_wait *wait, int64_t now);
 int64_t rp_time_left(const rp_wait *wait);
 int64_t rp_lock_time_left(rp_wait *wait);
 

@@ -249,7 +249,7 @@ cdef class Log:
 
     def put_many(self, items, bint block=True, timeout=None):
         self.check_open()
-        cdef _Batch batch = _Batch.__new__(_Batch, self, deadline_of(block, timeout))
+        cdef _Batch batch = _Batch.__new__(_Batch, self, block, deadline_of(block, timeout))
         try:
             for item in items:
                 batch.add(item)
@@ -294,7 +294,7 @@ cdef class Log:
                     return self.decode(<rp_frame *>buffer)
             if status != RP_LARGE:
                 raise self.fail(status, "get")
-            large = self.take_large(&taken, deadline, False, &status)
+            large = self.take_large(&taken, deadline, &status)
             if status == RP_OK:
                 return self.decode_large(&taken.frame, large)
             if status != RP_EMPTY:
@@ -326,14 +326,14 @@ cdef class Log:
                 if status == RP_OK:
                     self.decode_all(buffer, taken.count, items, errors)
                     continue
+                if items or errors:
+                    break  # a large one can fail: it gets a call of its own
                 if status == RP_LARGE:
-                    large = self.take_large(&taken, deadline, items or errors, &status)
+                    large = self.take_large(&taken, deadline, &status)
                     if status == RP_OK:
                         self.decode_large_into(&taken.frame, large, items, errors)
                     if status == RP_OK or status == RP_EMPTY:
                         continue
-                if items or errors:
-                    break
                 raise self.fail(status, "get")
         finally:
             PyMem_RawFree(buffer)
@@ -353,16 +353,16 @@ cdef class Log:
                 return status
             self.interrupted()
 
-    cdef bytes take_large(self, rp_taken *taken, int64_t deadline, bint hurry, rp_status *status):
+    cdef bytes take_large(self, rp_taken *taken, int64_t deadline, rp_status *status):
         """The payload of the large message that was announced, if `status` is RP_OK. RP_EMPTY: another
-        consumer took it. In a hurry (others were taken already) it gives up rather than look at signals."""
+        consumer took it."""
         cdef bytes payload = PyBytes_FromStringAndSize(NULL, taken.length)
         cdef char *data = PyBytes_AS_STRING(payload)
         while True:
             with nogil:
                 status[0] = rp_take_large(self._log, RP_QUEUE_GROUP, taken.frame.sequence, taken.length,
                                           NULL, 0, data, deadline)
-            if status[0] != RP_INTERRUPTED or hurry:
+            if status[0] != RP_INTERRUPTED:
                 return payload
             self.interrupted()
 
@@ -398,17 +398,21 @@ cdef class Log:
         return 0
 
     cdef int decode_all(self, char *frames, uint32_t count, list items, list errors) except -1:
+        """One that cannot be decoded takes no other with it, nor does a signal while one is decoded."""
         cdef rp_frame *frame
         cdef uint32_t i
         for i in range(count):
             frame = <rp_frame *>frames
-            frames += rp_align(frame.size)
             try:
                 items.append(self.decode(frame))
-            except ValueError as error:  # one that cannot be decoded takes no other with it
-                if not hasattr(error, "payload"):
+            except BaseException as error:
+                if isinstance(error, ValueError) and hasattr(error, "payload"):
+                    errors.append(error)
+                else:
+                    error.items = items
+                    error.payloads = payloads_of(frames, count - i)
                     raise
-                errors.append(error)
+            frames += rp_align(frame.size)
         return 0
 
     # ---- control ---------------------------------------------------------------------------
@@ -476,19 +480,33 @@ cdef class Log:
             self.interrupted()
 
 
+cdef list payloads_of(char *frames, uint32_t count):
+    cdef rp_frame *frame
+    cdef size_t before
+    cdef list payloads = []
+    for _ in range(count):
+        frame = <rp_frame *>frames
+        before = sizeof(rp_frame) + frame.subject_len + frame.headers_len
+        payloads.append(PyBytes_FromStringAndSize(frames + before, frame.size - before))
+        frames += rp_align(frame.size)
+    return payloads
+
+
 @cython.final
 cdef class _Batch:
     """Prepared frames in private memory, on their way to the log."""
 
     cdef Log log
+    cdef bint block
     cdef int64_t deadline
     cdef char *frames
     cdef size_t used
     cdef uint32_t count
     cdef readonly uint64_t done
 
-    def __cinit__(self, Log log, int64_t deadline):
+    def __cinit__(self, Log log, bint block, int64_t deadline):
         self.log = log
+        self.block = block
         self.deadline = deadline
         self.frames = <char *>PyMem_RawMalloc(BATCH_BUFFER)
         if self.frames is NULL:
@@ -537,6 +555,8 @@ cdef class _Batch:
         cdef uint32_t done
         cdef size_t done_bytes
         cdef rp_status status
+        if not self.block:
+            self.deadline = deadline_of(False, None)  # the items may have taken their time
         while self.count:
             status = rp_try_put_frames(self.log._log, at, self.used, self.count, &done, &done_bytes)
             while status == RP_BUSY or status == RP_INTERRUPTED or (
