@@ -26,12 +26,13 @@ static inline bool is_filled(const void *data, size_t size, uint64_t number) {
     return true;
 }
 
-/* The waiting forms come back after each slice of sleep: call them again, as a caller would. */
+/* The waiting forms come back after each slice of sleep: call them again, as a caller would. What they say after
+ * their deadline is final, so this ends; a second more, in case it does not. */
 #define UNTIL(deadline, call)                                                                                \
     ({                                                                                                       \
         rp_status status_;                                                                                   \
         do status_ = (call);                                                                                 \
-        while (status_ == RP_INTERRUPTED && rp_monotonic_ns() < (deadline));                                 \
+        while (status_ == RP_INTERRUPTED && rp_monotonic_ns() - 1000000000 < (deadline));                               \
         status_;                                                                                             \
     })
 

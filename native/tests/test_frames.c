@@ -106,10 +106,14 @@ static void bad_frames_are_refused(void) {
     CHECK_IS(rp_try_put_frames(log, prepared, 47, 1, &done, &bytes), RP_INVALID);
 }
 
-/* It can never fit: waiting for room would be for ever. */
+/* Although the run as a whole does not fit: waiting for room would be for ever. */
 static void a_bad_frame_larger_than_the_ring_is_refused(void) {
     rp_log *log = small_log();
-    check_bad(log, 0, UINT32_MAX, 0, 0, 0);
+    uint32_t done;
+    size_t bytes, all = prepare(3000, 0);
+    prepared[0].frame.size = UINT32_MAX;
+    CHECK_IS(rp_try_put_frames(log, prepared, all, 3000, &done, &bytes), RP_INVALID);
+    CHECK_IS(rp_put_frames(log, prepared, all, 3000, in_ms(20), &done, &bytes), RP_INVALID);
 }
 
 static void a_bad_frame_behind_what_fits_is_not_looked_at(void) {

@@ -126,7 +126,7 @@ static void noise_in_the_words(void) {
     for (uint64_t i = 0; i < 500; i++) put_number(log, i);
     for (uint64_t i = 0; i < 200; i++) CHECK_EQ(take_number(log, 0), i);
     void *words[] = {&head->tail,       &head->oldest, &head->limit, &head->limit_sequence,
-                     &head->known_tail, &head->known_sequence, &head->pool_hint, &head->done,
+                     &head->known_tail, &head->known_sequence, &head->pool_next, &head->done,
                      &group->read,      &group->acked, &group->seen, &log->chunks[0].word,
                      rp_frame_at(log, group->read), rp_frame_at(log, group->read) + 1, rp_frame_at(log, head->tail)};
     static uint8_t before[sizeof(rp_head) + sizeof(rp_group)];
@@ -140,7 +140,7 @@ static void noise_in_the_words(void) {
             void *word = words[next_random(&random) % COUNT(words)];
             uint64_t value = next_random(&random) >> next_random(&random) % 64;
             if (round % 2) value &= ~UINT64_C(15);
-            memcpy(word, &value, word == &head->pool_hint ? 4 : 8);
+            memcpy(word, &value, word == &head->pool_next ? 4 : 8);
         }
         rp_taken taken;
         rp_info info;

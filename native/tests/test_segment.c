@@ -139,7 +139,7 @@ static void auto_deleted_logs_go_with_the_last_handle(void) {
     rp_detach(log);
     CHECK(exists(log_path()));
     kill_process(other);
-    CHECK_OK(UNTIL(in_ms(BOUND_MS), rp_collect(log_path()) == RP_OK ? RP_OK : RP_INTERRUPTED));
+    EVENTUALLY(rp_collect(log_path()) == RP_OK);
     CHECK(!exists(log_path()));
     CHECK_IS(rp_collect(log_path()), RP_NOT_FOUND);
 
