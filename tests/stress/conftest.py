@@ -1,0 +1,3 @@
+from crash.fixtures import fork
+
+__all__ = ["fork"]
