@@ -114,7 +114,9 @@ class Queue(Generic[T]):
     def get_many(self, limit: int | None = None, block: bool = True, timeout: float | None = None) -> list[T]:
         """Take what is there, at most `limit` items (default 1024); wait for the first one only.
 
-        Raises what get() raises. A DecodeError carries the items that came with it (`items`, `more`); any
+        An item above 16 KiB comes in a batch of its own.
+
+        Raises what get() raises, and ValueError for a negative `limit`. A DecodeError carries the items that came with it (`items`, `more`); any
         other exception out of decoding, KeyboardInterrupt too, those decoded before it (`items`) and the
         bytes of the others (`payloads`).
         """

@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ringpost._binding.ringpost cimport *
@@ -111,6 +111,12 @@ cdef double seconds_of(object timeout) except -1:
     if not seconds >= 0:
         raise ValueError("'timeout' must be a non-negative number")
     return seconds
+
+
+cdef uint32_t batch_limit(object limit) except? 0:
+    if limit < 0:
+        raise ValueError("'limit' must be a non-negative number")
+    return min(limit, UINT32_MAX)
 
 
 @cython.final
@@ -307,7 +313,7 @@ cdef class Log:
         cdef int64_t deadline
         cdef list items = []
         cdef list errors = []
-        cdef uint32_t most = DEFAULT_BATCH if limit is None else limit
+        cdef uint32_t most = DEFAULT_BATCH if limit is None else batch_limit(limit)
         self.check_open()
         deadline = deadline_of(block, timeout)
         if most == 0:
