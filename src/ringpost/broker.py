@@ -19,7 +19,7 @@ def connect(url: str | None = None) -> Broker:
     "ring:NAME" is a memory broker: this user's, in shared memory, until it is destroyed or a reboot.
 
     Raises:
-        ValueError: no URL.
+        ValueError, TypeError: no URL.
         Unsupported: no engine for its scheme is installed.
     """
     return Broker(open_engine(url or os.environ.get("RINGPOST_URL") or DEFAULT_URL))

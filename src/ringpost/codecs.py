@@ -1,7 +1,7 @@
 """How objects become bytes. The codec of each message is named in its frame, so a reader needs no agreement.
 
     kind      what                          read back as
-    bytes     bytes, bytearray, memoryview  bytes
+    bytes     bytes-like                    bytes
     text      str                           str
     msgpack   everything else, by msgspec   dict, list (tuples too), int, float, bool, None, datetime ...
     ndarray   a numpy array                 a read-only numpy array
@@ -13,12 +13,13 @@ bindings encode exact bytes and ASCII str by themselves.
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import sys
 from enum import IntEnum
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -61,7 +62,7 @@ class StandardCodec:
         """Raises EncodeError."""
         if type(item) not in _PLAIN:
             if isinstance(item, str):
-                return Kind.TEXT, self._encode_text(item)
+                return self._encode_text(item)
             if isinstance(item, (bytes, bytearray, memoryview)):
                 return Kind.BYTES, _contiguous(item)
             if _is_array(item):
@@ -69,6 +70,8 @@ class StandardCodec:
         try:
             return _MSGPACK, self._encoder.encode(item)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            if (view := _view_of(item)) is not None:
+                return Kind.BYTES, view
             if self._pickle:
                 return Kind.PICKLE, _pickled(item, self._label)
             raise EncodeError(
@@ -97,11 +100,16 @@ class StandardCodec:
             raise _undecodable(self._label, kind, body, sequence, advice)
         return _unpickled(self._label, body, sequence)
 
-    def _encode_text(self, text: str) -> bytes:
+    def _encode_text(self, text: str) -> tuple[int, Buffer]:
         try:
-            return text.encode()
+            return Kind.TEXT, text.encode()
         except UnicodeEncodeError as error:
-            raise EncodeError(f"cannot put a str into {self._label}: {error}") from error
+            if self._pickle:
+                return Kind.PICKLE, _pickled(text, self._label)
+            raise EncodeError(
+                f"cannot put a str into {self._label}: {error}; put bytes, or open the queue with "
+                "pickle=True on both sides"
+            ) from error
 
     def _encode_array(self, array: Any) -> tuple[int, Buffer]:
         if array.dtype.hasobject:
@@ -151,6 +159,17 @@ class _Pickler:
     def __init__(self) -> None:
         self.buffer = io.BytesIO()
         self.pickler = ForkingPickler(self.buffer, pickle.HIGHEST_PROTOCOL)
+        self.pickler.dispatch_table = cast(Any, _Reducers())  # its own is a copy
+
+
+class _Reducers:
+    """What was registered with multiprocessing or copyreg, up to now."""
+
+    def __getitem__(self, kind: type) -> Any:
+        try:
+            return ForkingPickler._extra_reducers[kind]  # type: ignore[attr-defined]
+        except KeyError:
+            return copyreg.dispatch_table[kind]
 
 
 _idle_picklers: list[_Pickler] = []  # pop and append are atomic; one that failed is not used again
@@ -249,6 +268,14 @@ def _decode_extension(code: int, data: memoryview) -> Any:
 def _contiguous(buffer: bytes | bytearray | memoryview) -> Buffer:
     view = memoryview(buffer)
     return view if view.c_contiguous else view.tobytes()
+
+
+def _view_of(item: Any) -> Buffer | None:
+    """The bytes of an array.array, a ctypes array, an mmap ...; None of what has none."""
+    try:
+        return _contiguous(memoryview(item).cast("B"))
+    except (TypeError, ValueError):
+        return None
 
 
 def _undecodable(label: str, kind: int, body: bytes, sequence: int, why: str) -> DecodeError:

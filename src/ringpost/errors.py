@@ -133,6 +133,9 @@ class Status(IntEnum):
     SYSTEM = 22
 
 
+_GRANULE = 8192  # bytes, of the pool
+
+
 def failure(
     status: int,
     operation: str,
@@ -161,9 +164,10 @@ def failure(
         case Status.DELETED:
             return QueueDeleted(f"{label} was deleted; open it again to make a new one")
         case Status.TOO_LARGE:
+            enough = 2 * -(-max(size, most) // _GRANULE) * _GRANULE  # half of it is the pool
             return MessageTooLarge(
                 f"a message of {size} bytes can never fit into {label}: at most {most} bytes; "
-                f"make the queue with capacity={max(2 * size, 2 * most)} or more"
+                f"make the queue with capacity={enough} or more"
             )
         case Status.CORRUPT:
             return CorruptLog(
@@ -182,7 +186,10 @@ def failure(
                 path,
             )
         case Status.NO_SLOT:
-            return TooManyProcesses(f"{label}: all its participant slots are taken by live processes")
+            return TooManyProcesses(
+                f"{label}: all its participant slots are taken by live processes; end some, or "
+                "spread them over several queues"
+            )
         case Status.NO_SPACE:
             return SegmentFull(_errno.ENOSPC, _no_space(label, path), path)
         case Status.NOT_FOUND:

@@ -116,9 +116,9 @@ class Queue(Generic[T]):
 
         An item above 16 KiB comes in a batch of its own.
 
-        Raises what get() raises, and ValueError for a negative `limit`. A DecodeError carries the items that came with it (`items`, `more`); any
-        other exception out of decoding, KeyboardInterrupt too, those decoded before it (`items`) and the
-        bytes of the others (`payloads`).
+        Raises what get() raises, and ValueError for a negative `limit`. A DecodeError carries the items that
+        came with it (`items`, `more`); any other exception out of decoding, KeyboardInterrupt too, those
+        decoded before it (`items`) and the bytes of the others (`payloads`).
         """
         return self._log.get_many(limit, block, timeout)
 

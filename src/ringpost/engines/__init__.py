@@ -39,15 +39,19 @@ class Engine(Protocol):
 
 
 def open_engine(url: str) -> Engine:
-    """Raises ValueError for what is no URL, Unsupported for a scheme without an engine."""
+    """Raises ValueError, TypeError for what is no URL, Unsupported for a scheme without an engine."""
+    if not isinstance(url, str):
+        raise TypeError(f"a broker URL is a str, not {type(url).__qualname__}")
     scheme = urlsplit(url).scheme
-    if not scheme:
+    if not scheme or not url.isprintable():
         raise ValueError(f"{url!r} is no broker URL: say ring:NAME for a queue in shared memory")
     if scheme == "ring":  # the usual one need not be looked up
         from ringpost.engines.ring import RingEngine
 
         return RingEngine(url)
-    for point in entry_points(group="ringpost.engines", name=scheme):
+    installed = entry_points(group="ringpost.engines")
+    for point in installed.select(name=scheme):
         engine: Engine = point.load()(url)
         return engine
-    raise Unsupported(f"no engine for {scheme}: URLs is installed ({url!r})")
+    schemes = ", ".join(sorted({f"{point.name}:" for point in installed} | {"ring:"}))
+    raise Unsupported(f"no engine for {scheme}: URLs is installed ({url!r}); there is {schemes}")

@@ -18,14 +18,17 @@ _LONGEST = 200  # bytes of a quoted name; file systems allow 255
 def root() -> Path:
     """This user's directory. RINGPOST_SHM_DIR replaces /dev/shm."""
     base = os.environ.get("RINGPOST_SHM_DIR") or "/dev/shm"
-    return Path(base) / f"ringpost-{os.geteuid()}"
+    return Path(base).absolute() / f"ringpost-{os.geteuid()}"
 
 
 def file_name(name: str, what: str) -> str:
     """A name that any file system takes, and that names nothing else. Raises ValueError, TypeError."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a {what} is a str, not {type(name).__qualname__}")
-    quoted = quote(name, safe=" ")
+    try:
+        quoted = quote(name, safe=" ")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the name of a {what} is not valid Unicode: {error}") from None
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]
     if not quoted or len(quoted) > _LONGEST:

@@ -24,6 +24,8 @@ class RingEngine:
         parts = urlsplit(url)
         if parts.netloc or parts.path.startswith("/"):
             raise Unsupported(f"{url!r}: this version keeps queues in memory only; use ring:NAME")
+        if parts.query or parts.fragment:
+            raise ValueError(f"{url!r}: a ring: URL is ring:NAME; write ? as %3F and # as %23 in a name")
         self._name = unquote(parts.path)
         self._directory = directory.root() / directory.file_name(self._name, "broker")
         self.url = url

@@ -1,0 +1,299 @@
+"""numpy arrays travel as raw items and come back equal, aligned and read-only."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import msgspec
+import numpy
+import pytest
+
+import ringpost
+from ringpost.codecs import Kind, StandardCodec
+from unit.raw import raw_handle
+
+CODEC = StandardCodec("a queue")
+ROUNDS = 2_000
+LINE = 64  # bytes: where the items start, counted from the body's beginning
+
+GRID = numpy.arange(24, dtype="<i4").reshape(4, 6)
+RECORDS = numpy.array(
+    [(1, 2.5, [[1, 2], [3, 4]], b"ab"), (3, -1.0, [[5, 6], [7, 8]], b"c")],
+    dtype=[("number", "<u2"), ("value", ">f8"), ("grid", "<i4", (2, 2)), ("text", "S4")],
+)
+
+ARRAYS = {
+    "bool": numpy.array([True, False]),
+    **{kind: numpy.array([0, 1, 100], dtype=kind) for kind in "bBhHiIlLqQefdgFDG"},
+    "text": numpy.array(["a", "grüße", ""]),
+    "octets": numpy.array([b"a", b"bcd"]),
+    "void": numpy.array([b"abc", b"def"], dtype="V3"),
+    "days": numpy.array(["2024-02-29", "NaT"], dtype="datetime64[D]"),
+    "nanoseconds": numpy.array(["2024-02-29T12:00:00.123456789"], dtype="datetime64[ns]"),
+    "spans": numpy.array([1, -5], dtype="timedelta64[s]"),
+    "units of 25 seconds": numpy.array([1, -5], dtype="timedelta64[25s]"),
+    "big-endian": numpy.array([1, 2**40], dtype=">i8"),
+    "big-endian text": numpy.array(["ab"], dtype=">U2"),
+    "no dimension": numpy.array(3.5),
+    "empty": numpy.array([]),
+    "empty in the middle": numpy.zeros((3, 0, 2), dtype="i2"),
+    "one of each": numpy.ones((1, 1, 1, 1)),
+    "many dimensions": numpy.arange(2**12, dtype="u2").reshape((2,) * 12),
+    "rows": GRID,
+    "columns": numpy.asfortranarray(GRID),
+    "transposed": GRID.T,
+    "every second": GRID[::2, 1::2],
+    "backwards": GRID[::-1, ::-1],
+    "repeated": numpy.broadcast_to(numpy.array([1, 2, 3]), (4, 3)),
+    "axes exchanged": numpy.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
+    "records": RECORDS,
+    "one record": RECORDS[0:1].reshape(()),
+    "a field": RECORDS["value"],
+    "padded records": numpy.zeros(3, dtype=numpy.dtype([("a", "u1"), ("b", "<f8")], align=True)),
+    "nested records": numpy.zeros(2, dtype=[("outer", [("inner", "<f4", (3,)), ("flag", "?")])]),
+    "titled records": numpy.zeros(2, dtype=[(("a title", "a"), "<i4")]),
+    "unicode field": numpy.zeros(2, dtype=[("größe", "<i4")]),
+    "larger than a frame": numpy.arange(100_000, dtype="f8"),
+}
+
+
+def same(back: object, array: numpy.ndarray) -> bool:
+    return (
+        isinstance(back, numpy.ndarray)
+        and back.dtype == array.dtype
+        and back.dtype.descr == array.dtype.descr
+        and back.shape == array.shape
+        and back.tobytes() == array.tobytes()
+    )
+
+
+def body_of(array: numpy.ndarray) -> bytes:
+    kind, body = CODEC.encode(array)
+    assert kind == Kind.NDARRAY
+    return bytes(body)
+
+
+def body_with_head(head: object, items: bytes = b"") -> bytes:
+    encoded = msgspec.msgpack.encode(head)
+    start = -(-(4 + len(encoded)) // LINE) * LINE
+    return (len(encoded).to_bytes(4, "little") + encoded).ljust(start, b"\0") + items
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
+def test_comes_back_equal(queue: ringpost.Queue[object], array: numpy.ndarray) -> None:
+    queue.put(array)
+    assert same(queue.get_nowait(), array)
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
+def test_comes_back_equal_inside_of_other_objects(array: numpy.ndarray) -> None:
+    kind, body = CODEC.encode({"array": array, "list": [array, 1]})
+    assert kind == Kind.MSGPACK
+    back = CODEC.decode(kind, bytes(body), 0)
+    assert same(back["array"], array)
+    assert same(back["list"][0], array)
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
+def test_is_read_only(array: numpy.ndarray) -> None:
+    back = CODEC.decode(Kind.NDARRAY, body_of(array), 0)
+    assert not back.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        back[...] = back
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        back.flags.writeable = True
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
+def test_items_start_on_a_line(array: numpy.ndarray) -> None:
+    body = body_of(array)
+    before = len(body) - array.nbytes
+    assert before % LINE == 0
+    assert before >= 4 + int.from_bytes(body[:4], "little")
+    assert CODEC.decode(Kind.NDARRAY, body, 0).flags.aligned
+
+
+@pytest.mark.parametrize(
+    ("array", "order"),
+    [(GRID, "C"), (GRID.T, "F"), (numpy.asfortranarray(GRID), "F"), (GRID[:, ::2], "C"), (GRID[0], "C")],
+    ids=["rows", "transposed", "columns", "every second", "one row"],
+)
+def test_the_order_in_memory_is_kept(array: numpy.ndarray, order: str) -> None:
+    back = CODEC.decode(Kind.NDARRAY, body_of(array), 0)
+    assert back.flags["C_CONTIGUOUS" if order == "C" else "F_CONTIGUOUS"]
+
+
+def test_subclasses_come_back_as_arrays() -> None:
+    matrix = numpy.arange(4).view(numpy.recarray)
+    assert type(CODEC.decode(Kind.NDARRAY, body_of(matrix), 0)) is numpy.ndarray
+
+
+def test_the_array_may_change_after_the_put(queue: ringpost.Queue[object]) -> None:
+    array = numpy.ones(10_000)
+    queue.put(array)
+    array[:] = 7
+    assert (queue.get_nowait() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (numpy.int64(5), 5),
+        (numpy.uint8(200), 200),
+        (numpy.float32(0.5), 0.5),
+        (numpy.float64(0.1), 0.1),
+        (numpy.bool_(True), True),
+        (numpy.str_("text"), "text"),
+        (numpy.bytes_(b"octets"), b"octets"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_single_numbers_come_back_as_plain_ones(
+    queue: ringpost.Queue[object], number: object, expected: object
+) -> None:
+    queue.put(number)
+    queue.put([number])
+    alone, inside = queue.get_nowait(), queue.get_nowait()
+    assert (alone, inside) == (expected, [expected])
+    assert type(alone) is type(inside[0]) is type(expected)
+
+
+# ---- refused ------------------------------------------------------------------------------------
+
+OBJECTS = {
+    "objects": numpy.array([{}, None]),
+    "records of objects": numpy.zeros(2, dtype=[("a", "i4"), ("b", object)]),
+}
+
+
+@pytest.mark.parametrize("array", OBJECTS.values(), ids=OBJECTS.keys())
+def test_objects_are_refused(queue: ringpost.Queue[object], array: numpy.ndarray) -> None:
+    for item in (array, [array]):
+        with pytest.raises(ringpost.EncodeError, match=r"into queue 'jobs' of .*pickle=True on both sides"):
+            queue.put(item)
+    assert queue.empty()
+
+
+def test_a_head_cannot_ask_for_objects() -> None:
+    """Eight bytes of a message taken for a pointer: the worst that a broken head could do."""
+    for description in ("|O", "O", "object", [["a", "|O"]], [["a", [["b", "|O"]]]], [["a", "|O", [2]]]):
+        with pytest.raises(ringpost.DecodeError):
+            CODEC.decode(Kind.NDARRAY, body_with_head([description, [1], "C"], b"\1" * 64), 0)
+
+
+BROKEN_HEADS = {
+    "nothing": [],
+    "a number": 5,
+    "too short": ["<i4", [2]],
+    "too long": ["<i4", [2], "C", 1],
+    "no dtype": ["nonsense", [2], "C"],
+    "dtype of another type": [5, [2], "C"],
+    "no description": [None, [2], "C"],
+    "fields without a type": [[["a"]], [2], "C"],
+    "twice the same field": [[["a", "<i4"], ["a", "<i4"]], [1], "C"],
+    "negative": ["<i4", [-2], "C"],
+    "of text": ["<i4", ["2"], "C"],
+    "no shape": ["<i4", None, "C"],
+    "more items than there are": ["<i4", [3], "C"],
+    "far more items than there are": ["<i4", [2**62], "C"],
+    "a product that overflows": ["<i4", [2**32, 2**32], "C"],
+    "too many dimensions": ["<i4", [1] * 65, "C"],
+    "no order": ["<i4", [2], "?"],
+    "an order of another type": ["<i4", [2], 7],
+}
+
+
+@pytest.mark.parametrize("head", BROKEN_HEADS.values(), ids=BROKEN_HEADS.keys())
+def test_broken_heads(head: object) -> None:
+    body = body_with_head(head, bytes(8))
+    with pytest.raises(ringpost.DecodeError) as raised:
+        CODEC.decode(Kind.NDARRAY, body, 9)
+    assert (raised.value.payload, raised.value.codec, raised.value.sequence) == (body, "ndarray", 9)
+
+
+def test_a_length_of_the_head_that_lies() -> None:
+    body = bytearray(body_of(GRID))
+    for length in (0, 1, 3, len(body), 2**32 - 1):
+        body[:4] = length.to_bytes(4, "little")
+        with pytest.raises(ringpost.DecodeError):
+            CODEC.decode(Kind.NDARRAY, bytes(body), 0)
+
+
+@pytest.mark.parametrize("name", ["rows", "records", "days", "nested records"])
+def test_bodies_cut_anywhere(name: str) -> None:
+    body = body_of(ARRAYS[name])
+    for end in range(len(body)):
+        with pytest.raises(ringpost.DecodeError):
+            CODEC.decode(Kind.NDARRAY, body[:end], 0)
+
+
+@pytest.mark.parametrize("name", ["rows", "records", "days", "text"])
+@pytest.mark.filterwarnings("ignore")
+def test_noise_in_heads(name: str) -> None:
+    """Either refused, or an array that lies within the message."""
+    chance = random.Random(f"head of {name}")
+    body = body_of(ARRAYS[name])
+    length = 4 + int.from_bytes(body[:4], "little")
+    refused = 0
+    for _ in range(ROUNDS):
+        noisy = bytearray(body)
+        for _ in range(chance.randint(1, 4)):
+            noisy[chance.randrange(length)] = chance.randrange(256)
+        try:
+            array = CODEC.decode(Kind.NDARRAY, bytes(noisy), 0)
+        except ringpost.DecodeError:
+            refused += 1
+        else:
+            assert array.nbytes <= len(noisy)
+            assert not array.dtype.hasobject
+            array.tobytes()
+    assert ROUNDS / 4 < refused < ROUNDS
+
+
+def test_a_broken_array_inside_of_an_object() -> None:
+    body = msgspec.msgpack.encode([msgspec.msgpack.Ext(1, body_with_head(["<i4", [99], "C"]))])
+    with pytest.raises(ringpost.DecodeError) as raised:
+        CODEC.decode(Kind.MSGPACK, body, 0)
+    assert raised.value.codec == "msgpack"
+
+
+def test_a_broken_array_in_a_queue_takes_nothing_with_it(queue: ringpost.Queue[object]) -> None:
+    raw_handle(queue).put((Kind.NDARRAY, b"noise"))
+    queue.put(GRID)
+    with pytest.raises(ringpost.DecodeError, match="queue 'jobs'"):
+        queue.get_nowait()
+    assert same(queue.get_nowait(), GRID)
+
+
+# ---- where numpy is missing ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import of numpy fails, as it does where it is not installed."""
+    monkeypatch.setitem(sys.modules, "numpy", None)
+
+
+@pytest.mark.usefixtures("no_numpy")
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside of an object"])
+def test_without_numpy_the_message_says_what_to_install(
+    queue: ringpost.Queue[object], monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    with monkeypatch.context() as there:
+        there.setitem(sys.modules, "numpy", numpy)
+        queue.put([GRID] if inside else GRID)
+    with pytest.raises(
+        ringpost.DecodeError, match=r"queue 'jobs'.*pip install 'ringpost\[numpy\]'"
+    ) as raised:
+        queue.get_nowait()
+    assert GRID.tobytes() in raised.value.payload
+
+
+@pytest.mark.usefixtures("no_numpy")
+def test_without_numpy_everything_else_works(queue: ringpost.Queue[object]) -> None:
+    items = [b"x", "é", {"a": [1]}, None]
+    queue.put_many(items)
+    assert queue.get_many() == items
+    with pytest.raises(ringpost.EncodeError):
+        queue.put(object())

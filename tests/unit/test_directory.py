@@ -1,0 +1,194 @@
+"""Where queues live: this user's alone, wherever RINGPOST_SHM_DIR says, refused where others may write."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ringpost
+
+CAPACITY = 128 << 10
+
+Opened = Callable[[], ringpost.Queue[object]]
+
+
+@pytest.fixture
+def mine(base: Path) -> Path:
+    return base / f"ringpost-{os.geteuid()}"
+
+
+@pytest.fixture(params=["named", "anonymous"])
+def opened(request: pytest.FixtureRequest, base: Path) -> Opened:
+    if request.param == "named":
+        return lambda: ringpost.connect("ring:shop").queue("jobs", capacity=CAPACITY)
+    return lambda: ringpost.Queue(capacity=CAPACITY)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_modes(opened: Opened, mine: Path, umask: int) -> None:
+    """Whatever the umask: others see nothing, and we see everything."""
+    before = os.umask(umask)
+    try:
+        queue = opened()
+    finally:
+        os.umask(before)
+    path = Path(queue._log.path)
+    assert mode(path) == 0o600
+    assert mode(path.parent) == mode(mine) == 0o700
+    assert path.parent.parent == mine
+    assert path.stat().st_uid == os.geteuid()
+
+
+def test_it_is_read_when_it_is_needed(monkeypatch: pytest.MonkeyPatch, base: Path, mine: Path) -> None:
+    """Not once, when ringpost is imported."""
+    assert ringpost.connect("ring:shop")._engine._directory == mine / "shop"
+    monkeypatch.delenv("RINGPOST_SHM_DIR")
+    expected = Path("/dev/shm") / f"ringpost-{os.geteuid()}" / "shop"
+    assert ringpost.connect("ring:shop")._engine._directory == expected
+    monkeypatch.setenv("RINGPOST_SHM_DIR", "")
+    assert ringpost.connect("ring:shop")._engine._directory == expected
+
+
+@pytest.mark.parametrize("bits", [0o755, 0o701, 0o710, 0o777, 0o1777])
+@pytest.mark.parametrize("which", ["", "shop"])
+def test_a_directory_that_others_may_enter(mine: Path, which: str, bits: int) -> None:
+    (mine / "shop").mkdir(parents=True, mode=0o700)
+    mine.chmod(0o700)
+    (mine / which).chmod(bits)
+    broker = ringpost.connect("ring:shop")
+    with pytest.raises(ringpost.NotOurs, match=f"mode {bits:o}, not 700.*RINGPOST_SHM_DIR") as raised:
+        broker.queue("jobs", capacity=CAPACITY)
+    assert raised.value.filename == str(mine / which)
+    assert os.listdir(mine / "shop") == []
+
+
+def test_an_anonymous_queue_refuses_it_too(mine: Path) -> None:
+    mine.mkdir()
+    mine.chmod(0o755)
+    with pytest.raises(ringpost.NotOurs, match="mode 755, not 700"):
+        ringpost.Queue(capacity=CAPACITY)
+
+
+def test_a_directory_opened_to_others_later(mine: Path) -> None:
+    broker = ringpost.connect("ring:shop")
+    queue = broker.queue("jobs", capacity=CAPACITY)
+    (mine / "shop").chmod(0o770)
+    for call in (lambda: broker.queue("jobs"), broker.list):
+        with pytest.raises(ringpost.NotOurs):
+            call()
+    queue.put("what is open stays in use")
+    assert queue.qsize() == 1
+
+
+def test_a_link_in_place_of_a_directory(opened: Opened, base: Path, mine: Path) -> None:
+    (base / "real").mkdir(mode=0o700)
+    mine.symlink_to(base / "real")
+    with pytest.raises(ringpost.NotOurs, match="it is not a directory"):
+        opened()
+    assert os.listdir(base / "real") == []
+
+
+def test_a_file_in_place_of_a_directory(opened: Opened, mine: Path) -> None:
+    mine.touch(mode=0o600)
+    with pytest.raises((ringpost.NotOurs, NotADirectoryError)):
+        opened()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_directory_of_somebody_else(opened: Opened, mine: Path) -> None:
+    mine.mkdir(mode=0o700)
+    os.chown(mine, 12345, 12345)
+    with pytest.raises(ringpost.NotOurs, match=f"belongs to uid 12345.*uid {os.geteuid()}"):
+        opened()
+
+
+@pytest.mark.parametrize("bits", [0o644, 0o660, 0o606])
+def test_a_queue_that_others_may_open(mine: Path, bits: int) -> None:
+    broker = ringpost.connect("ring:shop")
+    with broker.queue("jobs", capacity=CAPACITY) as queue:
+        path = Path(queue._log.path)
+    del queue
+    path.chmod(bits)
+    with pytest.raises(ringpost.NotOurs, match=r"queue 'jobs' of ring:shop must be .* mode 0600") as raised:
+        broker.queue("jobs")
+    assert raised.value.filename == str(path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "relative and missing"])
+def test_a_place_that_is_no_directory(
+    monkeypatch: pytest.MonkeyPatch, base: Path, opened: Opened, kind: str
+) -> None:
+    place = {
+        "missing": base / "missing",
+        "file": base / "file",
+        "relative and missing": Path("missing-here"),
+    }[kind]
+    if kind == "file":
+        place.touch()
+    monkeypatch.setenv("RINGPOST_SHM_DIR", str(place))
+    with pytest.raises(OSError, match=str(place)) as raised:
+        opened()
+    assert isinstance(raised.value, NotADirectoryError if kind == "file" else FileNotFoundError)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_nothing_is_there_to_look_at(monkeypatch: pytest.MonkeyPatch, base: Path, kind: str) -> None:
+    """Looking makes nothing, and finds nothing or says why not."""
+    place = base / kind
+    if kind == "file":
+        place.touch()
+    monkeypatch.setenv("RINGPOST_SHM_DIR", str(place))
+    broker = ringpost.connect("ring:shop")
+    if kind == "missing":
+        assert broker.list() == []
+        assert broker.delete("jobs") is False
+        with pytest.raises(ringpost.QueueNotFound):
+            broker.queue("jobs", create=False)
+        assert not place.exists()
+    else:
+        for call in (broker.list, lambda: broker.queue("jobs", create=False)):
+            with pytest.raises(OSError, match=str(place)):
+                call()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_where_we_may_not_write(base: Path, opened: Opened) -> None:
+    base.chmod(0o500)
+    with pytest.raises(PermissionError):
+        opened()
+    base.chmod(0o700)
+
+
+def test_the_last_one_to_leave_takes_the_directory_along(mine: Path) -> None:
+    broker = ringpost.connect("ring:shop")
+    broker.queue("jobs", capacity=CAPACITY)
+    broker.destroy()
+    assert not mine.exists()
+
+
+def test_a_directory_with_something_else_in_it_stays(mine: Path) -> None:
+    broker = ringpost.connect("ring:shop")
+    broker.queue("jobs", capacity=CAPACITY)
+    (mine / "shop" / "notes.txt").write_text("not ours to delete")
+    broker.destroy()
+    assert os.listdir(mine / "shop") == ["notes.txt"]
+
+
+def test_a_relative_place_is_meant_once(
+    monkeypatch: pytest.MonkeyPatch, base: Path, opened: Opened, tmp_path: Path
+) -> None:
+    """What a queue was opened as, and what an anonymous one hands out, holds wherever a process goes."""
+    monkeypatch.chdir(base)
+    monkeypatch.setenv("RINGPOST_SHM_DIR", ".")
+    queue = opened()
+    assert Path(queue._log.path).is_absolute()
+    monkeypatch.chdir(tmp_path)
+    assert Path(queue._log.path).exists()

@@ -1,0 +1,88 @@
+"""Type checkers find ringpost's types, and those of its native half."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from importlib.resources import files
+
+import pytest
+
+from ringpost import _binding
+from ringpost._binding import contract
+
+STUBS = sorted(path for path in files("ringpost._binding").iterdir() if path.name.endswith(".pyi"))
+
+
+def parsed() -> ast.Module:
+    return ast.parse(files("ringpost._binding").joinpath("_core.pyi").read_text())
+
+
+def names_in(body: list[ast.stmt]) -> dict[str, ast.stmt]:
+    named = {node.name: node for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    return named | {node.target.id: node for node in body if isinstance(node, ast.AnnAssign)}
+
+
+def parameters(node: ast.FunctionDef) -> list[tuple[str, bool]]:
+    """Names, and which of them have a default."""
+    arguments = node.args
+    plain = [*arguments.posonlyargs, *arguments.args]
+    without = len(plain) - len(arguments.defaults)
+    found = [(each.arg, number >= without) for number, each in enumerate(plain)]
+    return found + [
+        (each.arg, default is not None)
+        for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    ]
+
+
+def parameters_of_contract(owner: type, name: str) -> list[tuple[str, bool]]:
+    signature = inspect.signature(getattr(owner, name))
+    return [(each.name, each.default is not each.empty) for each in signature.parameters.values()]
+
+
+def test_the_package_is_typed() -> None:
+    assert files("ringpost").joinpath("py.typed").is_file()
+
+
+def test_each_binding_has_a_stub() -> None:
+    stubs = {f"ringpost._binding.{path.name.removesuffix('.pyi')}" for path in STUBS}
+    assert stubs == set(_binding._MODULES.values())
+
+
+def test_the_stub_has_every_name_of_the_contract() -> None:
+    assert set(names_in(parsed().body)) == set(contract.NAMES)
+
+
+def test_the_stub_says_nothing_that_is_not_there() -> None:
+    for name in names_in(parsed().body):
+        assert hasattr(_binding.binding, name)
+    for name in names_in(names_in(parsed().body)["Log"].body):
+        assert hasattr(_binding.binding.Log, name)
+
+
+def test_the_log_is_that_of_the_contract() -> None:
+    wanted = {name for name in vars(contract.Log) if not name.startswith("_")}
+    assert set(names_in(names_in(parsed().body)["Log"].body)) == wanted
+
+
+@pytest.mark.parametrize("name", sorted(name for name in vars(contract.Log) if not name.startswith("_")))
+def test_methods_take_what_the_contract_says(name: str) -> None:
+    node = names_in(names_in(parsed().body)["Log"].body)[name]
+    if isinstance(vars(contract.Log)[name], property):
+        assert [decorator.id for decorator in node.decorator_list] == ["property"]
+    else:
+        assert parameters(node) == parameters_of_contract(contract.Log, name)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in vars(contract.Binding) if not name.startswith("_")))
+def test_functions_take_what_the_contract_says(name: str) -> None:
+    node = names_in(parsed().body)[name]
+    assert [("self", False), *parameters(node)] == parameters_of_contract(contract.Binding, name)
+
+
+def test_everything_is_annotated() -> None:
+    for node in ast.walk(parsed()):
+        if isinstance(node, ast.FunctionDef):
+            assert node.returns is not None, node.name
+            arguments = [*node.args.args, *node.args.kwonlyargs]
+            assert all(each.annotation for each in arguments if each.arg != "self"), node.name
