@@ -2,8 +2,9 @@
  *
  * A producer gives frames up (oldest = ..., release fence) before it overwrites them. So a reader copies
  * first, then fences and looks at `oldest`: if its position is still at or above it, every byte of the copy
- * is from before the overwriting; else the copy is thrown away.                                  SYNC lap,
- * commit The reader writes nothing to shared memory: its death leaves nothing.
+ * is from before the overwriting; else the copy is thrown away.                    SYNC lap, commit
+ *
+ * The reader writes nothing to shared memory: its death leaves nothing.
  */
 #include <string.h>
 
@@ -43,9 +44,10 @@ static bool is_lapped(rp_log *log, const rp_cursor *cursor) {
 /* Does the run of the large frame at the cursor still hold its payload? Asked after copying, as `oldest` is. */
 static bool run_is_intact(rp_log *log, const rp_cursor *cursor, uint32_t first) {
     rp_fence_acquire(chunk);
-    uint64_t position = rp_load_relaxed(&log->chunks[first].position);
-    return rp_chunk_state(rp_load_relaxed(&log->chunks[first].word)) == RP_CHUNK_PUBLISHED &&
-           position == cursor->position;
+    uint64_t word =
+        rp_load_acquire(chunk, &log->chunks[first].word); /* first: its position is from before it */
+    return rp_chunk_state(word) == RP_CHUNK_PUBLISHED &&
+           rp_load_relaxed(&log->chunks[first].position) == cursor->position;
 }
 
 /* One large frame: its payload behind its header, as if it had been inline. RP_EMPTY: its run is gone. */

@@ -59,7 +59,7 @@ static rp_status give_up_oldest(rp_log *log, uint64_t end, uint64_t limit) {
         }
     }
     if (oldest != start) {
-        rp_store_relaxed(&log->head->oldest, oldest);
+        rp_store_release(lap, &log->head->oldest, oldest);
         rp_fence_release(lap);
     }
     return RP_OK;
@@ -128,7 +128,7 @@ rp_status rp_drop_history(rp_log *log, rp_wait *wait) {
         oldest += span;
     }
     if (passed_large) {
-        rp_store_relaxed(&log->head->oldest, oldest);
+        rp_store_release(lap, &log->head->oldest, oldest);
         rp_fence_release(lap);
     }
     rp_lock_release(&log->head->lock);

@@ -150,6 +150,7 @@ rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len
 }
 
 void rp_abort(rp_log *log, rp_loan *loan) {
+    if (loan->first >= log->geometry.chunk_count) return;
     if (rp_enter(log) != RP_OK) return; /* a forked child: the loan is its parent's */
     uint64_t word = rp_chunk_word(RP_CHUNK_LOANED, loan->granules, log->me);
     rp_cas_release(chunk, &log->chunks[loan->first].word, &word,
@@ -158,6 +159,7 @@ void rp_abort(rp_log *log, rp_loan *loan) {
 }
 
 bool rp_pool_publish(rp_log *log, const rp_descriptor *descriptor, uint64_t position) {
+    if (!rp_pool_holds(log, descriptor)) return false;
     rp_chunk *chunk = &log->chunks[descriptor->first];
     if (rp_load_relaxed(&chunk->word) != rp_chunk_word(RP_CHUNK_LOANED, descriptor->granules, log->me))
         return false;

@@ -29,9 +29,9 @@
 #define SLOWNESS 1
 #endif
 
-#define TEST_SECONDS (20 * SLOWNESS)     /* the watchdog */
-#define BOUND_MS     (4000 * SLOWNESS)   /* for what must happen, on a machine that does other things too */
-#define ROUNDS(n)    ((n) / SLOWNESS)    /* repetitions whose number does not matter */
+#define TEST_SECONDS (20 * SLOWNESS)   /* the watchdog */
+#define BOUND_MS     (4000 * SLOWNESS) /* for what must happen, on a machine that does other things too */
+#define ROUNDS(n)    ((n) / SLOWNESS)  /* repetitions whose number does not matter */
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* ---- checks --------------------------------------------------------------------------------- */
@@ -60,7 +60,8 @@
 #define CHECK_IS(expression, expected)                                                                       \
     do {                                                                                                     \
         rp_status actual_ = (expression);                                                                    \
-        if (actual_ != (expected)) FAIL("%s is \"%s\", not %s", #expression, rp_status_text(actual_), #expected); \
+        if (actual_ != (expected))                                                                           \
+            FAIL("%s is \"%s\", not %s", #expression, rp_status_text(actual_), #expected);                   \
     } while (0)
 
 #define CHECK_OK(expression) CHECK_IS(expression, RP_OK)
@@ -72,7 +73,8 @@ static inline int64_t ms_since(int64_t start) { return (rp_monotonic_ns() - star
 
 static inline void sleep_ms(int64_t ms) {
     struct timespec span = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    while (nanosleep(&span, &span) != 0 && errno == EINTR) {}
+    while (nanosleep(&span, &span) != 0 && errno == EINTR) {
+    }
 }
 
 /* Evaluates `condition` until it holds. */
@@ -138,7 +140,8 @@ static inline int wait_for(pid_t child) {
 
 static inline void join_process(pid_t child) {
     int status = wait_for(child);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) FAIL("a child failed, wait status %#x", (unsigned)status);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        FAIL("a child failed, wait status %#x", (unsigned)status);
 }
 
 static inline void kill_process(pid_t child) {
@@ -199,8 +202,10 @@ static inline bool run_test(const char *program, const test *one) {
     nftw(test_directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     bool ok = got == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
     printf("%s %s: %s (%" PRId64 " ms)", ok ? "ok    " : "FAILED", program, one->name, ms_since(start));
-    if (got != child) printf(" %s", harness_signal == SIGALRM ? "did not end" : "was interrupted");
-    else if (WIFSIGNALED(status)) printf(" died of signal %d", WTERMSIG(status));
+    if (got != child)
+        printf(" %s", harness_signal == SIGALRM ? "did not end" : "was interrupted");
+    else if (WIFSIGNALED(status))
+        printf(" died of signal %d", WTERMSIG(status));
     putchar('\n');
     return ok;
 }

@@ -65,7 +65,8 @@ static inline uint32_t walk_pool(const rp_log *log) {
     while (at < count) {
         uint64_t word = rp_load_acquire(chunk, &log->chunks[at].word);
         uint32_t length = rp_chunk_length(word);
-        if (length == 0 || length > count - at) FAIL("the run at %u has %u of %u granules", at, length, count);
+        if (length == 0 || length > count - at)
+            FAIL("the run at %u has %u of %u granules", at, length, count);
         if (rp_chunk_state(word) != RP_CHUNK_FREE) used += length;
         at += length;
     }

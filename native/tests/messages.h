@@ -32,7 +32,7 @@ static inline bool is_filled(const void *data, size_t size, uint64_t number) {
     ({                                                                                                       \
         rp_status status_;                                                                                   \
         do status_ = (call);                                                                                 \
-        while (status_ == RP_INTERRUPTED && rp_monotonic_ns() - 1000000000 < (deadline));                               \
+        while (status_ == RP_INTERRUPTED && rp_monotonic_ns() - 1000000000 < (deadline));                    \
         status_;                                                                                             \
     })
 
@@ -92,14 +92,16 @@ static inline rp_status put_filled(rp_log *log, uint64_t number, size_t size, in
 }
 
 /* Take one message and check every byte of it. */
-static inline rp_status take_filled(rp_log *log, uint32_t group, uint64_t number, size_t size, int64_t deadline) {
+static inline rp_status take_filled(rp_log *log, uint32_t group, uint64_t number, size_t size,
+                                    int64_t deadline) {
     _Alignas(RP_ALIGN) uint8_t buffer[sizeof(rp_frame) + RP_INLINE_MAX];
     rp_taken taken;
     rp_status status = UNTIL(deadline, rp_take(log, group, buffer, sizeof buffer, 1, deadline, &taken));
     if (status == RP_LARGE) {
         CHECK_EQ(taken.length, size);
         uint8_t *body = malloc(size);
-        status = UNTIL(deadline, rp_take_large(log, group, taken.frame.sequence, size, NULL, 0, body, deadline));
+        status =
+            UNTIL(deadline, rp_take_large(log, group, taken.frame.sequence, size, NULL, 0, body, deadline));
         if (status == RP_OK) CHECK(is_filled(body, size, number));
         free(body);
         return status;

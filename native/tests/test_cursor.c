@@ -125,7 +125,7 @@ static void nothing_half_overwritten_is_read(void) {
     for (int keep = 0; keep < 2; keep++) {
         lapping *all = shared_memory(sizeof *all);
         all->log = create_log((rp_settings){.capacity = RP_MIN_CAPACITY, .keep_history = keep});
-        crew threads = {.are_threads = true};
+        crew threads = {.are_threads = MAY_RACE};
         engage(&threads, put_and_take_for_ever, all);
         engage(&threads, read_what_others_lap, all);
         engage(&threads, read_what_others_lap, all);

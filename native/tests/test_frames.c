@@ -70,7 +70,8 @@ static void runs_of_any_size_keep_every_byte(void) {
     CHECK(expected > 1000);
 }
 
-static void check_bad(rp_log *log, uint32_t at, uint32_t size, uint8_t flags, uint16_t subject, uint32_t headers) {
+static void check_bad(rp_log *log, uint32_t at, uint32_t size, uint8_t flags, uint16_t subject,
+                      uint32_t headers) {
     uint32_t done;
     size_t bytes, all = prepare(5, 0);
     prepared[at].frame.size = size;
@@ -79,7 +80,8 @@ static void check_bad(rp_log *log, uint32_t at, uint32_t size, uint8_t flags, ui
     prepared[at].frame.headers_len = headers;
     rp_status status = rp_try_put_frames(log, prepared, all, 5, &done, &bytes);
     if (status != RP_INVALID)
-        FAIL("frame %u, size %u, flags %u, lengths %u, %u: %s", at, size, flags, subject, headers, rp_status_text(status));
+        FAIL("frame %u, size %u, flags %u, lengths %u, %u: %s", at, size, flags, subject, headers,
+             rp_status_text(status));
     CHECK_EQ(done + bytes, 0);
 }
 
@@ -181,6 +183,6 @@ static void taking_goes_on_after_advancing(void) {
 }
 
 RUN_TESTS(TEST(as_many_go_in_as_fit), TEST(runs_of_any_size_keep_every_byte), TEST(bad_frames_are_refused),
-          TEST(a_bad_frame_larger_than_the_ring_is_refused), TEST(a_bad_frame_behind_what_fits_is_not_looked_at),
-          TEST(a_range_is_straight_from_the_ring), TEST(only_what_is_there_can_be_released),
-          TEST(taking_goes_on_after_advancing))
+          TEST(a_bad_frame_larger_than_the_ring_is_refused),
+          TEST(a_bad_frame_behind_what_fits_is_not_looked_at), TEST(a_range_is_straight_from_the_ring),
+          TEST(only_what_is_there_can_be_released), TEST(taking_goes_on_after_advancing))

@@ -28,7 +28,8 @@ static void consume(void *argument) {
     for (;;) {
         rp_taken taken;
         int64_t deadline = in_ms(BOUND_MS);
-        CHECK_OK(UNTIL(deadline, rp_take(all->log, all->group, got, sizeof got, turn++ % 7 + 1, deadline, &taken)));
+        CHECK_OK(UNTIL(deadline,
+                       rp_take(all->log, all->group, got, sizeof got, turn++ % 7 + 1, deadline, &taken)));
         for (uint32_t i = 0; i < taken.count; i++) {
             uint64_t number = got[i].number;
             if (number == END) {
@@ -92,12 +93,14 @@ static void a_closed_group_holds_nobody_back(void) {
     uint64_t put = 0, number = 0;
     CHECK_OK(rp_group_open(log, "slow", false, RP_NOW, &group));
     while (try_put_number(log, put) == RP_OK) put++;
-    while (try_take_number(log, 0, &number) == RP_OK) {}
+    while (try_take_number(log, 0, &number) == RP_OK) {
+    }
     CHECK_IS(try_put_number(log, put), RP_FULL);
     CHECK_OK(rp_group_close(log, group, RP_NOW));
     for (int lap = 0; lap < 3; lap++) {
         while (try_put_number(log, put) == RP_OK) put++;
-        while (try_take_number(log, 0, &number) == RP_OK) {}
+        while (try_take_number(log, 0, &number) == RP_OK) {
+        }
     }
     CHECK_EQ(number, put - 1);
 }
@@ -182,8 +185,10 @@ typedef struct stream {
 static void put_and_take(void *argument) {
     stream *all = argument;
     for (uint64_t i = 0; !atomic_load(&all->stop); i++) {
-        if (try_put_number(all->log, i) == RP_OK) CHECK_EQ(take_number(all->log, 0), i);
-        else i--;
+        if (try_put_number(all->log, i) == RP_OK)
+            CHECK_EQ(take_number(all->log, 0), i);
+        else
+            i--;
     }
 }
 
@@ -202,5 +207,5 @@ static void groups_come_and_go(void) {
 
 RUN_TESTS(TEST(threads_compete), TEST(processes_compete), TEST(one_producer_one_taker),
           TEST(every_group_holds_the_producer_back), TEST(a_closed_group_holds_nobody_back),
-          TEST(names_find_groups), TEST(a_new_group_starts_where_it_is_told), TEST(only_open_groups_can_be_read),
-          TEST(groups_come_and_go))
+          TEST(names_find_groups), TEST(a_new_group_starts_where_it_is_told),
+          TEST(only_open_groups_can_be_read), TEST(groups_come_and_go))

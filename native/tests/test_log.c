@@ -4,8 +4,13 @@
 
 static void messages_come_back_as_they_were(void) {
     rp_log *log = small_log();
-    rp_message message = {.subject = "eu.dax", .subject_len = 6, .headers = "h=1", .headers_len = 3,
-                          .body = "body",      .body_len = 4,    .kind = 42};
+    rp_message message = {.subject = "eu.dax",
+                          .subject_len = 6,
+                          .headers = "h=1",
+                          .headers_len = 3,
+                          .body = "body",
+                          .body_len = 4,
+                          .kind = 42};
     _Alignas(RP_ALIGN) uint8_t buffer[128];
     rp_taken taken;
     CHECK_OK(rp_try_put(log, &message));
@@ -39,7 +44,8 @@ static void laps_of_random_sizes(void) {
         } else {
             CHECK_IS(status, RP_FULL);
         }
-        for (int n = 0; (status == RP_FULL || next_random(&random) % 3 == 0) && n < 5 && taken < put; n++, taken++)
+        for (int n = 0; (status == RP_FULL || next_random(&random) % 3 == 0) && n < 5 && taken < put;
+             n++, taken++)
             CHECK_OK(take_filled(log, 0, taken, sizes[taken % COUNT(sizes)], RP_NOW));
         if (put % 1024 == 0) check_invariants(log);
     }
@@ -86,7 +92,8 @@ static void max_messages_bound_what_is_unread(void) {
         CHECK(full);
         for (int i = round % 3; i >= 0; i--) CHECK_EQ(take_number(log, 0), taken++);
     }
-    while (try_take_number(log, 0, &number) == RP_OK) {}
+    while (try_take_number(log, 0, &number) == RP_OK) {
+    }
     numbered frames[5] = {0};
     for (int i = 0; i < 5; i++) frames[i].frame.size = sizeof(rp_frame) + 8;
     uint32_t done;

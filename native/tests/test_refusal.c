@@ -112,7 +112,8 @@ static void what_is_no_plain_file(void) {
 static void a_full_file_system(void) {
     struct statvfs fs;
     CHECK(statvfs(test_directory, &fs) == 0);
-    if (fs.f_blocks == 0 || fs.f_blocks * fs.f_frsize > RP_MAX_CAPACITY / 2) return; /* no limit to run into */
+    if (fs.f_blocks == 0 || fs.f_blocks * fs.f_frsize > RP_MAX_CAPACITY / 2)
+        return; /* no limit to run into */
     rp_log *log;
     CHECK_IS(rp_create(log_path(), &(rp_settings){.capacity = RP_MAX_CAPACITY}, &log), RP_NO_SPACE);
     CHECK(rmdir(test_directory) == 0 && mkdir(test_directory, 0700) == 0);
@@ -125,10 +126,21 @@ static void noise_in_the_words(void) {
     rp_group *group = log->groups;
     for (uint64_t i = 0; i < 500; i++) put_number(log, i);
     for (uint64_t i = 0; i < 200; i++) CHECK_EQ(take_number(log, 0), i);
-    void *words[] = {&head->tail,       &head->oldest, &head->limit, &head->limit_sequence,
-                     &head->known_tail, &head->known_sequence, &head->pool_next, &head->done,
-                     &group->read,      &group->acked, &group->seen, &log->chunks[0].word,
-                     rp_frame_at(log, group->read), rp_frame_at(log, group->read) + 1, rp_frame_at(log, head->tail)};
+    void *words[] = {&head->tail,
+                     &head->oldest,
+                     &head->limit,
+                     &head->limit_sequence,
+                     &head->known_tail,
+                     &head->known_sequence,
+                     &head->pool_next,
+                     &head->done,
+                     &group->read,
+                     &group->acked,
+                     &group->seen,
+                     &log->chunks[0].word,
+                     rp_frame_at(log, group->read),
+                     rp_frame_at(log, group->read) + 1,
+                     rp_frame_at(log, head->tail)};
     static uint8_t before[sizeof(rp_head) + sizeof(rp_group)];
     _Alignas(RP_ALIGN) static uint8_t buffer[1 << 17];
     uint64_t random = 4101842887655102017u, number;

@@ -225,8 +225,9 @@ static void slots_run_out(void) {
     CHECK_OK(rp_attach(log_path(), &log));
 }
 
-RUN_TESTS(TEST(a_log_is_created_once), TEST(of_many_creators_one_wins), TEST(a_creator_that_dies_leaves_nothing),
-          TEST(capacities_are_planned_sensibly), TEST(settings_out_of_range_are_refused),
-          TEST(a_process_has_one_handle), TEST(auto_deleted_logs_go_with_the_last_handle),
-          TEST(leaving_is_detaching_early), TEST(stale_logs_are_refused_and_collected),
-          TEST(removing_wakes_and_marks), TEST(a_file_removed_by_others_is_noticed), TEST(slots_run_out))
+RUN_TESTS(TEST(a_log_is_created_once), TEST(of_many_creators_one_wins),
+          TEST(a_creator_that_dies_leaves_nothing), TEST(capacities_are_planned_sensibly),
+          TEST(settings_out_of_range_are_refused), TEST(a_process_has_one_handle),
+          TEST(auto_deleted_logs_go_with_the_last_handle), TEST(leaving_is_detaching_early),
+          TEST(stale_logs_are_refused_and_collected), TEST(removing_wakes_and_marks),
+          TEST(a_file_removed_by_others_is_noticed), TEST(slots_run_out))
