@@ -389,10 +389,7 @@ cdef class Log:
 
     cdef object decode_large(self, rp_frame *frame, bytes payload):
         cdef size_t before = frame.subject_len + frame.headers_len
-        body = payload[before:] if before else payload
-        if frame.kind == KIND_BYTES:
-            return body
-        return self._codec.decode(frame.kind, body, frame.sequence)
+        return decode_body(self._codec, frame.kind, payload[before:] if before else payload, frame.sequence)
 
     cdef int decode_large_into(self, rp_frame *frame, bytes payload, list items, list errors) except -1:
         try:
@@ -484,6 +481,18 @@ cdef class Log:
             if status != RP_INTERRUPTED:
                 raise self.fail(status, "shut down")
             self.interrupted()
+
+
+cdef object decode_body(object codec, uint8_t kind, bytes body, uint64_t sequence):
+    """The two kinds that every codec takes are decoded here, as they are encoded here."""
+    if kind == KIND_BYTES:
+        return body
+    if kind == KIND_TEXT:
+        try:
+            return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), NULL)
+        except UnicodeDecodeError:
+            pass  # the codec says it better
+    return codec.decode(kind, body, sequence)
 
 
 cdef list payloads_of(char *frames, uint32_t count):
