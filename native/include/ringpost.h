@@ -48,13 +48,14 @@ typedef enum rp_status {
     RP_LAYOUT,      /* another layout version or ABI */
     RP_STALE,       /* left over from before a reboot */
     RP_NOT_OURS,    /* foreign owner, wrong mode, not a plain file, a link */
-    RP_NO_SLOT,     /* every participant slot, or group, is in use */
+    RP_NO_SLOT,     /* every participant slot, group, or lease is in use */
     RP_NO_SPACE,    /* the file system is full */
     RP_EXISTS,
     RP_NOT_FOUND,
-    RP_UNSUPPORTED, /* this file system cannot prove the death of a process */
-    RP_INVALID,     /* an argument is out of range */
-    RP_SYSTEM,      /* errno says what */
+    RP_UNSUPPORTED,    /* this file system cannot prove the death of a process */
+    RP_INVALID,        /* an argument is out of range */
+    RP_SYSTEM,         /* errno says what */
+    RP_RETURNED_FIRST, /* messages were given back: rp_receive() hands them out */
 } rp_status;
 
 typedef struct rp_log rp_log;
@@ -65,7 +66,8 @@ typedef struct rp_settings {
     uint64_t capacity;     /* bytes for messages: half ring, half pool; 0 = RP_DEFAULT_CAPACITY */
     uint64_t max_messages; /* unread messages; 0 = bounded by bytes only */
     uint32_t groups;       /* room for so many groups; 0 = default */
-    uint32_t leases;       /* room for so many leases; 0 = default */
+    uint32_t leases;       /* so many for each group, of up to 64 frames each; 0 = by capacity */
+    bool broadcast;        /* there is no group 0: only groups that are opened get frames */
     bool keep_history;     /* frames stay readable after every group acked them, until overwritten */
     bool auto_delete;      /* the file goes when its last process goes */
 } rp_settings;
@@ -74,7 +76,7 @@ typedef struct rp_settings {
 rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out);
 /* Attach to the log `path`. A process that attaches twice gets the same handle, counted. */
 rp_status rp_attach(const char *path, rp_log **out);
-/* Give one handle back; never blocks. */
+/* Give one handle back. Waits 50 ms at most, for somebody who attaches to an auto-deleted log or leaves it. */
 void rp_detach(rp_log *log);
 /* This process is about to end: unlink an auto-deleted log now unless other processes stay with it.
  * The handle goes on working. (rp_detach does this too.) */
@@ -116,7 +118,7 @@ typedef struct rp_frame {
     uint64_t sequence; /* dense, from 0 */
     uint64_t time_ns;  /* CLOCK_REALTIME when it was put */
     uint32_t headers_len;
-    uint32_t reserved; /* 0 */
+    uint32_t ttl_ms; /* after this long it is of no use any more; 0: it always is. For those who take it */
 } rp_frame;
 
 typedef struct rp_descriptor {
@@ -129,6 +131,7 @@ typedef struct rp_descriptor {
 typedef struct rp_message {
     const void *subject, *headers, *body;
     size_t subject_len, headers_len, body_len;
+    uint32_t ttl_ms;
     uint8_t kind;
 } rp_message;
 
@@ -157,14 +160,15 @@ typedef struct rp_loan {
 } rp_loan;
 
 rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out);
-/* RP_OK ends the loan; after anything else it is still the caller's, to commit again or to abort. */
-rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len, size_t headers_len,
-                    int64_t deadline);
+/* `parts`: kind, ttl_ms, subject_len, headers_len. RP_OK ends the loan; after anything else it is still the caller's, to commit again or to abort. */
+rp_status rp_commit(rp_log *log, rp_loan *loan, const rp_message *parts, int64_t deadline);
 void rp_abort(rp_log *log, rp_loan *loan);
 
 /* ---- taking from a group (competing consumers, at most once) ------------------------------- */
 
 #define RP_QUEUE_GROUP 0u /* the group every log has from birth */
+#define RP_GROUP_NAME  64u
+#define RP_PATTERN     256u
 
 typedef struct rp_taken {
     uint32_t count;  /* frames copied */
@@ -172,6 +176,7 @@ typedef struct rp_taken {
     size_t need;     /* with RP_TOO_SMALL: bytes the next frame needs */
     rp_frame frame;  /* with RP_LARGE: its header */
     uint64_t length; /* with RP_LARGE: bytes of its payload */
+    uint64_t lost;   /* frames overwritten before these, in a group that does not hold producers back */
 } rp_taken;
 
 /* Copy up to `limit` whole frames into `buffer` and advance the group. Copied frames have passed
@@ -187,14 +192,63 @@ bool rp_glance(rp_log *log, uint32_t group, uint32_t spins);
 rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
                         size_t extra_len, void *body, int64_t deadline);
 
+/* ---- leasing from a group (at least once) --------------------------------------------------- */
+
+/* What acks a frame. It is good for as long as its process holds the frame. */
+typedef struct rp_receipt {
+    uint32_t entry, id, bit;
+    uint32_t deliveries; /* this one included */
+} rp_receipt;
+
+/* As rp_take(), but the frames stay in the log, in the hands of this process, until they are settled. When it
+ * dies they are handed out again; also, if `lease` > 0, that many ns after now. What was given back comes first.
+ * A large frame comes as its header and descriptor: copy its payload with rp_read_large(), before it is settled. */
+rp_status rp_try_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                         int64_t lease, rp_receipt *receipts, rp_taken *out);
+rp_status rp_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, int64_t lease,
+                     rp_receipt *receipts, int64_t deadline, rp_taken *out);
+/* Copy the payload of a received frame with RP_FRAME_LARGE. RP_NOT_FOUND: it is no longer held, or its payload went
+ * when other groups had taken it, while this group was being opened. */
+rp_status rp_read_large(rp_log *log, uint32_t group, const rp_receipt *receipt, const rp_frame *frame,
+                        void *payload, size_t length);
+/* Ack: these frames are done with. *lost: how many of them were no longer this process's; their receipts get
+ * the entry UINT32_MAX. In group 0 each is a task done. */
+rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count, int64_t deadline,
+                    uint32_t *lost);
+/* Hand these out again, to anybody, `delay` ns from now. `unseen`: they do not count as delivered.
+ * RP_NO_SLOT: no lease was free for the last of them (how many are done: *done); they are held still. */
+rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count, int64_t delay,
+                       bool unseen, int64_t deadline, uint32_t *lost, uint32_t *done);
+/* Hold the frames which came with this one for `lease` ns from now. RP_NOT_FOUND: no longer held. */
+rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t lease, int64_t deadline);
+/* A glance: does the group have frames in somebody's hands, or given back? */
+bool rp_has_leases(rp_log *log, uint32_t group);
+
 /* ---- groups and cursors -------------------------------------------------------------------- */
 
-#define RP_GROUP_NAME 64u
+typedef struct rp_group_settings {
+    const char
+        *pattern;      /* of subjects: words and dots, * one word, # any number of words; several with blanks
+                          * between; NULL: all */
+    uint64_t policy;   /* kept for those who open it again */
+    bool from_start;   /* a new one starts at the oldest frame kept, else behind the newest */
+    bool lossy;        /* it does not hold producers back */
+    bool ends_with_us; /* closed when this process is dead, by whoever is held back by it */
+} rp_group_settings;
 
-/* Find or make the gating group `name` (1 to 63 bytes). A new one starts at the oldest frame kept
- * (from_start) or behind the newest. A gating group holds producers back until it has read. */
-rp_status rp_group_open(rp_log *log, const char *name, bool from_start, int64_t deadline, uint32_t *group);
+/* Find or make the group `name` (1 to 63 bytes). RP_EXISTS: there is one with other settings.
+ * RP_OK: *group, and *made if it is new. */
+rp_status rp_group_open(rp_log *log, const char *name, const rp_group_settings *settings, int64_t deadline,
+                        uint32_t *group, bool *made);
 rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline);
+
+/* Pass over frames until one has at least this sequence and time (CLOCK_REALTIME, ns). */
+rp_status rp_group_seek(rp_log *log, uint32_t group, uint64_t sequence, uint64_t time_ns, int64_t deadline);
+/* From now on the group wants other subjects: a pattern, or several with blanks between. */
+rp_status rp_group_set_pattern(rp_log *log, uint32_t group, const char *pattern, int64_t deadline);
+
+/* Does a subject (words with dots between) match a pattern, or one of several? */
+bool rp_subject_matches(const char *pattern, size_t pattern_len, const char *subject, size_t subject_len);
 
 /* A private cursor: reads without a lock and holds nobody back; told how many it lost. */
 typedef struct rp_cursor {
@@ -220,13 +274,44 @@ rp_status rp_group_range(rp_log *log, uint32_t group, uint64_t position, size_t 
 /* Release everything before `position`, a frame's end, in this group. */
 rp_status rp_group_advance(rp_log *log, uint32_t group, uint64_t position, int64_t deadline);
 
+/* ---- introspection -------------------------------------------------------------------------- */
+
+typedef struct rp_group_info {
+    char name[RP_GROUP_NAME], pattern[RP_PATTERN];
+    uint64_t policy;
+    uint64_t ready;     /* frames not yet handed out, or given back */
+    uint64_t in_flight; /* in somebody's hands */
+    uint64_t delivered, acknowledged, redelivered, returned, rejected, expired, dropped, lost;
+    uint64_t oldest_ns; /* CLOCK_REALTIME when its oldest frame that is not done with was put; 0: none */
+    uint64_t lag_bytes; /* of the ring, that it keeps from being used again */
+    int32_t pid;        /* of the process it ends with; 0: it stays */
+    bool lossy;
+} rp_group_info;
+
+/* RP_NOT_FOUND if there is no such group. */
+rp_status rp_get_group_info(rp_log *log, uint32_t group, rp_group_info *out);
+
+typedef struct rp_holding {
+    int32_t pid; /* 0: given back */
+    uint32_t deliveries, frames;
+    uint64_t sequence;    /* of its first frame */
+    int64_t held_ns;      /* for how long */
+    int64_t remaining_ns; /* until it is handed out again; -1: when its holder dies */
+} rp_holding;
+
+/* What is in whose hands. Returns how many there are; at most `size` are written. */
+uint32_t rp_get_holdings(rp_log *log, uint32_t group, rp_holding *out, uint32_t size);
+/* Count, for people: a frame that was rejected, expired, or dropped. */
+typedef enum rp_counter { RP_COUNT_REJECTED, RP_COUNT_EXPIRED, RP_COUNT_DROPPED } rp_counter;
+void rp_count(rp_log *log, uint32_t group, rp_counter counter, uint64_t by);
+
 /* ---- control ------------------------------------------------------------------------------- */
 
 rp_status rp_task_done(rp_log *log);
 rp_status rp_join(rp_log *log, int64_t deadline);
 /* No more puts. Takers get what is left, or with `immediate` nothing. */
 rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline);
-/* Make every sleeper of this log look around: after closing a handle of one's own. */
+/* Make every sleeper of this log look around; this process's return RP_INTERRUPTED. */
 void rp_wake_all(rp_log *log);
 
 int64_t rp_monotonic_ns(void);

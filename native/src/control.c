@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "group.h"
+#include "lease.h"
 #include "pool.h"
 
 /* Loaded in this order: what only shrinks the answer comes first, so that nothing is counted that was not so. */
@@ -44,10 +45,18 @@ static uint64_t unfinished(rp_log *log, const progress *at) {
     return all > at->done ? all - at->done : 0;
 }
 
+/* What group 0 has not handed out, or got back. */
+static uint64_t ready(rp_log *log, const progress *at) {
+    uint64_t returned = 0, held;
+    if (discards(log)) return 0;
+    if (rp_has_leases(log, RP_QUEUE_GROUP)) rp_lease_count(log, log->groups, &returned, &held);
+    return at->tail_sequence - at->read_sequence + returned;
+}
+
 rp_status rp_ready(rp_log *log, uint64_t *out) {
     progress at;
     rp_status status = look_unless_deleted(log, &at);
-    if (status == RP_OK) *out = discards(log) ? 0 : at.tail_sequence - at.read_sequence;
+    if (status == RP_OK) *out = ready(log, &at);
     return status;
 }
 
@@ -74,7 +83,7 @@ rp_status rp_get_info(rp_log *log, rp_info *out) {
         .max_payload = log->geometry.pool_size,
         .max_messages = log->geometry.max_messages,
         .next_sequence = at.tail_sequence,
-        .ready = discards(log) ? 0 : at.tail_sequence - at.read_sequence,
+        .ready = ready(log, &at),
         .unfinished = unfinished(log, &at),
         .used_bytes = at.tail - at.acked,
         .pool_used = rp_pool_used(log),
@@ -125,12 +134,9 @@ rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline) {
     if (died) rp_wake_all(log);
     rp_or_release(state, &log->head->state, RP_STATE_SHUT | (immediate ? RP_STATE_DISCARD : 0));
     rp_lock_release(&log->head->lock);
-    rp_group *group = &log->groups[RP_QUEUE_GROUP];
-    status = rp_lock_wait(log, &group->lock, deadline, &died);
-    if (status == RP_OK) {
-        if (died) rp_release_taken(group);
-        rp_lock_release(&group->lock);
-    }
+    rp_hold hold;
+    status = rp_group_lock(log, RP_QUEUE_GROUP, deadline, &hold);
+    if (status == RP_OK) rp_lock_release(&hold.group->lock);
     rp_wake_all(log);
     return status;
 }
@@ -148,6 +154,7 @@ const char *rp_status_text(rp_status status) {
     case RP_TOO_LARGE: return "too large";
     case RP_TOO_SMALL: return "buffer too small";
     case RP_LARGE: return "large";
+    case RP_RETURNED_FIRST: return "messages that were given back come first";
     case RP_TOO_MANY: return "more task_done() than messages";
     case RP_CORRUPT: return "corrupt";
     case RP_LAYOUT: return "another layout version or ABI";

@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "group.h"
+#include "frames.h"
 #include "pool.h"
 
 rp_status rp_cursor_open(rp_log *log, bool from_start, rp_cursor *out) {
@@ -41,15 +41,6 @@ static bool is_lapped(rp_log *log, const rp_cursor *cursor) {
     return rp_load_relaxed(&log->head->oldest) > cursor->position;
 }
 
-/* Does the run of the large frame at the cursor still hold its payload? Asked after copying, as `oldest` is. */
-static bool run_is_intact(rp_log *log, const rp_cursor *cursor, uint32_t first) {
-    rp_fence_acquire(chunk);
-    uint64_t word =
-        rp_load_acquire(chunk, &log->chunks[first].word); /* first: its position is from before it */
-    return rp_chunk_state(word) == RP_CHUNK_PUBLISHED &&
-           rp_load_relaxed(&log->chunks[first].position) == cursor->position;
-}
-
 /* One large frame: its payload behind its header, as if it had been inline. RP_EMPTY: its run is gone. */
 static rp_status read_large(rp_log *log, const rp_cursor *cursor, uint8_t *buffer, size_t size,
                             rp_taken *out) {
@@ -63,7 +54,7 @@ static rp_status read_large(rp_log *log, const rp_cursor *cursor, uint8_t *buffe
     frame->size = (uint32_t)(sizeof(rp_frame) + descriptor.length);
     frame->flags = 0;
     memcpy(frame + 1, log->pool + (uint64_t)descriptor.first * RP_GRANULE, descriptor.length);
-    if (!run_is_intact(log, cursor, descriptor.first)) return RP_EMPTY;
+    if (!rp_pool_is_of(log, descriptor.first, cursor->position)) return RP_EMPTY;
     out->count = 1;
     out->bytes = out->need;
     return RP_OK;

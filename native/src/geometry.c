@@ -31,12 +31,18 @@ static void read_boot_id(uint8_t out[16]) {
     }
 }
 
+/* One for each 4 KiB of capacity, within bounds. */
+static uint32_t leases_for(uint64_t capacity) {
+    uint64_t leases = capacity / 4096;
+    return leases < RP_MIN_LEASES ? RP_MIN_LEASES : leases > RP_MAX_LEASES ? RP_MAX_LEASES : (uint32_t)leases;
+}
+
 rp_status rp_plan(const rp_settings *settings, rp_super *super) {
     uint64_t capacity = settings->capacity ? settings->capacity : RP_DEFAULT_CAPACITY;
     if (capacity < RP_MIN_CAPACITY || capacity > RP_MAX_CAPACITY) return RP_INVALID;
     uint32_t groups = settings->groups ? settings->groups : RP_DEFAULT_GROUPS;
-    uint32_t leases = settings->leases ? settings->leases : RP_DEFAULT_LEASES;
-    if (groups > RP_MAX_GROUPS) return RP_INVALID;
+    uint32_t leases = settings->leases ? settings->leases : leases_for(capacity);
+    if (groups > RP_MAX_GROUPS || leases > RP_MAX_LEASES * 64) return RP_INVALID;
     uint64_t ring = RP_UNIT;
     while (ring * 4 <= capacity) ring *= 2;
     struct timespec now;
@@ -46,8 +52,9 @@ rp_status rp_plan(const rp_settings *settings, rp_super *super) {
     super->magic = RP_MAGIC;
     super->layout = RP_LAYOUT_VERSION;
     super->abi = RP_ABI_TAG;
-    super->flags =
-        (settings->keep_history ? RP_SUPER_HISTORY : 0) | (settings->auto_delete ? RP_SUPER_AUTO_DELETE : 0);
+    super->flags = (settings->keep_history ? RP_SUPER_HISTORY : 0) |
+                   (settings->auto_delete ? RP_SUPER_AUTO_DELETE : 0) |
+                   (settings->broadcast ? RP_SUPER_BROADCAST : 0);
     if (getrandom(super->log_id, sizeof super->log_id, 0) != sizeof super->log_id) return RP_SYSTEM;
     read_boot_id(super->boot_id);
     super->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -56,12 +63,12 @@ rp_status rp_plan(const rp_settings *settings, rp_super *super) {
     super->pool_size = (capacity - ring) / RP_GRANULE * RP_GRANULE;
     super->group_count = groups;
     super->slot_count = RP_SLOTS;
-    super->lease_count = leases;
+    super->lease_count = groups * leases;
     super->chunk_count = (uint32_t)(super->pool_size / RP_GRANULE);
     super->groups_offset = sizeof(rp_head);
     super->slots_offset = super->groups_offset + (uint64_t)groups * sizeof(rp_group);
     super->leases_offset = super->slots_offset + (uint64_t)RP_SLOTS * sizeof(rp_slot);
-    super->chunks_offset = super->leases_offset + (uint64_t)leases * sizeof(rp_lease);
+    super->chunks_offset = super->leases_offset + (uint64_t)super->lease_count * sizeof(rp_lease);
     super->ring_offset =
         round_up(super->chunks_offset + (uint64_t)super->chunk_count * sizeof(rp_chunk), RP_UNIT);
     super->pool_offset = super->ring_offset + ring;
@@ -83,6 +90,7 @@ rp_status rp_validate(const rp_super *super, uint64_t file_size) {
     uint64_t ring = super->ring_size, end = super->ring_offset;
     bool sane = super->file_size == file_size && ring >= RP_UNIT && (ring & (ring - 1)) == 0 &&
                 ring <= RP_MAX_CAPACITY && super->group_count >= 1 && super->group_count <= RP_MAX_GROUPS &&
+                super->lease_count % super->group_count == 0 && super->lease_count >= super->group_count &&
                 super->slot_count >= 1 && super->slot_count <= RP_MAX_SLOTS &&
                 fits(super->ring_offset, ring, 1, RP_UNIT, file_size) &&
                 fits(super->pool_offset, super->pool_size, 1, RP_GRANULE, file_size) &&

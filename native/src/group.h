@@ -1,42 +1,66 @@
 /* Groups: named cursors on the log, each shared by any number of competing consumers.
  *
- * Taking, under the group's `lock`:
+ * Taking (take.c), under the group's `lock`:
  *   T1  p = read; t = tail (cached in `seen`, so that a group which is behind does not touch the
  *       producers' line)                                                                   SYNC commit
  *   T2  find the end q of the frames that go; each size is read once and checked against t
  *   T3  copy [p, q) out; a large frame's payload from the pool too
- *   T4  read = q; a large frame's run of the pool is freed, unless another group wants it; acked = q
- *       (a release store: our reads are over)                                              SYNC release
+ *   T4  read = q; a large frame's run of the pool is freed, unless another group wants it; acked = q, or where
+ *       the first lease begins (a release store: our reads are over)                       SYNC release
  *   T5  unlock; wake producers that wait for room                                          SYNC arm
  *
  * A death in T1..T3 loses nothing: `read` did not move. In T4 after the first store: acked < read with no
- * lease in between; the next locker sets acked = read, and a run that is still published below `acked` is
+ * lease in between; the next locker moves `acked`, and a run that is still published below it is
  * reclaimed. In T5: a producer's slice ends. From `read`'s store on, the frames belong to the taker and die
- * with it.
+ * with it. (Leases, which do not: lease.h.)
  *
- * The copy is examined again in private memory before anybody trusts a length in it.
+ * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. Its `sequence`
+ * is stored before its `read`; a death in between is repaired from the frame at `read`, if it still is there.
  */
 #ifndef RP_GROUP_H
 #define RP_GROUP_H
 
 #include "log.h"
 
-/* Walk committed frames from `from` on: at most `limit` frames and `size` bytes. RP_OK with *end and *count;
- * RP_TOO_SMALL (*need) or RP_LARGE if the first one does not fit or lies in the pool; RP_CORRUPT. */
-typedef struct rp_walk {
-    uint64_t end;
-    uint32_t count;
-    uint64_t need;
-} rp_walk;
+/* A handle is a group's number and the generation it was opened in: that of a closed group opens no other. */
+#define RP_GROUP_BITS   7u
+#define RP_GROUP_NUMBER ((1u << RP_GROUP_BITS) - 1)
 
-rp_status rp_walk_frames(const rp_log *log, uint64_t from, uint64_t tail, uint64_t size, uint32_t limit,
-                         rp_walk *out);
-/* Under the group's lock, whose last holder died, perhaps between the two stores of T4. */
-void rp_release_taken(rp_group *group);
-/* Are the `bytes` at `frames`, private memory, `count` whole frames whose parts fit into them? */
-bool rp_check_frames(const void *frames, uint64_t bytes, uint32_t count);
-/* Copy the header and the descriptor of the large frame at `position`, and check them. */
-rp_status rp_read_descriptor(const rp_log *log, uint64_t position, rp_frame *frame,
-                             rp_descriptor *descriptor);
+/* The group of a handle, or NULL: there never was one. */
+static inline rp_group *rp_group_of(const rp_log *log, uint32_t handle) {
+    uint32_t number = handle & RP_GROUP_NUMBER;
+    return rp_likely(number < log->geometry.group_count) ? &log->groups[number] : NULL;
+}
+
+/* A locked group, and where it stands. */
+typedef struct rp_hold {
+    rp_group *group;
+    uint64_t read, tail;
+} rp_hold;
+
+/* Lock group `group` and repair it if needed: RP_OK, with `read` filled in. RP_BUSY, RP_INVALID, RP_CORRUPT. */
+rp_status rp_group_try_lock(rp_log *log, uint32_t group, rp_wait *wait, rp_hold *hold);
+/* The same for what has no try form. */
+rp_status rp_group_lock(rp_log *log, uint32_t group, int64_t deadline, rp_hold *hold);
+/* T1: find `tail`. RP_EMPTY, RP_SHUT_DOWN, RP_DELETED, RP_CORRUPT: nothing to take. */
+rp_status rp_group_look(rp_log *log, rp_hold *hold);
+
+/* Unlock, and pass `status` on. */
+static inline rp_status rp_group_unlock(rp_hold *hold, rp_status status) {
+    rp_lock_release(&hold->group->lock);
+    return status;
+}
+
+/* Is everything below `end` done with in every other group? */
+bool rp_acked_by_others(rp_log *log, const rp_group *group, uint64_t position);
+/* Wake whoever waits for what this group may hand out. Comes right after the unlock. */
+void rp_group_wake(rp_log *log, const rp_group *group, int count);
+
+static inline uint32_t rp_group_event(const rp_log *log, const rp_group *group) {
+    return RP_LOG_EVENTS + (uint32_t)(group - log->groups);
+}
+
+/* Length of the group's own pattern; bounded, whatever lies there. */
+size_t rp_pattern_length(const rp_group *group);
 
 #endif

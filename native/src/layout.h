@@ -3,7 +3,7 @@
  *   page 0          rp_head: superblock, then one 128-byte line for each thing that different parties write
  *   groups          rp_group[group_count]
  *   slots           rp_slot[slot_count]      participants
- *   leases          rp_lease[lease_count]    what consumers hold
+ *   leases          rp_lease[lease_count]    what consumers hold: lease_count / group_count for each group
  *   chunks          rp_chunk[chunk_count]    who owns which granules of the pool
  *   ring            mapped twice, back to back, so that no frame ever wraps
  *   pool            large payloads and loans
@@ -34,8 +34,9 @@
 #define RP_GRANULE        8192u  /* of the pool */
 #define RP_STUB           32u    /* room kept behind `tail` for the next header */
 #define RP_MAX_GROUPS     124u   /* events: 4 of the log, then one for each group: 128 bits of `armed` */
-#define RP_DEFAULT_GROUPS 16u
-#define RP_DEFAULT_LEASES 1024u
+#define RP_DEFAULT_GROUPS 4u
+#define RP_MAX_LEASES     1024u /* of a group, by default; small logs have fewer */
+#define RP_MIN_LEASES     64u
 #define RP_SLOTS          1024u
 #define RP_MAX_SLOTS      2046u /* 11 bits, without 0 (nobody) and 2047 (somebody dead) */
 
@@ -64,6 +65,7 @@ _Static_assert(offsetof(rp_super, flags) == 20, "the checksum covers what follow
 
 #define RP_SUPER_HISTORY     1u
 #define RP_SUPER_AUTO_DELETE 2u
+#define RP_SUPER_BROADCAST   4u
 
 /* A futex lock: W(1) | generation(20) | slot + 1 (11); see lock.h. */
 typedef rp_u32 rp_lock;
@@ -102,33 +104,53 @@ _Static_assert(offsetof(rp_head, oldest) == 768 && offsetof(rp_head, armed) == 8
 _Static_assert(offsetof(rp_head, pool_lock) == 1024 && offsetof(rp_head, done) == 1152, "lines");
 _Static_assert(offsetof(rp_head, durable) == 1280 && offsetof(rp_head, events) == 1408, "lines");
 
-enum { RP_GROUP_FREE = 0, RP_GROUP_GATING = 1 }; /* groups that may be overrun come with topics */
+enum {
+    RP_GROUP_FREE = 0,
+    RP_GROUP_GATING = 1, /* producers wait for it */
+    RP_GROUP_LOSSY = 2,  /* producers overrun it; it is told how much it lost */
+};
 
 typedef struct rp_group {
     RP_ALIGNED rp_lock lock; /* guards everything in this group */
-    rp_u64 read;             /* next frame to hand out */
+    rp_u32 lease_top;        /* leases in use lie below it */
+    rp_u64 read;             /* next frame to hand out for the first time */
     rp_u64 acked;            /* every frame below it is done with */
     rp_u64 seen;             /* cache of tail */
+    rp_u64 sequence;   /* of the frame at `read`; only for RP_GROUP_LOSSY, where that frame may be gone */
+    rp_u64 due_ns;     /* cache: when the first returned lease may be handed out again; 0: none is known */
+    rp_u64 checked_ns; /* when leases were last looked over */
+    rp_u32 tip;        /* cache: the lease made last, + 1; frames may be added to it */
+    rp_u32 starved;    /* somebody found no free lease */
     rp_event event;
     RP_ALIGNED rp_u32 state; /* RP_GROUP_* */
-    uint32_t first_lease, lease_count;
-    uint32_t owner; /* slot and generation, for groups that die with their process */
+    rp_u32 owner;            /* slot and generation, for a group that dies with its process; 0: it stays */
+    rp_u32 generation;       /* grows with each birth: a handle names it */
+    uint32_t reserved0;
+    rp_u64 policy; /* of those who opened it: opaque here */
     char name[RP_GROUP_NAME];
-    RP_ALIGNED rp_u64 delivered;
-    rp_u64 acknowledged, redelivered, rejected, expired, dropped, lost, backlog;
+    RP_ALIGNED rp_u64 delivered; /* counters, for people */
+    rp_u64 acknowledged, redelivered, returned, rejected, expired, dropped, lost;
+    RP_ALIGNED char pattern[RP_PATTERN]; /* of subjects it wants; empty: all */
 } rp_group;
-_Static_assert(sizeof(rp_group) == 512, "four lines");
+_Static_assert(sizeof(rp_group) == 768, "six lines");
 _Static_assert(offsetof(rp_group, event) == 128 && offsetof(rp_group, state) == 256, "lines");
+_Static_assert(offsetof(rp_group, delivered) == 384 && offsetof(rp_group, pattern) == 512, "lines");
 
-/* One range of frames in the hands of one consumer. */
+/* Up to 64 frames in the hands of one consumer, or given back; see lease.h. */
 typedef struct rp_lease {
-    rp_u64 position, sequence;
-    rp_u64 deadline; /* CLOCK_MONOTONIC ns, 0 = none */
-    rp_u32 owner;    /* slot and generation; 0 = free entry */
-    rp_u32 length, id, deliveries;
-    uint8_t reserved[24];
+    rp_u64 position, sequence; /* of the first frame it may hold */
+    rp_u64 pending;            /* bit i: the frame with sequence + i is neither acked nor elsewhere */
+    rp_u64 deadline_ns; /* CLOCK_MONOTONIC. Held: until then, 0 = for ever. Returned: not before then */
+    rp_u64 taken_ns;    /* when it was handed out */
+    rp_u32 owner;       /* slot and generation; 0 = free entry; RP_RETURNED */
+    rp_u32 id;          /* grows whenever it is handed out: a receipt names it */
+    rp_u32 deliveries;
+    uint32_t reserved[3];
 } rp_lease;
 _Static_assert(sizeof(rp_lease) == 64, "lease");
+
+#define RP_RETURNED    0x7ffu /* an owner word that is nobody's */
+#define RP_LEASE_WIDTH 64u
 
 enum { RP_SLOT_FREE, RP_SLOT_ACTIVE, RP_SLOT_LEAVING };
 

@@ -147,13 +147,28 @@ void rp_leave_log(rp_log *log) {
     log->anchor = NULL;
 }
 
+static bool has_joined(const rp_log *log) { return rp_load_relaxed(&log->token) == rp_process_token(); }
+
+rp_status rp_join_again(rp_log *log) {
+    if (has_joined(log)) return RP_OK;
+    int fd = rp_reopen(log);
+    return fd < 0 ? RP_SYSTEM : rp_join_log(log, fd);
+}
+
+/* Behind the door if it can be had soon: else the file may lose its name, and is used without one. */
+static rp_status join_again_behind_door(rp_log *log) {
+    int door = rp_reopen(log);
+    if (door >= 0) rp_enter_door(door, RP_HASTE);
+    rp_status status = rp_join_again(log);
+    if (door >= 0) close(door);
+    return status;
+}
+
 rp_status rp_rejoin_after_fork(rp_log *log) {
     rp_process_lock();
     rp_status status = RP_OK;
-    if (rp_load_relaxed(&log->token) != rp_process_token()) { /* else another thread was first */
-        int fd = rp_reopen(log);
-        status = fd < 0 ? RP_SYSTEM : rp_join_log(log, fd);
-    }
+    if (!has_joined(log)) /* else another thread was first */
+        status = rp_is_auto_deleted(log) ? join_again_behind_door(log) : rp_join_again(log);
     rp_process_unlock();
     return status;
 }
@@ -173,7 +188,7 @@ bool rp_is_dead(rp_log *log, uint32_t owner) {
 
 bool rp_is_removed(rp_log *log) {
     struct stat st;
-    if (log->geometry.flags & RP_SUPER_AUTO_DELETE) return false; /* forked children may outlive its name */
+    if (rp_is_auto_deleted(log)) return false; /* forked children may outlive its name */
     return rp_probe_is_ours(log) && fstat(log->probe_fd, &st) == 0 && st.st_nlink == 0;
 }
 

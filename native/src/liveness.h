@@ -28,16 +28,19 @@
 void rp_process_lock(void);
 void rp_process_unlock(void);
 
-/* The door of an auto-deleted log: whoever joins, or unlinks because nobody stays, does so while it holds the
+/* The door of an auto-deleted log: whoever attaches, or unlinks because nobody stays, does so while it holds the
  * file lock on byte 2^41 through `fd`, a description of its own, and lets go by closing it. It dies with its
  * process. False after `patience` ns: somebody was stopped in it. */
 bool rp_enter_door(int fd, int64_t patience);
+#define RP_HASTE INT64_C(50000000) /* ns: when it is no great loss to go without */
 
 /* Names this process since its last fork; never 0 once the first log is attached. */
 uint64_t rp_process_token(void);
 
 rp_status rp_join_log(rp_log *log, int fd); /* `fd` is consumed */
 void rp_leave_log(rp_log *log);
+/* Under the process lock: be a participant, if a fork made us none. */
+rp_status rp_join_again(rp_log *log);
 rp_status rp_rejoin_after_fork(rp_log *log);
 bool rp_is_dead(rp_log *log, uint32_t owner);
 /* False if somebody closed our descriptor (daemons do), and its number perhaps means another file now. */
@@ -48,7 +51,7 @@ bool rp_is_removed(rp_log *log);
 bool rp_set_slot(rp_log *log, uint32_t state);
 /* Does any other process take part, and not leave? */
 bool rp_others_stay(rp_log *log);
-/* True if some process other than this one takes part in the file behind `fd`. */
+/* True if some process takes part in the file behind `fd`. */
 bool rp_anybody_there(int fd, uint32_t slot_count);
 uint32_t rp_count_participants(rp_log *log);
 int32_t rp_pid_of(rp_log *log, uint32_t owner);

@@ -38,6 +38,7 @@ rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait) {
     if (error == ETIMEDOUT && !disown_if_dead(log, lock, word) && wait->lock_slice < LONGEST_SLICE)
         wait->lock_slice *= 2;
     bool look_around = wait->deadline != RP_NOW && rp_slice_is_over(wait, rp_monotonic_ns());
+    if (look_around && error == 0) rp_lock_wake(lock); /* the wake-up that we got is for somebody who stays */
     return look_around ? RP_INTERRUPTED : RP_OK;
 }
 

@@ -14,22 +14,23 @@ uint64_t rp_least_acked(rp_log *log) {
         uint64_t acked = rp_load_acquire(release, &log->groups[g].acked);
         if (acked < least) least = acked;
     }
-    return least;
+    return least != UINT64_MAX ? least : rp_load_acquire(commit, &log->head->tail);
 }
 
 rp_status rp_progress(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint64_t *tail,
                       uint64_t *tail_sequence) {
-    /* While `read` stands still nothing at or above it can be overwritten, not even the stub. */
-    rp_group *group = &log->groups[RP_QUEUE_GROUP];
+    /* While `read` stands still nothing at or above it can be overwritten, not even the stub; and in a lap of the
+     * ring `tail` moves, if there is no group 0. */
+    rp_u64 *at = rp_is_broadcast(log) ? &log->head->tail : &log->groups[RP_QUEUE_GROUP].read;
     for (;;) {
-        uint64_t position = rp_load_acquire(release, &group->read);
+        uint64_t position = rp_load_acquire(release, at);
         uint64_t end = rp_load_acquire(commit, &log->head->tail);
         if (rp_sane_range(log, position, end)) {
             *read_sequence = rp_read_once(rp_frame_at(log, position)->sequence);
             *tail_sequence = rp_read_once(rp_frame_at(log, end)->sequence);
         }
         rp_fence_acquire(lap);
-        if (rp_load_relaxed(&group->read) != position) continue;
+        if (rp_load_relaxed(at) != position) continue;
         if (!rp_sane_range(log, position, end) || *tail_sequence < *read_sequence) return RP_CORRUPT;
         *read = position;
         *tail = end;
@@ -49,6 +50,7 @@ typedef struct room {
 static rp_status give_up_oldest(rp_log *log, uint64_t end, uint64_t limit) {
     uint64_t oldest = rp_load_relaxed(&log->head->oldest), start = oldest;
     if (end - oldest <= log->geometry.ring_size) return RP_OK;
+    if (!rp_sane_range(log, oldest, limit)) return RP_CORRUPT;
     if (!rp_keeps_history(log)) {
         oldest = limit;
     } else {
@@ -81,7 +83,6 @@ static rp_status room_by_cache(rp_log *log, room *out) {
 
 static rp_status refresh_limit(rp_log *log, uint64_t tail, uint64_t sequence) {
     uint64_t limit = rp_least_acked(log);
-    if (limit == UINT64_MAX) limit = tail;
     if (!rp_sane_range(log, limit, tail)) return RP_CORRUPT;
     rp_store_relaxed(&log->head->limit, limit);
     if (log->geometry.max_messages) {
@@ -119,7 +120,6 @@ rp_status rp_drop_history(rp_log *log, rp_wait *wait) {
     if (died) rp_wake_all(log);
     uint64_t tail = rp_load_relaxed(&log->head->tail), oldest = rp_load_relaxed(&log->head->oldest);
     uint64_t limit = rp_least_acked(log);
-    if (limit == UINT64_MAX) limit = tail;
     bool sane = rp_sane_range(log, oldest, limit) && rp_sane_range(log, limit, tail);
     while (sane && !passed_large && oldest != limit) {
         uint64_t span = rp_frame_span(log, oldest, limit);
@@ -201,7 +201,7 @@ rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait)
     rp_write_once(frame->sequence, at.sequence);
     frame->time_ns = now;
     frame->headers_len = (uint32_t)message->headers_len;
-    frame->reserved = 0;
+    frame->ttl_ms = message->ttl_ms;
     uint8_t *to = (uint8_t *)(frame + 1);
     if (message->subject_len) memcpy(to, message->subject, message->subject_len);
     if (message->headers_len) memcpy(to + message->subject_len, message->headers, message->headers_len);
@@ -231,7 +231,7 @@ rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *header, const rp_de
     rp_write_once(frame->sequence, at.sequence);
     frame->time_ns = wall_clock_ns();
     frame->headers_len = header->headers_len;
-    frame->reserved = 0;
+    frame->ttl_ms = header->ttl_ms;
     memcpy(frame + 1, descriptor, sizeof *descriptor);
     finish(log, &at, span, 1);
     return RP_OK;
@@ -313,7 +313,12 @@ rp_status rp_wait_for_room(rp_log *log, rp_status why, rp_wait *wait) {
     return status == RP_EMPTY ? RP_FULL : status;
 }
 
-rp_status rp_try_put(rp_log *log, const rp_message *message) { return rp_try_put_with(log, message, NULL); }
+/* A full log may be one that the dead keep full. */
+rp_status rp_try_put(rp_log *log, const rp_message *message) {
+    rp_status status = rp_try_put_with(log, message, NULL);
+    return rp_unlikely(status == RP_FULL) && rp_repair_groups(log) ? rp_try_put_with(log, message, NULL)
+                                                                   : status;
+}
 
 rp_status rp_put(rp_log *log, const rp_message *message, int64_t deadline) {
     rp_wait wait = rp_wait_until(deadline);
@@ -327,6 +332,8 @@ rp_status rp_put(rp_log *log, const rp_message *message, int64_t deadline) {
 
 rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t count, uint32_t *done,
                             size_t *done_bytes) {
+    rp_status status = try_put_frames(log, frames, bytes, count, NULL, done, done_bytes);
+    if (rp_likely(status != RP_FULL) || !rp_repair_groups(log)) return status;
     return try_put_frames(log, frames, bytes, count, NULL, done, done_bytes);
 }
 

@@ -46,7 +46,7 @@ static inline uint64_t rp_frame_span(const rp_log *log, uint64_t position, uint6
 /* The largest inline frame: header, payload. */
 #define RP_FRAME_MAX (sizeof(rp_frame) + RP_INLINE_MAX)
 
-/* The least `acked` of all gating groups: frames below it are done with. */
+/* The least `acked` of all gating groups, `tail` without any: frames below it are done with. */
 uint64_t rp_least_acked(rp_log *log);
 
 /* A position and the sequence of the frame there, of the tail or of group 0's next frame. Consistent with

@@ -43,6 +43,7 @@
                                             memory_order_relaxed)
 #define rp_swap_release(point, p, v) atomic_exchange_explicit((p), (v), memory_order_release)
 #define rp_add_release(point, p, v)  atomic_fetch_add_explicit((p), (v), memory_order_release)
+#define rp_add_relaxed(p, v)         atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define rp_or_relaxed(p, v)          atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
 #define rp_or_release(point, p, v)   atomic_fetch_or_explicit((p), (v), memory_order_release)
 #define rp_and_acq_rel(point, p, v)  atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)

@@ -133,12 +133,14 @@ rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out
     return RP_OK;
 }
 
-rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len, size_t headers_len,
-                    int64_t deadline) {
+rp_status rp_commit(rp_log *log, rp_loan *loan, const rp_message *parts, int64_t deadline) {
+    size_t subject_len = parts->subject_len, headers_len = parts->headers_len;
     if (subject_len > UINT16_MAX || headers_len > UINT32_MAX || subject_len + headers_len > loan->length)
         return RP_INVALID;
-    rp_frame header = {
-        .kind = kind, .subject_len = (uint16_t)subject_len, .headers_len = (uint32_t)headers_len};
+    rp_frame header = {.kind = parts->kind,
+                       .subject_len = (uint16_t)subject_len,
+                       .headers_len = (uint32_t)headers_len,
+                       .ttl_ms = parts->ttl_ms};
     rp_descriptor descriptor = {.length = loan->length, .first = loan->first, .granules = loan->granules};
     rp_wait wait = rp_wait_until(deadline);
     for (;;) {
@@ -173,6 +175,14 @@ void rp_pool_release(rp_log *log, uint32_t first, uint64_t position) {
     uint64_t word = rp_load_acquire(chunk, &chunk->word);
     if (rp_chunk_state(word) == RP_CHUNK_PUBLISHED && rp_load_relaxed(&chunk->position) == position)
         rp_cas_release(chunk, &chunk->word, &word, rp_chunk_word(RP_CHUNK_FREE, rp_chunk_length(word), 0));
+}
+
+bool rp_pool_is_of(const rp_log *log, uint32_t first, uint64_t position) {
+    rp_fence_acquire(chunk);
+    uint64_t word =
+        rp_load_acquire(chunk, &log->chunks[first].word); /* first: its position is from before it */
+    return rp_chunk_state(word) == RP_CHUNK_PUBLISHED &&
+           rp_load_relaxed(&log->chunks[first].position) == position;
 }
 
 bool rp_pool_holds(const rp_log *log, const rp_descriptor *descriptor) {

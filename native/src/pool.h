@@ -39,6 +39,8 @@ static inline uint32_t rp_chunk_owner(uint64_t word) { return (uint32_t)word & 0
 bool rp_pool_publish(rp_log *log, const rp_descriptor *descriptor, uint64_t position);
 /* Free the run which the frame at `position` published, while some group's `acked` keeps reclaim away. */
 void rp_pool_release(rp_log *log, uint32_t first, uint64_t position);
+/* Does the run still belong to the frame at `position`? Asked after copying its payload without holding it. */
+bool rp_pool_is_of(const rp_log *log, uint32_t first, uint64_t position);
 /* Is [first, first + granules) in the pool, and `length` bytes of it? */
 bool rp_pool_holds(const rp_log *log, const rp_descriptor *descriptor);
 uint64_t rp_pool_used(rp_log *log);

@@ -117,6 +117,7 @@ static rp_status map_log(rp_log *log) {
     log->head = (rp_head *)base;
     log->groups = (rp_group *)(base + super->groups_offset);
     log->slots = (rp_slot *)(base + super->slots_offset);
+    log->leases = (rp_lease *)(base + super->leases_offset);
     log->chunks = (rp_chunk *)(base + super->chunks_offset);
     log->pool = base + super->pool_offset;
     log->mask = super->ring_size - 1;
@@ -137,7 +138,7 @@ static void free_log(rp_log *log) {
 static void fill_in(rp_log *log) {
     log->head->super = log->geometry;
     log->chunks[0].word = (uint64_t)log->geometry.chunk_count << 31; /* one free run, see pool.h */
-    rp_store_release(group, &log->groups[RP_QUEUE_GROUP].state, RP_GROUP_GATING);
+    if (!rp_is_broadcast(log)) rp_store_release(group, &log->groups[RP_QUEUE_GROUP].state, RP_GROUP_GATING);
 }
 
 /* Takes `probe_fd` over: on failure it is closed. */
@@ -269,17 +270,15 @@ static rp_log *find_open(const struct stat *st) {
 }
 
 #define PATIENCE INT64_C(5000000000) /* ns, for somebody who was stopped in the door */
-#define HASTE    INT64_C(50000000)   /* when leaving: what stays behind is collected later */
+#define PAUSE    1000000             /* ns, between two knocks at it */
 
-static bool is_auto_deleted(const rp_log *log) { return log->geometry.flags & RP_SUPER_AUTO_DELETE; }
-
-/* Behind the door of an auto-deleted log: be counted, if it still has its name. */
+/* Behind the door of an auto-deleted log: be counted, if it still has its name. RP_STALLED: somebody is in it. */
 static rp_status step_in(rp_log *log, rp_status (*be_counted)(rp_log *log)) {
     struct stat st;
-    if (!is_auto_deleted(log)) return be_counted(log);
+    if (!rp_is_auto_deleted(log)) return be_counted(log);
     int door = rp_reopen(log);
     if (door < 0) return RP_NOT_FOUND;
-    rp_status status = rp_enter_door(door, PATIENCE) ? RP_OK : RP_STALLED;
+    rp_status status = rp_enter_door(door, 0) ? RP_OK : RP_STALLED;
     if (status == RP_OK) status = fstat(door, &st) == 0 && st.st_nlink > 0 ? be_counted(log) : RP_NOT_FOUND;
     return close_with(door, status);
 }
@@ -287,8 +286,9 @@ static rp_status step_in(rp_log *log, rp_status (*be_counted)(rp_log *log)) {
 static rp_status enter_old(rp_log *log) { return enter(log, false); }
 
 static rp_status stay(rp_log *log) {
-    rp_set_slot(log, RP_SLOT_ACTIVE); /* it may have been leaving */
-    return RP_OK;
+    rp_status status = rp_join_again(log);                 /* forked: nobody has counted us yet */
+    if (status == RP_OK) rp_set_slot(log, RP_SLOT_ACTIVE); /* it may have been leaving */
+    return status;
 }
 
 static rp_status attach_new(const char *path, int fd, const struct stat *st, rp_log **out) {
@@ -302,24 +302,31 @@ static rp_status attach_new(const char *path, int fd, const struct stat *st, rp_
     return keep(log, step_in(log, enter_old), out);
 }
 
-rp_status rp_attach(const char *path, rp_log **out) {
+/* Under the process lock, and so never in the door while another thread forks. */
+static rp_status try_attach(const char *path, rp_log **out) {
     struct stat st;
     int fd;
-    rp_process_lock();
     rp_status status = open_ours(path, &fd, &st);
-    if (status == RP_OK) {
-        rp_log *log = find_open(&st);
-        if (log) {
-            close(fd);
-            status = step_in(log, stay);
-            if (status == RP_OK) log->references++;
-            if (status == RP_OK) *out = log;
-        } else {
-            status = attach_new(path, fd, &st, out);
-        }
+    if (status != RP_OK) return status;
+    rp_log *log = find_open(&st);
+    if (!log) return attach_new(path, fd, &st, out);
+    close(fd);
+    status = step_in(log, stay);
+    if (status != RP_OK) return status;
+    log->references++;
+    *out = log;
+    return RP_OK;
+}
+
+rp_status rp_attach(const char *path, rp_log **out) {
+    int64_t end = rp_monotonic_ns() + PATIENCE;
+    for (;;) {
+        rp_process_lock();
+        rp_status status = try_attach(path, out);
+        rp_process_unlock();
+        if (status != RP_STALLED || rp_monotonic_ns() > end) return status;
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE}, NULL);
     }
-    rp_process_unlock();
-    return status;
 }
 
 /* Unlink `path` if it still is this file. */
@@ -330,11 +337,15 @@ static void unlink_same(const char *path, dev_t device, ino_t inode) {
 
 /* Of two that leave at once each marks its slot first, so the one behind the door sees that the other goes. */
 void rp_leave(rp_log *log) {
-    if (!is_auto_deleted(log) || !rp_set_slot(log, RP_SLOT_LEAVING)) return;
-    int door = rp_reopen(log);
-    if (door < 0) return;
-    if (rp_enter_door(door, HASTE) && !rp_others_stay(log)) unlink_same(log->path, log->device, log->inode);
-    close(door);
+    if (!rp_is_auto_deleted(log)) return;
+    rp_process_lock(); /* an attach in another thread would make us stay; a fork would keep the door shut */
+    int door = rp_set_slot(log, RP_SLOT_LEAVING) ? rp_reopen(log) : -1;
+    if (door >= 0) {
+        if (rp_enter_door(door, RP_HASTE) && !rp_others_stay(log))
+            unlink_same(log->path, log->device, log->inode);
+        close(door);
+    }
+    rp_process_unlock();
 }
 
 void rp_detach(rp_log *log) {
@@ -387,13 +398,16 @@ static bool is_left_over(int fd, uint64_t size) {
 rp_status rp_collect(const char *path) {
     struct stat st;
     int fd;
+    rp_process_lock();
     rp_status status = open_ours(path, &fd, &st);
-    if (status != RP_OK) return status;
-    bool left_over = is_left_over(fd, (uint64_t)st.st_size) && rp_enter_door(fd, 0) &&
-                     is_left_over(fd, (uint64_t)st.st_size);
-    if (left_over) unlink_same(path, st.st_dev, st.st_ino);
-    close(fd);
-    return left_over ? RP_OK : RP_EXISTS;
+    if (status == RP_OK) {
+        bool left_over = is_left_over(fd, (uint64_t)st.st_size) && rp_enter_door(fd, 0) &&
+                         is_left_over(fd, (uint64_t)st.st_size);
+        if (left_over) unlink_same(path, st.st_dev, st.st_ino);
+        status = close_with(fd, left_over ? RP_OK : RP_EXISTS);
+    }
+    rp_process_unlock();
+    return status;
 }
 
 uint32_t rp_layout_version(void) { return RP_LAYOUT_VERSION; }

@@ -21,6 +21,7 @@ struct rp_log {
     rp_head *head;
     rp_group *groups;
     rp_slot *slots;
+    rp_lease *leases;
     rp_chunk *chunks;
     uint8_t *ring; /* ring_size bytes, twice */
     uint8_t *pool;
@@ -33,6 +34,7 @@ struct rp_log {
     int probe_fd;           /* another open file description, to ask about others */
 
     _Atomic uint32_t spin_ns; /* how long waiting for an event spins, adapted; see wait.c */
+    _Atomic uint32_t told;    /* grows when this process's waits shall look around */
     void *file_map;
     char *path;
     dev_t device;
@@ -41,6 +43,10 @@ struct rp_log {
     struct rp_log *next;
 };
 
+static inline bool rp_is_auto_deleted(const rp_log *log) {
+    return log->geometry.flags & RP_SUPER_AUTO_DELETE;
+}
+static inline bool rp_is_broadcast(const rp_log *log) { return log->geometry.flags & RP_SUPER_BROADCAST; }
 static inline bool rp_keeps_history(const rp_log *log) { return log->geometry.flags & RP_SUPER_HISTORY; }
 
 /* Open the file of `log` once more, as a new file description, even if it was unlinked. -1: errno. */

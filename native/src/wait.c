@@ -102,7 +102,10 @@ void rp_wake_everybody(rp_head *head, rp_group *groups, uint32_t group_count) {
     for (uint32_t i = 0; i < group_count; i++) fire(&groups[i].event, INT_MAX);
 }
 
-void rp_wake_all(rp_log *log) { rp_wake_everybody(log->head, log->groups, log->geometry.group_count); }
+void rp_wake_all(rp_log *log) {
+    rp_add_relaxed(&log->told, 1);
+    rp_wake_everybody(log->head, log->groups, log->geometry.group_count);
+}
 
 /* ---- spinning ------------------------------------------------------------------------------- */
 
@@ -148,13 +151,17 @@ rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *
     if (!wait->armed) {
         if (!wait->woken && spin(log, changed, what)) return RP_OK;
         wait->snapshot = rp_load_acquire(event, &at->count);
+        wait->told = rp_load_relaxed(&log->told);
         arm(log, event);
         wait->armed = true;
         return RP_OK; /* the second try decides */
     }
     int64_t start = rp_monotonic_ns();
-    rp_slice_is_over(wait, start); /* notes the start */
-    int error = rp_futex_wait(&at->count, wait->snapshot, left < SLICE ? left : SLICE);
+    rp_slice_is_over(wait, start);                   /* notes the start */
+    int64_t slice = SLICE - (start - wait->started); /* woken in vain before: what is left of it */
+    if (wait->slice && wait->slice < slice) slice = wait->slice;
+    if (slice < 0) slice = 0;
+    int error = rp_futex_wait(&at->count, wait->snapshot, left < slice ? left : slice);
     int64_t now = rp_monotonic_ns();
     adapt_spin(log, now - start);
     wait->armed = false;
@@ -162,7 +169,8 @@ rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *
     if (error == ETIMEDOUT || error == EINTR) return RP_INTERRUPTED;
     arm(log, event);
     wait->woken = true;
-    return rp_slice_is_over(wait, now) ? RP_INTERRUPTED : RP_OK;
+    bool told = rp_load_relaxed(&log->told) != wait->told;
+    return told || rp_slice_is_over(wait, now) ? RP_INTERRUPTED : RP_OK;
 }
 
 void rp_event_leave(rp_log *log, uint32_t event, rp_wait *wait) {

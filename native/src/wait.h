@@ -28,8 +28,10 @@ typedef struct rp_wait {
     int64_t deadline;      /* what the caller asked for */
     int64_t lock_deadline; /* 0 = not needed yet */
     int64_t lock_slice;    /* ns */
+    int64_t slice;         /* ns, for events; 0 = the usual */
     int64_t started;       /* first sleep; 0 = none yet */
     uint32_t snapshot;     /* of the event */
+    uint32_t told;         /* of the log, when the snapshot was taken */
     bool lock_slept;       /* others may sleep on the lock too */
     bool armed;            /* snapshot taken, bit set: the next failed try sleeps */
     bool woken;            /* we hold the baton */

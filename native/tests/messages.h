@@ -66,6 +66,22 @@ static inline uint64_t take_number(rp_log *log, uint32_t group) {
     return number;
 }
 
+static inline rp_status open_group(rp_log *log, const char *name, bool from_start, int64_t deadline,
+                                   uint32_t *group) {
+    bool made;
+    return rp_group_open(log, name, &(rp_group_settings){.from_start = from_start}, deadline, group, &made);
+}
+
+static inline rp_status commit_parts(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len,
+                                     size_t headers_len, int64_t deadline) {
+    rp_message parts = {.kind = kind, .subject_len = subject_len, .headers_len = headers_len};
+    return rp_commit(log, loan, &parts, deadline);
+}
+
+static inline rp_status commit_loan(rp_log *log, rp_loan *loan, int64_t deadline) {
+    return rp_commit(log, loan, &(rp_message){0}, deadline);
+}
+
 /* Small, non-blocking, or RP_FULL, RP_EMPTY. */
 static inline rp_status try_put_number(rp_log *log, uint64_t number) {
     return rp_try_put(log, &(rp_message){.body = &number, .body_len = sizeof number});
@@ -82,7 +98,7 @@ static inline rp_status put_filled(rp_log *log, uint64_t number, size_t size, in
         rp_status status = UNTIL(deadline, rp_borrow(log, size, deadline, &loan));
         if (status != RP_OK) return status;
         fill(loan.data, size, number);
-        status = UNTIL(deadline, rp_commit(log, &loan, 0, 0, 0, deadline));
+        status = UNTIL(deadline, commit_loan(log, &loan, deadline));
         if (status != RP_OK) rp_abort(log, &loan);
         return status;
     }

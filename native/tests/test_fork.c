@@ -79,7 +79,7 @@ static void first_frames(rp_log *log) {
 
 static void first_open(rp_log *log) {
     uint32_t group;
-    CHECK_OK(rp_group_open(log, "of a child", true, RP_NOW, &group));
+    CHECK_OK(open_group(log, "of a child", true, RP_NOW, &group));
 }
 
 static void first_advance(rp_log *log) { CHECK_OK(rp_group_advance(log, 0, 0, RP_NOW)); }
@@ -197,7 +197,7 @@ static void meddle_with_loan(void *argument) {
     report *all = argument;
     rp_loan loan = all->loan, own;
     rp_abort(all->log, &loan); /* as the first call, too */
-    CHECK_IS(rp_commit(all->log, &loan, 0, 0, 0, RP_NOW), RP_INVALID);
+    CHECK_IS(commit_loan(all->log, &loan, RP_NOW), RP_INVALID);
     rp_abort(all->log, &loan);
     CHECK_IS(rp_borrow(all->log, all->log->geometry.pool_size, RP_NOW, &own), RP_FULL);
     CHECK_OK(rp_borrow(all->log, 8, RP_NOW, &own)); /* and dies with it */
@@ -211,7 +211,7 @@ static void a_loan_is_its_parents(void) {
     fill(all->loan.data, 20000, 4);
     for (int i = 0; i < 3; i++) join_process(start_process(meddle_with_loan, all));
     CHECK(is_filled(all->loan.data, 20000, 4));
-    CHECK_OK(rp_commit(log, &all->loan, 0, 0, 0, RP_NOW));
+    CHECK_OK(commit_loan(log, &all->loan, RP_NOW));
     CHECK_OK(take_filled(log, 0, 4, 20000, RP_NOW));
     EVENTUALLY(participants(log) == 1);
     check_pool_is_whole(log);
@@ -223,7 +223,7 @@ static void lend_as_child(void *argument) {
     fill(all->loan.data, 20000, 6);
     atomic_store(&all->ready, 1);
     wait_to_go(all);
-    CHECK_OK(rp_commit(all->log, &all->loan, 0, 0, 0, RP_NOW));
+    CHECK_OK(commit_loan(all->log, &all->loan, RP_NOW));
 }
 
 static void a_loan_is_its_childs(void) {
@@ -232,7 +232,7 @@ static void a_loan_is_its_childs(void) {
     pid_t child = start_process(lend_as_child, all);
     EVENTUALLY(atomic_load(&all->ready));
     rp_loan loan = all->loan;
-    CHECK_IS(rp_commit(log, &loan, 0, 0, 0, RP_NOW), RP_INVALID);
+    CHECK_IS(commit_loan(log, &loan, RP_NOW), RP_INVALID);
     rp_abort(log, &loan);
     atomic_store(&all->go, 1);
     join_process(child);

@@ -135,7 +135,7 @@ static void a_range_is_straight_from_the_ring(void) {
     uint64_t put = 0, seen = 0;
     uint32_t group;
     rp_range range;
-    CHECK_OK(rp_group_open(log, "store", true, RP_NOW, &group));
+    CHECK_OK(open_group(log, "store", true, RP_NOW, &group));
     CHECK_IS(rp_group_range(log, group, UINT64_MAX, 1 << 20, &range), RP_EMPTY);
     for (int lap = 0; lap < 20; lap++) {
         while (try_put_number(log, put) == RP_OK) put++;

@@ -75,7 +75,7 @@ enum { FRESH, SOME, FULL, EMPTIED, SITUATIONS };
 
 static world make_world(int situation, bool keep_history) {
     world w = {.log = create_log((rp_settings){.capacity = RP_MIN_CAPACITY, .keep_history = keep_history})};
-    CHECK_OK(rp_group_open(w.log, "other", true, RP_NOW, &w.other));
+    CHECK_OK(open_group(w.log, "other", true, RP_NOW, &w.other));
     w.dead = dead_owner(w.log);
     if (situation == FRESH) return w;
     uint64_t before =
@@ -360,8 +360,7 @@ static void a_put_that_does_not_wait_repairs_too(void) {
     victim = 0;
     take_one(&w, 1);
     read_moved(&w);
-    CHECK_IS(try_put_number(w.log, w.put), RP_FULL);
-    CHECK_OK(put_bytes(w.log, &w.put, sizeof w.put, RP_NOW));
+    CHECK_OK(try_put_number(w.log, w.put));
     w.put++;
     check_goes_on(&w);
 }
@@ -657,7 +656,7 @@ static void do_borrow(world *w) {
 
 static void do_open(world *w) {
     uint32_t group;
-    CHECK_OK(rp_group_open(w->log, "new", false, RP_NOW, &group));
+    CHECK_OK(open_group(w->log, "new", false, RP_NOW, &group));
     CHECK_OK(rp_group_close(w->log, group, RP_NOW));
 }
 
@@ -1044,8 +1043,8 @@ static void groups_opened_half(void) {
             write_group(&w, g, how_far);
             uint64_t first = from_start || how_far > 4 ? w.taken[0] : w.put;
             if (how_far == 0) check_goes_on(&w), first = w.put; /* what is half made holds nobody back */
-            CHECK_OK(rp_group_open(w.log, "new", from_start, in_ms(BOUND_MS), &group));
-            CHECK_EQ(group, g);
+            CHECK_OK(open_group(w.log, "new", from_start, in_ms(BOUND_MS), &group));
+            CHECK_EQ(group & RP_GROUP_NUMBER, g);
             put_one(&w);
             for (uint64_t i = first; i < w.put; i++) CHECK_EQ(take_number(w.log, group), i);
             CHECK_IS(try_take_number(w.log, group, &number), RP_EMPTY);
@@ -1065,10 +1064,11 @@ static void a_group_closed_half(void) {
         if (reading) rp_store_relaxed(&closed->read, rp_load_relaxed(&closed->read) + sizeof(numbered));
         hold(&w, &closed->lock);
         rp_store_relaxed(&closed->state, RP_GROUP_FREE);
-        CHECK_IS(take_number_until(w.log, w.other, in_ms(BOUND_MS), &number), RP_INVALID);
+        CHECK_IS(take_number_until(w.log, w.other, in_ms(BOUND_MS), &number), RP_NOT_FOUND);
         hold(&w, &closed->lock);
-        CHECK_OK(rp_group_open(w.log, "other", false, RP_NOW, &group));
-        CHECK_EQ(group, w.other);
+        CHECK_OK(open_group(w.log, "other", false, RP_NOW, &group));
+        CHECK(group != w.other && (group & RP_GROUP_NUMBER) == w.other);
+        w.other = group;
         w.taken[1] = w.put;
         check_goes_on(&w);
         end_world(&w);

@@ -350,7 +350,7 @@ static void lend_and_take_stream(void *argument) {
         rp_status status = rp_borrow(all->log, size, RP_NOW, &loan);
         if (status == RP_OK) {
             fill(loan.data, size, all->put);
-            CHECK_OK(rp_commit(all->log, &loan, 0, 0, 0, RP_NOW));
+            CHECK_OK(commit_loan(all->log, &loan, RP_NOW));
             all->put++;
         }
         if (all->put - all->taken < (status == RP_OK ? 2 : 1)) continue;

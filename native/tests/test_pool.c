@@ -17,7 +17,7 @@ static rp_status borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan 
 }
 
 static rp_status commit(rp_log *log, rp_loan *loan, int64_t deadline) {
-    return UNTIL(deadline, rp_commit(log, loan, 0, 0, 0, deadline));
+    return UNTIL(deadline, commit_loan(log, loan, deadline));
 }
 
 static uint64_t ready(rp_log *log) {
@@ -68,7 +68,7 @@ static void a_loan_has_three_parts(void) {
     CHECK_OK(borrow(log, 20009, RP_NOW, &loan));
     memcpy(loan.data, "eu.daxh=1", 9);
     fill((uint8_t *)loan.data + 9, 20000, 77);
-    CHECK_OK(rp_commit(log, &loan, 42, 6, 3, RP_NOW));
+    CHECK_OK(commit_parts(log, &loan, 42, 6, 3, RP_NOW));
     CHECK_IS(rp_try_take(log, 0, body, 20000, 1, &taken), RP_LARGE);
     CHECK_EQ(taken.length, 20009);
     CHECK_EQ(taken.frame.kind, 42);
@@ -112,10 +112,10 @@ static void a_commit_that_fails_keeps_the_loan(void) {
     uint64_t put = 0;
     CHECK_OK(borrow(log, 20000, RP_NOW, &loan));
     fill(loan.data, 20000, 5);
-    CHECK_IS(rp_commit(log, &loan, 0, 10000, 10001, RP_NOW), RP_INVALID);
-    CHECK_IS(rp_commit(log, &loan, 0, UINT16_MAX + 1, 0, RP_NOW), RP_INVALID);
-    CHECK_IS(rp_commit(log, &loan, 0, 0, SIZE_MAX, RP_NOW), RP_INVALID);
-    CHECK_IS(rp_commit(log, &loan, 0, 2, SIZE_MAX, RP_NOW), RP_INVALID);
+    CHECK_IS(commit_parts(log, &loan, 0, 10000, 10001, RP_NOW), RP_INVALID);
+    CHECK_IS(commit_parts(log, &loan, 0, UINT16_MAX + 1, 0, RP_NOW), RP_INVALID);
+    CHECK_IS(commit_parts(log, &loan, 0, 0, SIZE_MAX, RP_NOW), RP_INVALID);
+    CHECK_IS(commit_parts(log, &loan, 0, 2, SIZE_MAX, RP_NOW), RP_INVALID);
     while (try_put_number(log, put) == RP_OK) put++;
     CHECK_IS(commit(log, &loan, RP_NOW), RP_FULL);
     int64_t start = rp_monotonic_ns();
@@ -273,8 +273,8 @@ static void granules_are_used_in_turn(void) {
 static void groups_share_a_large_frame(void) {
     rp_log *log = small_log();
     uint32_t groups[3] = {0};
-    CHECK_OK(rp_group_open(log, "one", true, RP_NOW, &groups[1]));
-    CHECK_OK(rp_group_open(log, "two", true, RP_NOW, &groups[2]));
+    CHECK_OK(open_group(log, "one", true, RP_NOW, &groups[1]));
+    CHECK_OK(open_group(log, "two", true, RP_NOW, &groups[2]));
     size_t size = log->geometry.pool_size;
     rp_loan loan;
     for (uint64_t i = 0; i < 9; i++) {
@@ -381,7 +381,7 @@ static void check_woken(release how, bool are_threads) {
         rp_loan loan;
         rp_range range;
         uint64_t size = log->geometry.pool_size;
-        if (how == BY_CLOSE) CHECK_OK(rp_group_open(log, "slow", false, RP_NOW, &group));
+        if (how == BY_CLOSE) CHECK_OK(open_group(log, "slow", false, RP_NOW, &group));
         if (how == BY_ABORT)
             CHECK_OK(borrow(log, size, RP_NOW, &loan));
         else
@@ -586,7 +586,7 @@ static void lend_many(void *argument) {
             i -= all->producers;
             continue;
         }
-        CHECK_OK(UNTIL(deadline, rp_commit(all->log, &loan, 0, 8, 0, deadline)));
+        CHECK_OK(UNTIL(deadline, commit_parts(all->log, &loan, 0, 8, 0, deadline)));
     }
 }
 
@@ -621,7 +621,7 @@ static void lend_at_once(bool are_threads, bool keep_history, uint64_t total) {
         (traffic){.log = create_log((rp_settings){.capacity = RP_MIN_CAPACITY, .keep_history = keep_history}),
                   .total = total,
                   .producers = 3};
-    CHECK_OK(rp_group_open(all->log, "other", true, RP_NOW, &all->group));
+    CHECK_OK(open_group(all->log, "other", true, RP_NOW, &all->group));
     crew lenders = {.are_threads = are_threads}, takers = {.are_threads = are_threads};
     for (int i = 0; i < 2; i++) engage(&takers, take_as_one_of_many, all);
     engage(&takers, take_in_a_group, all);

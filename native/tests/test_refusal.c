@@ -165,7 +165,7 @@ static void noise_in_the_words(void) {
         rp_get_info(log, &info);
         rp_task_done(log);
         rp_group_range(log, 0, UINT64_MAX, sizeof buffer, &range);
-        if (rp_borrow(log, 10000, RP_NOW, &loan) == RP_OK) rp_commit(log, &loan, 0, 0, 0, RP_NOW);
+        if (rp_borrow(log, 10000, RP_NOW, &loan) == RP_OK) commit_loan(log, &loan, RP_NOW);
         if (rp_cursor_open(log, true, &cursor) == RP_OK)
             rp_cursor_read(log, &cursor, buffer, sizeof buffer, 10, &taken);
         memcpy(head, before, sizeof before);

@@ -87,7 +87,7 @@ static void put_and_take_silently(void *argument) {
         CHECK_OK(rp_group_advance(log, 0, range.end, RP_NEVER));
         CHECK_IS(rp_take(log, 0, got, sizeof got, 8, RP_NOW, &taken), RP_EMPTY);
         CHECK_OK(rp_borrow(log, 100, RP_NEVER, &loan));
-        CHECK_OK(rp_commit(log, &loan, 0, 0, 0, RP_NEVER));
+        CHECK_OK(commit_loan(log, &loan, RP_NEVER));
         CHECK_IS(rp_try_take(log, 0, got, sizeof got, 8, &taken), RP_LARGE);
         CHECK_OK(rp_take_large(log, 0, taken.frame.sequence, 100, NULL, 0, body, RP_NEVER));
         CHECK_OK(rp_borrow(log, 100, RP_NEVER, &loan));
@@ -168,7 +168,7 @@ static rp_status wait_to_borrow(waiter *one, int64_t deadline) {
 static rp_status wait_to_commit(waiter *one, int64_t deadline) {
     rp_loan loan;
     rp_status status = UNTIL(deadline, rp_borrow(one->log, 1, deadline, &loan));
-    if (status == RP_OK) status = UNTIL(deadline, rp_commit(one->log, &loan, 0, 0, 0, deadline));
+    if (status == RP_OK) status = UNTIL(deadline, commit_loan(one->log, &loan, deadline));
     if (status != RP_OK) rp_abort(one->log, &loan);
     return status;
 }
@@ -202,7 +202,7 @@ static void wake_by_task_done(rp_log *log) { CHECK_OK(rp_task_done(log)); }
 static void wake_by_loan(rp_log *log) {
     rp_loan loan;
     CHECK_OK(rp_borrow(log, 8, RP_NOW, &loan));
-    CHECK_OK(rp_commit(log, &loan, 0, 0, 0, RP_NOW));
+    CHECK_OK(commit_loan(log, &loan, RP_NOW));
 }
 
 static void wake_by_frames(rp_log *log) {
@@ -284,7 +284,7 @@ static void every_group_has_its_own_event(void) {
         char name[16];
         uint32_t group;
         snprintf(name, sizeof name, "%u", g);
-        CHECK_OK(rp_group_open(log, name, false, RP_NOW, &group));
+        CHECK_OK(open_group(log, name, false, RP_NOW, &group));
         CHECK_EQ(group, g);
     }
     int64_t waited = 0;

@@ -1,0 +1,667 @@
+#include "lease.h"
+
+#include <limits.h>
+#include <string.h>
+#include <time.h>
+
+#include "frames.h"
+#include "pool.h"
+#include "subject.h"
+
+#define LOOK_OVER UINT64_C(50000000) /* ns between two looks for dead owners and passed deadlines */
+#define RESERVE   8u                 /* one in so many leases is kept for splitting others */
+#define TOGETHER  UINT64_C(20000000) /* ns: what is given back for about the same time shares a lease */
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+typedef struct table {
+    rp_lease *leases;
+    uint32_t count, top;
+} table;
+
+static table table_of(const rp_log *log, const rp_group *group) {
+    uint32_t count = log->geometry.lease_count / log->geometry.group_count;
+    uint32_t top = rp_load_relaxed(&group->lease_top);
+    return (table){.leases = log->leases + (uint64_t)(group - log->groups) * count,
+                   .count = count,
+                   .top = top <= count ? top : count};
+}
+
+static uint32_t owner_of(const rp_lease *lease) { return rp_load_relaxed(&lease->owner); }
+static uint64_t pending_of(const rp_lease *lease) { return rp_load_relaxed(&lease->pending); }
+static uint32_t bits_in(uint64_t pending) { return (uint32_t)__builtin_popcountll(pending); }
+
+/* Coarse: good to a few ms. */
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* A free lease, of the first `most`. */
+static rp_lease *find_free(rp_log *log, rp_group *group, uint32_t most) {
+    table all = table_of(log, group);
+    for (uint32_t i = 0; i < all.top && i < most; i++)
+        if (owner_of(&all.leases[i]) == 0) return &all.leases[i];
+    if (all.top >= most) return NULL;
+    rp_store_relaxed(&group->lease_top, all.top + 1);
+    rp_keep_order();
+    return &all.leases[all.top];
+}
+
+static rp_lease *find_free_for_hand_out(rp_log *log, rp_group *group) {
+    uint32_t count = log->geometry.lease_count / log->geometry.group_count;
+    rp_lease *lease = find_free(log, group, count - count / RESERVE);
+    if (!lease) rp_store_relaxed(&group->starved, 1);
+    return lease;
+}
+
+static rp_lease *find_free_for_split(rp_log *log, rp_group *group) {
+    return find_free(log, group, log->geometry.lease_count / log->geometry.group_count);
+}
+
+void rp_lease_find_acked(rp_log *log, rp_group *group) {
+    table all = table_of(log, group);
+    while (all.top && owner_of(&all.leases[all.top - 1]) == 0) all.top--;
+    rp_store_relaxed(&group->lease_top, all.top);
+    uint64_t least = rp_load_relaxed(&group->read);
+    for (uint32_t i = 0; i < all.top; i++) {
+        uint64_t position = rp_load_relaxed(&all.leases[i].position);
+        if (owner_of(&all.leases[i]) && position < least) least = position;
+    }
+    if (least > rp_load_relaxed(&group->acked)) rp_store_release(release, &group->acked, least);
+}
+
+void rp_lease_clear(rp_log *log, rp_group *group) {
+    table all = table_of(log, group);
+    for (uint32_t i = 0; i < all.count; i++) rp_store_relaxed(&all.leases[i].owner, 0);
+    rp_store_relaxed(&group->lease_top, 0);
+    rp_store_relaxed(&group->due_ns, 0);
+    rp_store_relaxed(&group->tip, 0);
+    rp_store_relaxed(&group->starved, 0);
+}
+
+void rp_lease_count(rp_log *log, const rp_group *group, uint64_t *returned, uint64_t *held) {
+    table all = table_of(log, group);
+    *returned = *held = 0;
+    for (uint32_t i = 0; i < all.top; i++) {
+        uint32_t owner = owner_of(&all.leases[i]);
+        if (owner) *(owner == RP_RETURNED ? returned : held) += bits_in(pending_of(&all.leases[i]));
+    }
+}
+
+bool rp_has_leases(rp_log *log, uint32_t handle) {
+    rp_group *group = rp_group_of(log, handle);
+    return group && rp_load_relaxed(&group->lease_top) != 0;
+}
+
+/* ---- repair, and looking over --------------------------------------------------------------- */
+
+/* What R2 or G2 has put into another lease already. */
+static uint64_t elsewhere(const table *all, const rp_lease *lease) {
+    uint64_t bits = 0, sequence = rp_load_relaxed(&lease->sequence);
+    if (owner_of(lease) == RP_RETURNED) return 0;
+    for (uint32_t i = 0; i < all->top; i++) {
+        const rp_lease *other = &all->leases[i];
+        if (owner_of(other) == RP_RETURNED && rp_load_relaxed(&other->sequence) == sequence)
+            bits |= pending_of(other);
+    }
+    return bits;
+}
+
+/* Bits of the frames below `sequence`, the first that nobody got. */
+static uint64_t handed_out(const rp_lease *lease, uint64_t sequence) {
+    uint64_t first = rp_load_relaxed(&lease->sequence);
+    if (first >= sequence) return 0;
+    return sequence - first >= RP_LEASE_WIDTH ? UINT64_MAX : (UINT64_C(1) << (sequence - first)) - 1;
+}
+
+void rp_lease_repair(rp_log *log, rp_group *group, uint64_t sequence) {
+    table all = table_of(log, group);
+    for (uint32_t i = 0; i < all.top; i++) {
+        rp_lease *lease = &all.leases[i];
+        if (owner_of(lease) == 0) continue;
+        uint64_t pending = pending_of(lease) & handed_out(lease, sequence) & ~elsewhere(&all, lease);
+        rp_store_relaxed(&lease->pending, pending);
+        if (pending == 0) rp_store_relaxed(&lease->owner, 0);
+    }
+    rp_store_relaxed(&group->tip, 0);
+    rp_store_relaxed(&group->checked_ns, 0);
+    rp_store_relaxed(&group->due_ns, 1);
+    rp_lease_move_acked(log, group);
+}
+
+static void return_lease(rp_lease *lease, uint64_t due) {
+    rp_store_relaxed(&lease->deadline_ns, due);
+    rp_keep_order();
+    rp_store_relaxed(&lease->owner, RP_RETURNED);
+}
+
+static bool is_forfeited(rp_log *log, const rp_lease *lease, uint64_t now) {
+    uint64_t deadline = rp_load_relaxed(&lease->deadline_ns);
+    return (deadline && deadline <= now) || rp_is_dead(log, owner_of(lease));
+}
+
+/* When the first returned lease is due. */
+static void note_due(rp_log *log, rp_group *group) {
+    table all = table_of(log, group);
+    uint64_t due = UINT64_MAX;
+    for (uint32_t i = 0; i < all.top; i++) {
+        uint64_t when = rp_load_relaxed(&all.leases[i].deadline_ns);
+        if (owner_of(&all.leases[i]) == RP_RETURNED && when < due) due = when;
+    }
+    rp_store_relaxed(&group->due_ns, due == UINT64_MAX ? 0 : due ? due : 1);
+}
+
+/* Take back what the dead hold, and what was held for too long. */
+static void look_over(rp_log *log, rp_group *group, uint64_t now) {
+    table all = table_of(log, group);
+    for (uint32_t i = 0; i < all.top; i++) {
+        rp_lease *lease = &all.leases[i];
+        if (owner_of(lease) == 0 || owner_of(lease) == RP_RETURNED) continue;
+        if (is_forfeited(log, lease, now)) return_lease(lease, 0);
+    }
+    note_due(log, group);
+    rp_store_relaxed(&group->checked_ns, now);
+}
+
+bool rp_lease_is_due(rp_log *log, rp_hold *hold) {
+    uint64_t now = now_ns();
+    if (now - rp_load_relaxed(&hold->group->checked_ns) >= LOOK_OVER) look_over(log, hold->group, now);
+    uint64_t due = rp_load_relaxed(&hold->group->due_ns);
+    return due && due <= now;
+}
+
+/* ---- handing out ---------------------------------------------------------------------------- */
+
+typedef struct handing {
+    rp_log *log;
+    rp_hold hold;
+    uint8_t *buffer;
+    rp_receipt *receipts;
+    size_t size, used;
+    uint32_t limit, count;
+    uint64_t now, deadline; /* 0: none */
+    size_t need;            /* of the frame that did not fit */
+} handing;
+
+/* H2. RP_OK, RP_TOO_SMALL, RP_CORRUPT. */
+static rp_status copy_frame(handing *to, uint64_t position, uint64_t span, uint64_t sequence) {
+    if (span > to->size - to->used) {
+        to->need = span;
+        return RP_TOO_SMALL;
+    }
+    rp_frame *copy = (rp_frame *)(to->buffer + to->used);
+    memcpy(copy, rp_frame_at(to->log, position), span);
+    if (copy->sequence != sequence || !rp_check_frame(to->log, copy, span)) return RP_CORRUPT;
+    to->used += span;
+    return RP_OK;
+}
+
+static void write_receipts(handing *to, const table *all, const rp_lease *lease, uint64_t bits) {
+    for (; bits; bits &= bits - 1)
+        to->receipts[to->count++] = (rp_receipt){.entry = (uint32_t)(lease - all->leases),
+                                                 .id = rp_load_relaxed(&lease->id),
+                                                 .bit = (uint32_t)__builtin_ctzll(bits),
+                                                 .deliveries = rp_load_relaxed(&lease->deliveries)};
+}
+
+/* H1, R1: everything but the owner. */
+static void fill_in(const handing *to, rp_lease *lease, uint64_t pending, uint32_t deliveries) {
+    rp_store_relaxed(&lease->pending, pending);
+    rp_store_relaxed(&lease->id, rp_load_relaxed(&lease->id) + 1);
+    rp_store_relaxed(&lease->deliveries, deliveries);
+    rp_store_relaxed(&lease->deadline_ns, to->deadline);
+    rp_store_relaxed(&lease->taken_ns, to->now);
+    rp_keep_order();
+}
+
+/* Copy as many pending frames of a returned lease as go. */
+static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bits) {
+    uint64_t position = rp_load_relaxed(&lease->position), sequence = rp_load_relaxed(&lease->sequence);
+    uint64_t pending = pending_of(lease);
+    uint32_t room = to->limit - to->count;
+    *bits = 0;
+    if (!rp_sane_range(to->log, position, to->hold.read)) return RP_CORRUPT;
+    for (uint32_t i = 0; i < RP_LEASE_WIDTH && pending >> i && room; i++) {
+        uint64_t span = position == to->hold.read ? 0 : rp_frame_span(to->log, position, to->hold.read);
+        if (span == 0) return RP_CORRUPT;
+        if (pending >> i & 1) {
+            rp_status status = copy_frame(to, position, span, sequence + i);
+            if (status != RP_OK) return status;
+            *bits |= UINT64_C(1) << i;
+            room--;
+        }
+        position += span;
+    }
+    return RP_OK;
+}
+
+/* R1, R2. The lease that now holds `bits` for us, or NULL: none was free. */
+static rp_lease *take_over(handing *to, rp_lease *from, uint64_t bits) {
+    rp_group *group = to->hold.group;
+    uint64_t rest = pending_of(from) & ~bits;
+    uint32_t deliveries = rp_load_relaxed(&from->deliveries) + 1;
+    rp_lease *lease = rest ? find_free_for_split(to->log, group) : from;
+    if (!lease) return NULL;
+    if (rest) {
+        rp_store_relaxed(&lease->position, rp_load_relaxed(&from->position));
+        rp_store_relaxed(&lease->sequence, rp_load_relaxed(&from->sequence));
+    }
+    fill_in(to, lease, bits, deliveries);
+    rp_store_relaxed(&lease->owner, to->log->me);
+    rp_keep_order();
+    if (rest) rp_store_relaxed(&from->pending, rest);
+    return lease;
+}
+
+/* The due lease with the lowest sequence. */
+static rp_lease *first_due(const table *all, uint64_t now) {
+    rp_lease *first = NULL;
+    for (uint32_t i = 0; i < all->top; i++) {
+        rp_lease *lease = &all->leases[i];
+        if (owner_of(lease) != RP_RETURNED || rp_load_relaxed(&lease->deadline_ns) > now) continue;
+        if (!first || rp_load_relaxed(&lease->sequence) < rp_load_relaxed(&first->sequence)) first = lease;
+    }
+    return first;
+}
+
+static rp_status hand_out_again(handing *to) {
+    rp_status status = RP_OK;
+    while (to->count < to->limit && status == RP_OK) {
+        table all = table_of(to->log, to->hold.group);
+        rp_lease *from = first_due(&all, to->now), *lease;
+        uint64_t bits;
+        size_t used = to->used;
+        if (!from) break;
+        status = copy_returned(to, from, &bits);
+        if (status == RP_CORRUPT || bits == 0) break;
+        lease = take_over(to, from, bits);
+        if (!lease) {
+            to->used = used;
+            break;
+        }
+        uint32_t before = to->count;
+        write_receipts(to, &all, lease, bits);
+        rp_store_relaxed(&to->hold.group->redelivered,
+                         rp_load_relaxed(&to->hold.group->redelivered) + to->count - before);
+    }
+    note_due(to->log, to->hold.group);
+    return status;
+}
+
+/* The lease made last, if the frame `sequence` may still go into it. */
+static rp_lease *find_tip(const handing *to, uint64_t sequence) {
+    table all = table_of(to->log, to->hold.group);
+    uint32_t tip = rp_load_relaxed(&to->hold.group->tip);
+    if (tip == 0 || tip > all.top) return NULL;
+    rp_lease *lease = &all.leases[tip - 1];
+    bool fits = owner_of(lease) == to->log->me && rp_load_relaxed(&lease->deliveries) == 1 &&
+                to->deadline == 0 && rp_load_relaxed(&lease->deadline_ns) == 0 &&
+                sequence - rp_load_relaxed(&lease->sequence) < RP_LEASE_WIDTH;
+    return fits ? lease : NULL;
+}
+
+/* H1. */
+static rp_lease *start_lease(handing *to, uint64_t position, uint64_t sequence) {
+    rp_group *group = to->hold.group;
+    rp_lease *lease = find_free_for_hand_out(to->log, group);
+    if (!lease) return NULL;
+    rp_store_relaxed(&lease->position, position);
+    rp_store_relaxed(&lease->sequence, sequence);
+    fill_in(to, lease, 0, 1);
+    rp_store_relaxed(&lease->owner, to->log->me);
+    rp_store_relaxed(&group->tip, (uint32_t)(lease - table_of(to->log, group).leases) + 1);
+    rp_keep_order();
+    return lease;
+}
+
+static void add_bits(handing *to, rp_lease *lease, uint64_t bits) {
+    if (!lease || !bits) return;
+    table all = table_of(to->log, to->hold.group);
+    rp_store_relaxed(&lease->pending, pending_of(lease) | bits);
+    write_receipts(to, &all, lease, bits);
+}
+
+/* H1 to H3. */
+static rp_status hand_out(handing *to) {
+    rp_group *group = to->hold.group;
+    uint64_t position = to->hold.read, tail = to->hold.tail, bits = 0;
+    uint64_t sequence = rp_read_once(rp_frame_at(to->log, position)->sequence);
+    size_t pattern_length = rp_pattern_length(group);
+    uint32_t room = to->limit - to->count;
+    rp_lease *lease = find_tip(to, sequence);
+    rp_status status = RP_OK;
+    for (; position != tail && room; sequence++) {
+        uint64_t span = rp_frame_span(to->log, position, tail);
+        if (span == 0) {
+            status = RP_CORRUPT;
+            break;
+        }
+        if (rp_frame_matches(to->log, position, group->pattern, pattern_length)) {
+            if (!lease || sequence - rp_load_relaxed(&lease->sequence) >= RP_LEASE_WIDTH) {
+                add_bits(to, lease, bits);
+                bits = 0;
+                lease = start_lease(to, position, sequence);
+                if (!lease) break;
+            }
+            status = copy_frame(to, position, span, sequence);
+            if (status != RP_OK) break;
+            bits |= UINT64_C(1) << (sequence - rp_load_relaxed(&lease->sequence));
+            room--;
+        }
+        position += span;
+    }
+    add_bits(to, lease, bits);
+    if (lease && pending_of(lease) == 0) rp_store_relaxed(&lease->owner, 0); /* its first frame did not fit */
+    rp_store_release(release, &group->read, position);
+    rp_lease_move_acked(to->log, group);
+    to->hold.read = position;
+    return status;
+}
+
+/* With frames still in other processes' hands there may be more to come, although the queue is shut. */
+static bool others_hold(const handing *to) {
+    table all = table_of(to->log, to->hold.group);
+    for (uint32_t i = 0; i < all.top; i++) {
+        uint32_t owner = owner_of(&all.leases[i]);
+        if (owner && owner != to->log->me) return true;
+    }
+    return false;
+}
+
+static rp_status fill_buffer(handing *to) {
+    rp_status status = RP_OK, look;
+    if (rp_load_relaxed(&to->hold.group->lease_top) && rp_lease_is_due(to->log, &to->hold))
+        status = hand_out_again(to);
+    if (status != RP_OK) return status;
+    while ((look = rp_group_look(to->log, &to->hold)) == RP_OK && to->count < to->limit) {
+        uint64_t read = to->hold.read;
+        status = hand_out(to);
+        if (status != RP_OK || to->hold.read == read) return status; /* full, or no free lease */
+    }
+    if (look == RP_SHUT_DOWN && to->count == 0 && others_hold(to) &&
+        !(rp_load_relaxed(&to->log->head->state) & RP_STATE_DISCARD))
+        return RP_EMPTY;
+    return look;
+}
+
+static rp_status try_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                             int64_t lease, rp_receipt *receipts, rp_wait *wait, rp_taken *out) {
+    handing to = {.log = log, .buffer = buffer, .size = size, .limit = limit, .receipts = receipts};
+    out->count = 0;
+    out->bytes = 0;
+    out->lost = 0;
+    rp_status status = rp_group_try_lock(log, group, wait, &to.hold);
+    if (status != RP_OK) return status;
+    if (rp_load_relaxed(&to.hold.group->state) == RP_GROUP_LOSSY)
+        return rp_group_unlock(&to.hold, RP_INVALID);
+    to.now = now_ns();
+    to.deadline = lease > 0 ? to.now + (uint64_t)lease : 0;
+    uint64_t acked = rp_load_relaxed(&to.hold.group->acked);
+    status = fill_buffer(&to);
+    rp_store_relaxed(&to.hold.group->delivered, rp_load_relaxed(&to.hold.group->delivered) + to.count);
+    bool more_room = rp_load_relaxed(&to.hold.group->acked) != acked;
+    rp_lock_release(&to.hold.group->lock);
+    if (more_room) rp_signal(log, RP_EVENT_SPACE, INT_MAX); /* frames that nobody here wants */
+    out->count = to.count;
+    out->bytes = to.used;
+    out->need = to.need;
+    if (to.count) return RP_OK;
+    return status == RP_OK ? RP_EMPTY : status;
+}
+
+rp_status rp_try_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                         int64_t lease, rp_receipt *receipts, rp_taken *out) {
+    return try_receive(log, group, buffer, size, limit, lease, receipts, NULL, out);
+}
+
+static bool more_frames(rp_log *log, const void *group) {
+    return rp_load_relaxed(&log->head->tail) != rp_load_relaxed(&((const rp_group *)group)->read);
+}
+
+void rp_lease_bound_sleep(const rp_group *group, rp_wait *wait) {
+    uint64_t due = rp_load_relaxed(&group->due_ns);
+    if (due == 0) return;
+    uint64_t now = now_ns();
+    wait->slice = due > now ? (int64_t)(due - now) + 4000000 : 1000000; /* the clock is coarse */
+}
+
+rp_status rp_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, int64_t lease,
+                     rp_receipt *receipts, int64_t deadline, rp_taken *out) {
+    rp_wait wait = rp_wait_until(deadline);
+    rp_group *at = rp_group_of(log, group);
+    if (!at) return RP_INVALID;
+    uint32_t event = rp_group_event(log, at);
+    for (;;) {
+        rp_status status = try_receive(log, group, buffer, size, limit, lease, receipts, &wait, out);
+        if (status == RP_BUSY) {
+            status = rp_lock_sleep(log, &at->lock, &wait);
+        } else if (status == RP_EMPTY) {
+            rp_lease_bound_sleep(at, &wait);
+            status = rp_event_wait(log, event, &wait, more_frames, at);
+        } else {
+            if (wait.woken && more_frames(log, at)) rp_event_leave(log, event, &wait);
+            return status;
+        }
+        if (status != RP_OK) {
+            rp_event_leave(log, event, &wait);
+            return status;
+        }
+    }
+}
+
+/* The lease of this receipt, if we still hold its frame. */
+static rp_lease *find_held(const rp_log *log, const table *all, const rp_receipt *receipt) {
+    if (receipt->entry >= all->top || receipt->bit >= RP_LEASE_WIDTH) return NULL;
+    rp_lease *lease = &all->leases[receipt->entry];
+    bool held = owner_of(lease) == log->me && rp_load_relaxed(&lease->id) == receipt->id &&
+                (pending_of(lease) >> receipt->bit & 1);
+    return held ? lease : NULL;
+}
+
+/* Where the frame of this receipt lies: it is leased, so it stays there. 0 spans: RP_CORRUPT. */
+static rp_status find_frame(const rp_log *log, const rp_lease *lease, uint32_t bit, uint64_t *position) {
+    uint64_t tail = rp_load_acquire(commit, &log->head->tail);
+    *position = rp_load_relaxed(&lease->position);
+    if (!rp_sane_range(log, *position, tail)) return RP_CORRUPT;
+    for (uint32_t i = 0; i < bit; i++) {
+        uint64_t span = *position == tail ? 0 : rp_frame_span(log, *position, tail);
+        if (span == 0) return RP_CORRUPT;
+        *position += span;
+    }
+    return RP_OK;
+}
+
+rp_status rp_read_large(rp_log *log, uint32_t handle, const rp_receipt *receipt, const rp_frame *frame,
+                        void *payload, size_t length) {
+    rp_descriptor descriptor;
+    rp_group *group = rp_group_of(log, handle);
+    memcpy(&descriptor, frame + 1, sizeof descriptor);
+    if (!group || !(frame->flags & RP_FRAME_LARGE) || descriptor.length != length ||
+        !rp_pool_holds(log, &descriptor))
+        return RP_INVALID;
+    table all = table_of(log, group);
+    rp_lease *lease = find_held(log, &all, receipt);
+    if (!lease) return RP_NOT_FOUND;
+    uint64_t position;
+    rp_status status = find_frame(log, lease, receipt->bit, &position);
+    if (status != RP_OK) return status;
+    memcpy(payload, log->pool + (uint64_t)descriptor.first * RP_GRANULE, length);
+    return rp_pool_is_of(log, descriptor.first, position) ? RP_OK : RP_NOT_FOUND;
+}
+
+/* ---- settling ------------------------------------------------------------------------------- */
+
+static void add_tasks_done(rp_log *log, uint32_t count) {
+    rp_add_release(done, &log->head->done, count);
+    rp_signal(log, RP_EVENT_JOIN, INT_MAX);
+}
+
+rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count, int64_t deadline,
+                    uint32_t *lost) {
+    rp_hold hold;
+    bool freed = false;
+    *lost = 0;
+    rp_status status = rp_group_lock(log, group, deadline, &hold);
+    if (status != RP_OK) return status;
+    table all = table_of(log, hold.group);
+    for (uint32_t i = 0; i < count; i++) {
+        rp_lease *lease = find_held(log, &all, &receipts[i]);
+        if (!lease) {
+            receipts[i].entry = UINT32_MAX;
+            ++*lost;
+            continue;
+        }
+        uint64_t pending = pending_of(lease) & ~(UINT64_C(1) << receipts[i].bit);
+        rp_store_relaxed(&lease->pending, pending);
+        if (pending) continue;
+        rp_keep_order();
+        rp_store_relaxed(&lease->owner, 0);
+        freed = true;
+    }
+    rp_store_relaxed(&hold.group->acknowledged, rp_load_relaxed(&hold.group->acknowledged) + count - *lost);
+    if (freed) rp_lease_move_acked(log, hold.group);
+    bool shut = rp_load_relaxed(&log->head->state) & RP_STATE_SHUT;
+    bool wake = freed && (shut || rp_load_relaxed(&hold.group->starved));
+    if (wake) rp_store_relaxed(&hold.group->starved, 0);
+    rp_lock_release(&hold.group->lock);
+    if (freed) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
+    if (wake) rp_group_wake(log, hold.group, INT_MAX);
+    if (hold.group == log->groups && *lost < count) add_tasks_done(log, count - *lost);
+    return RP_OK;
+}
+
+/* ---- giving back ---------------------------------------------------------------------------- */
+
+typedef struct returning {
+    rp_log *log;
+    rp_group *group;
+    uint64_t due;
+    bool unseen;
+} returning;
+
+static uint32_t deliveries_after(const returning *how, const rp_lease *lease) {
+    uint32_t deliveries = rp_load_relaxed(&lease->deliveries);
+    return how->unseen && deliveries ? deliveries - 1 : deliveries;
+}
+
+/* G2: where frames of `from` may go: a lease that was returned for about the same time, or a free one. */
+static rp_lease *find_returned(const returning *how, const rp_lease *from) {
+    table all = table_of(how->log, how->group);
+    for (uint32_t i = 0; i < all.top; i++) {
+        rp_lease *other = &all.leases[i];
+        uint64_t due = rp_load_relaxed(&other->deadline_ns);
+        uint64_t apart = due > how->due ? due - how->due : how->due - due;
+        if (owner_of(other) == RP_RETURNED &&
+            rp_load_relaxed(&other->sequence) == rp_load_relaxed(&from->sequence) && apart <= TOGETHER &&
+            rp_load_relaxed(&other->deliveries) == deliveries_after(how, from))
+            return other;
+    }
+    return NULL;
+}
+
+static bool return_some(const returning *how, rp_lease *from, uint64_t bits) {
+    rp_lease *to = find_returned(how, from);
+    if (to) {
+        if (how->due > rp_load_relaxed(&to->deadline_ns)) rp_store_relaxed(&to->deadline_ns, how->due);
+        rp_store_relaxed(&to->pending, pending_of(to) | bits);
+    } else {
+        to = find_free_for_split(how->log, how->group);
+        if (!to) return false;
+        rp_store_relaxed(&to->position, rp_load_relaxed(&from->position));
+        rp_store_relaxed(&to->sequence, rp_load_relaxed(&from->sequence));
+        rp_store_relaxed(&to->pending, bits);
+        rp_store_relaxed(&to->deliveries, deliveries_after(how, from));
+        return_lease(to, how->due);
+    }
+    rp_keep_order();
+    rp_store_relaxed(&from->pending, pending_of(from) & ~bits);
+    return true;
+}
+
+/* G1 or G2. False: no lease was free. */
+static bool return_bits(const returning *how, rp_lease *from, uint64_t bits) {
+    if (bits == pending_of(from)) {
+        rp_store_relaxed(&from->deliveries, deliveries_after(how, from));
+        return_lease(from, how->due);
+    } else if (!return_some(how, from, bits)) {
+        return false;
+    }
+    uint64_t due = rp_load_relaxed(&how->group->due_ns), mine = how->due ? how->due : 1;
+    if (due == 0 || mine < due) rp_store_relaxed(&how->group->due_ns, mine);
+    rp_store_relaxed(&how->group->returned, rp_load_relaxed(&how->group->returned) + bits_in(bits));
+    return true;
+}
+
+rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count, int64_t delay,
+                       bool unseen, int64_t deadline, uint32_t *lost, uint32_t *done) {
+    rp_hold hold;
+    *lost = *done = 0;
+    rp_status status = rp_group_lock(log, group, deadline, &hold);
+    if (status != RP_OK) return status;
+    table all = table_of(log, hold.group);
+    returning how = {.log = log, .group = hold.group, .unseen = unseen};
+    how.due = delay > 0 ? now_ns() + (uint64_t)delay : 0;
+    while (*done < count) {
+        rp_receipt *receipt = &receipts[*done];
+        rp_lease *lease = find_held(log, &all, receipt);
+        uint64_t bits = 0;
+        uint32_t together = 0;
+        if (!lease) {
+            receipt->entry = UINT32_MAX;
+            ++*lost;
+            ++*done;
+            continue;
+        }
+        do bits |= UINT64_C(1) << receipt[together++].bit;
+        while (*done + together < count && receipt[together].entry == receipt->entry &&
+               find_held(log, &all, &receipt[together]) == lease);
+        if (!return_bits(&how, lease, bits)) {
+            status = RP_NO_SLOT;
+            break;
+        }
+        *done += together;
+    }
+    rp_lock_release(&hold.group->lock);
+    rp_group_wake(log, hold.group, INT_MAX);
+    return status;
+}
+
+rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t lease, int64_t deadline) {
+    rp_hold hold;
+    rp_status status = rp_group_lock(log, group, deadline, &hold);
+    if (status != RP_OK) return status;
+    table all = table_of(log, hold.group);
+    rp_lease *held = find_held(log, &all, receipt);
+    if (held) rp_store_relaxed(&held->deadline_ns, lease > 0 ? now_ns() + (uint64_t)lease : 0);
+    return rp_group_unlock(&hold, held ? RP_OK : RP_NOT_FOUND);
+}
+
+/* ---- introspection -------------------------------------------------------------------------- */
+
+uint32_t rp_get_holdings(rp_log *log, uint32_t handle, rp_holding *out, uint32_t size) {
+    rp_group *group = rp_group_of(log, handle);
+    if (!group) return 0;
+    table all = table_of(log, group);
+    uint64_t now = now_ns();
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < all.top; i++) {
+        const rp_lease *lease = &all.leases[i];
+        uint32_t owner = owner_of(lease);
+        uint64_t pending = pending_of(lease), deadline = rp_load_relaxed(&lease->deadline_ns);
+        if (owner == 0 || pending == 0) continue;
+        if (count++ >= size) continue;
+        out[count - 1] = (rp_holding){
+            .pid = owner == RP_RETURNED ? 0 : rp_pid_of(log, owner),
+            .deliveries = rp_load_relaxed(&lease->deliveries),
+            .frames = bits_in(pending),
+            .sequence = rp_load_relaxed(&lease->sequence) + (uint32_t)__builtin_ctzll(pending),
+            .held_ns = (int64_t)(now - rp_load_relaxed(&lease->taken_ns)),
+            .remaining_ns = deadline               ? (deadline > now ? (int64_t)(deadline - now) : 0)
+                            : owner == RP_RETURNED ? 0
+                                                   : -1,
+        };
+    }
+    return count;
+}

@@ -1,0 +1,52 @@
+/* Leases: frames handed out and not yet done with.
+ *
+ * A lease holds up to 64 frames of its group, from `sequence` on (`position` is that frame's): bit i of
+ * `pending` is set while frame sequence + i is in the owner's hands or, with the owner RP_RETURNED, waits to be
+ * handed out again. A receipt names entry, id and bit. Everything happens under the group's lock.
+ *
+ *   hand out        H1  a free entry: position, sequence, id + 1, pending = 0; owner = me. Or the entry made
+ *                       last, if it is ours and has room.
+ *                   H2  copy frames out; pending |= their bits
+ *                   H3  read = behind them: from here on they are ours                      SYNC release
+ *   hand out again  R1  all frames of a returned entry: id + 1, deliveries + 1; then owner = me takes them
+ *                   R2  some: a free entry gets them, then the old one's pending &= ~them
+ *   settle          S1  pending &= ~bits: they are acked
+ *                   S2  nothing pending: owner = 0
+ *                   S3  acked = where the first entry in use begins, or read                SYNC release
+ *   give back       G1  all: deadline; then owner = RP_RETURNED
+ *                   G2  some: to a returned or free entry, then the old one's pending &= ~them
+ *   look over       an owner is dead or its deadline passed: as G1
+ *
+ * A death leaves: in H2, bits of frames at or above `read`, which nobody got: repair clears them. In R1, an
+ * entry that is still returned, or a dead owner's. In R2 and G2, a frame with a bit in two entries of the same
+ * `sequence`, one of them returned: repair clears the other one. In S1, S2: repair does the rest. Entries of the
+ * dead are found by whoever looks over next: each receiver does, if nobody has for LOOK_OVER ns; one that
+ * sleeps wakes for it at the end of its slice.
+ */
+#ifndef RP_LEASE_H
+#define RP_LEASE_H
+
+#include "group.h"
+
+/* Is there something that was given back, and is due? Looks leases over if nobody has for a while. */
+bool rp_lease_is_due(rp_log *log, rp_hold *hold);
+void rp_lease_find_acked(rp_log *log, rp_group *group);
+
+/* The group is locked and its `read` was stored: let `acked` follow, as far as leases allow. */
+static inline void rp_lease_move_acked(rp_log *log, rp_group *group) {
+    if (rp_likely(rp_load_relaxed(&group->lease_top) == 0))
+        rp_store_release(release, &group->acked, rp_load_relaxed(&group->read));
+    else
+        rp_lease_find_acked(log, group);
+}
+
+/* Let a wait end when the next returned frame is due. */
+void rp_lease_bound_sleep(const rp_group *group, rp_wait *wait);
+/* The group is locked and its last holder died; `sequence` is that of the frame at `read`. */
+void rp_lease_repair(rp_log *log, rp_group *group, uint64_t sequence);
+/* Nobody uses the group: forget its leases. */
+void rp_lease_clear(rp_log *log, rp_group *group);
+/* How many frames were given back, and how many are in somebody's hands. Without the lock: a glance. */
+void rp_lease_count(rp_log *log, const rp_group *group, uint64_t *returned, uint64_t *held);
+
+#endif

@@ -1,0 +1,499 @@
+/* Leases: what was received stays in the log until it is settled, and comes again if its holder dies. */
+#include "inside.h"
+#include "lease.h"
+#include "messages.h"
+
+#define MANY 4096u
+
+typedef struct batch {
+    _Alignas(RP_ALIGN) uint8_t frames[1 << 18];
+    rp_receipt receipts[MANY];
+    uint64_t numbers[MANY];
+    uint32_t count;
+} batch;
+
+static batch received;
+
+static rp_status receive(rp_log *log, uint32_t group, uint32_t limit, int64_t lease, int64_t deadline) {
+    rp_taken taken;
+    rp_status status = UNTIL(deadline, rp_receive(log, group, received.frames, sizeof received.frames, limit,
+                                                  lease, received.receipts, deadline, &taken));
+    received.count = taken.count;
+    size_t at = 0;
+    for (uint32_t i = 0; i < taken.count; i++) {
+        const rp_frame *frame = (const rp_frame *)(received.frames + at);
+        memcpy(&received.numbers[i], frame + 1, sizeof(uint64_t));
+        at += rp_align(frame->size);
+    }
+    CHECK_EQ(at, taken.bytes);
+    return status;
+}
+
+static void expect_number(rp_log *log, uint64_t number, uint32_t deliveries) {
+    CHECK_OK(receive(log, 0, 1, 0, in_ms(BOUND_MS)));
+    CHECK_EQ(received.count, 1);
+    CHECK_EQ(received.numbers[0], number);
+    CHECK_EQ(received.receipts[0].deliveries, deliveries);
+}
+
+static uint32_t settle(rp_log *log, rp_receipt *receipts, uint32_t count) {
+    uint32_t lost;
+    CHECK_OK(rp_settle(log, 0, receipts, count, in_ms(BOUND_MS), &lost));
+    return lost;
+}
+
+static void give_back(rp_log *log, rp_receipt *receipts, uint32_t count, int64_t delay_ms, bool unseen) {
+    uint32_t lost, done;
+    CHECK_OK(
+        rp_give_back(log, 0, receipts, count, delay_ms * 1000000, unseen, in_ms(BOUND_MS), &lost, &done));
+    CHECK_EQ(lost, 0);
+    CHECK_EQ(done, count);
+}
+
+static void put_numbers(rp_log *log, uint64_t from, uint64_t to) {
+    for (uint64_t i = from; i < to; i++) put_number(log, i);
+}
+
+static uint64_t acked(rp_log *log) { return rp_load_relaxed(&log->groups[0].acked); }
+
+/* Nothing is in flight and nothing is there. */
+static void check_is_done(rp_log *log) {
+    uint64_t returned, held;
+    CHECK_IS(receive(log, 0, 1, 0, RP_NOW), RP_EMPTY);
+    rp_lease_count(log, log->groups, &returned, &held);
+    CHECK_EQ(returned + held, 0);
+    CHECK_EQ(acked(log), rp_load_relaxed(&log->head->tail));
+    CHECK(!rp_has_leases(log, 0));
+    check_invariants(log);
+}
+
+static void what_is_settled_is_gone(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 3);
+    CHECK_OK(receive(log, 0, 10, 0, RP_NOW));
+    CHECK_EQ(received.count, 3);
+    for (uint64_t i = 0; i < 3; i++) CHECK_EQ(received.numbers[i], i);
+    CHECK_EQ(acked(log), 0);
+    CHECK_IS(receive(log, 0, 1, 0, RP_NOW), RP_EMPTY);
+    rp_receipt again[3];
+    CHECK_OK((put_number(log, 3), RP_OK));
+    CHECK_OK(receive(log, 0, 1, 0, RP_NOW));
+    memcpy(again, received.receipts, sizeof *again);
+    CHECK_EQ(settle(log, again, 1), 0);
+    CHECK_EQ(settle(log, again, 1), 1); /* not twice */
+}
+
+static void acks_come_in_any_order(void) {
+    rp_log *log = create_log((rp_settings){.capacity = 1 << 20});
+    uint64_t seed = 7, total = 3000;
+    put_numbers(log, 0, total);
+    CHECK_OK(receive(log, 0, MANY, 0, RP_NOW));
+    CHECK_EQ(received.count, total);
+    for (uint32_t i = received.count; i > 1; i--) {
+        uint32_t j = (uint32_t)(next_random(&seed) % i);
+        rp_receipt swap = received.receipts[i - 1];
+        received.receipts[i - 1] = received.receipts[j];
+        received.receipts[j] = swap;
+    }
+    for (uint32_t i = 0; i < received.count; i += 3)
+        CHECK_EQ(settle(log, &received.receipts[i], received.count - i < 3 ? received.count - i : 3), 0);
+    check_is_done(log);
+}
+
+static void single_receives_share_leases(void) {
+    rp_log *log = create_log((rp_settings){.capacity = 1 << 20});
+    rp_receipt receipts[2000];
+    put_numbers(log, 0, COUNT(receipts));
+    for (uint32_t i = 0; i < COUNT(receipts); i++) {
+        expect_number(log, i, 1);
+        receipts[i] = received.receipts[0];
+    }
+    CHECK(rp_load_relaxed(&log->groups[0].lease_top) <= COUNT(receipts) / RP_LEASE_WIDTH + 1);
+    CHECK_EQ(settle(log, receipts, COUNT(receipts)), 0);
+    check_is_done(log);
+}
+
+static void what_is_given_back_comes_first(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 5);
+    CHECK_OK(receive(log, 0, 4, 0, RP_NOW));
+    rp_receipt receipts[4];
+    memcpy(receipts, received.receipts, sizeof receipts);
+    give_back(log, &receipts[1], 1, 0, false);
+    give_back(log, &receipts[2], 1, 0, true);
+    uint64_t ready;
+    CHECK_OK(rp_ready(log, &ready));
+    CHECK_EQ(ready, 3);
+    CHECK_EQ(settle(log, &receipts[1], 1), 1); /* no longer ours */
+    CHECK_OK(receive(log, 0, 10, 0, RP_NOW));
+    CHECK_EQ(received.count, 3);
+    uint64_t seen = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        seen |= UINT64_C(1) << received.numbers[i];
+        CHECK_EQ(received.receipts[i].deliveries, received.numbers[i] == 1 ? 2 : 1);
+    }
+    CHECK_EQ(seen, 1 << 1 | 1 << 2 | 1 << 4);
+    CHECK_EQ(settle(log, received.receipts, 3), 0);
+    CHECK_EQ(settle(log, &receipts[0], 1), 0);
+    CHECK_EQ(settle(log, &receipts[3], 1), 0);
+    check_is_done(log);
+}
+
+static void a_part_of_what_was_given_back_can_be_had(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 60);
+    CHECK_OK(receive(log, 0, 60, 0, RP_NOW));
+    give_back(log, received.receipts, 60, 0, false);
+    for (uint64_t i = 0; i < 60; i += 6) {
+        CHECK_OK(receive(log, 0, 6, 0, RP_NOW));
+        CHECK_EQ(received.count, 6);
+        for (uint64_t k = 0; k < 6; k++) CHECK_EQ(received.numbers[k], i + k);
+        if (i % 12 == 0)
+            CHECK_EQ(settle(log, received.receipts, 6), 0);
+        else
+            give_back(log, received.receipts, 6, 60000, false);
+    }
+    uint64_t returned, held;
+    rp_lease_count(log, log->groups, &returned, &held);
+    CHECK_EQ(returned, 30);
+    CHECK_EQ(held, 0);
+    CHECK_IS(receive(log, 0, 1, 0, in_ms(20)), RP_EMPTY);
+}
+
+static void a_delay_is_kept(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 1);
+    expect_number(log, 0, 1);
+    int64_t start = rp_monotonic_ns();
+    give_back(log, received.receipts, 1, 250, false);
+    CHECK_IS(receive(log, 0, 1, 0, RP_NOW), RP_EMPTY);
+    expect_number(log, 0, 2);
+    CHECK(ms_since(start) >= 245);
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    check_is_done(log);
+}
+
+static void a_lease_runs_out(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 2);
+    CHECK_OK(receive(log, 0, 1, 150 * 1000000, RP_NOW));
+    rp_receipt first = received.receipts[0];
+    CHECK_OK(receive(log, 0, 1, 150 * 1000000, RP_NOW));
+    rp_receipt second = received.receipts[0];
+    CHECK_OK(rp_extend(log, 0, &second, INT64_C(3600000000000), RP_NOW));
+    expect_number(log, 0, 2);
+    CHECK_EQ(settle(log, &first, 1), 1);
+    CHECK_IS(rp_extend(log, 0, &first, 1, RP_NOW), RP_NOT_FOUND);
+    CHECK_IS(receive(log, 0, 1, 0, in_ms(300)), RP_EMPTY);
+    CHECK_EQ(settle(log, &second, 1), 0);
+    CHECK_EQ(settle(log, received.receipts, 0), 0);
+}
+
+static void receive_and_die(void *argument) {
+    CHECK_OK(receive(argument, 0, 5, 0, RP_NOW));
+    CHECK_EQ(received.count, 5);
+    CHECK_EQ(settle(argument, &received.receipts[1], 1), 0);
+    raise(SIGKILL);
+}
+
+static void the_dead_lose_their_leases(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 6);
+    wait_for(start_process(receive_and_die, log));
+    for (uint64_t wanted = 0, left = 5, mask = 0; left; left--) {
+        CHECK_OK(receive(log, 0, 1, 0, in_ms(BOUND_MS)));
+        wanted = received.numbers[0];
+        CHECK(wanted != 1 && !(mask >> wanted & 1));
+        CHECK_EQ(received.receipts[0].deliveries, wanted == 5 ? 1 : 2);
+        mask |= UINT64_C(1) << wanted;
+        CHECK_EQ(settle(log, received.receipts, 1), 0);
+    }
+    check_is_done(log);
+}
+
+/* A plain take says so where something was given back, so that its caller can receive it. */
+static void takers_are_told_of_what_was_given_back(void) {
+    rp_log *log = small_log();
+    uint64_t number;
+    put_numbers(log, 0, 2);
+    expect_number(log, 0, 1);
+    CHECK_OK(try_take_number(log, 0, &number));
+    CHECK_EQ(number, 1);
+    give_back(log, received.receipts, 1, 0, false);
+    CHECK_IS(try_take_number(log, 0, &number), RP_RETURNED_FIRST);
+    expect_number(log, 0, 2);
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    check_is_done(log);
+}
+
+static void large_frames_are_leased_in_place(void) {
+    rp_log *log = small_log();
+    size_t size = log->geometry.pool_size;
+    static uint8_t body[1 << 20];
+    for (uint64_t i = 0; i < 3; i++) {
+        rp_taken taken;
+        rp_receipt receipt;
+        CHECK_OK(put_filled(log, i, size, in_ms(BOUND_MS)));
+        CHECK_OK(rp_try_receive(log, 0, received.frames, sizeof received.frames, 1, 0, &receipt, &taken));
+        const rp_frame *frame = (const rp_frame *)received.frames;
+        CHECK(frame->flags & RP_FRAME_LARGE);
+        CHECK_IS(put_filled(log, i + 1, size, RP_NOW), RP_FULL); /* still held */
+        CHECK_OK(rp_read_large(log, 0, &receipt, frame, body, size));
+        CHECK(is_filled(body, size, i));
+        CHECK_IS(rp_read_large(log, 0, &receipt, frame, body, size - 1), RP_INVALID);
+        CHECK_EQ(settle(log, &receipt, 1), 0);
+    }
+    check_is_done(log);
+    check_pool_is_whole(log);
+}
+
+static void a_full_table_makes_receivers_wait(void) {
+    rp_log *log = create_log((rp_settings){.capacity = 1 << 20, .leases = 64});
+    static rp_receipt receipts[64];
+    uint32_t held = 0;
+    put_numbers(log, 0, 100);
+    while (receive(log, 0, 1, INT64_C(3600000000000), RP_NOW) == RP_OK)
+        receipts[held++] = received.receipts[0];
+    CHECK_EQ(held, 56); /* an eighth is kept for giving back */
+    give_back(log, receipts, held, 0, true);
+    CHECK_OK(receive(log, 0, 100, 0, RP_NOW));
+    CHECK(received.count >= held);
+}
+
+static void only_what_matches_is_handed_out(void) {
+    rp_log *log = small_log();
+    uint32_t group;
+    bool made;
+    rp_group_settings settings = {.pattern = "eu.*", .from_start = true};
+    CHECK_OK(rp_group_open(log, "europe", &settings, RP_NOW, &group, &made));
+    CHECK(made);
+    CHECK_OK(rp_group_open(log, "europe", &settings, RP_NOW, &group, &made));
+    CHECK(!made);
+    settings.pattern = "#";
+    CHECK_IS(rp_group_open(log, "europe", &settings, RP_NOW, &group, &made), RP_EXISTS);
+    const char *subjects[] = {"eu.dax", "us.dow", "eu.cac", "eu", "us.ibm"};
+    for (uint64_t i = 0; i < 50; i++) {
+        const char *subject = subjects[i % 5];
+        rp_message message = {
+            .subject = subject, .subject_len = strlen(subject), .body = &i, .body_len = sizeof i};
+        CHECK_OK(rp_try_put(log, &message));
+    }
+    rp_taken taken;
+    CHECK_OK(rp_try_receive(log, group, received.frames, sizeof received.frames, MANY, 0, received.receipts,
+                            &taken));
+    CHECK_EQ(taken.count, 20);
+    size_t at = 0;
+    for (uint64_t i = 0; i < 20; i++) {
+        const rp_frame *frame = (const rp_frame *)(received.frames + at);
+        CHECK_EQ(frame->sequence, i / 2 * 5 + i % 2 * 2);
+        at += rp_align(frame->size);
+    }
+    uint32_t lost;
+    CHECK_OK(rp_settle(log, group, received.receipts, 20, RP_NOW, &lost));
+    CHECK_EQ(lost, 0);
+    CHECK_EQ(rp_load_relaxed(&log->groups[group & RP_GROUP_NUMBER].acked), rp_load_relaxed(&log->head->tail));
+}
+
+static void a_lossy_group_is_told_what_it_lost(void) {
+    rp_log *log = small_log();
+    uint32_t group;
+    bool made;
+    uint64_t put = 0, got = 0, lost = 0, seed = 3;
+    rp_group_settings settings = {.lossy = true};
+    CHECK_OK(rp_group_open(log, "lossy", &settings, RP_NOW, &group, &made));
+    for (int lap = 0; lap < 50; lap++) {
+        for (uint64_t n = next_random(&seed) % 3000; n; n--) {
+            uint64_t unused;
+            put_number(log, put++);
+            CHECK_OK(try_take_number(log, 0, &unused));
+        }
+        rp_taken taken;
+        for (uint64_t n = next_random(&seed) % 40; n; n--) {
+            if (rp_try_take(log, group, received.frames, sizeof received.frames, 50, &taken) != RP_OK) break;
+            lost += taken.lost;
+            const numbered *first = (const numbered *)received.frames;
+            CHECK_EQ(first->number, got + lost);
+            got += taken.count;
+        }
+    }
+    CHECK(lost > 0 && got > 0);
+    CHECK_EQ(rp_load_relaxed(&log->groups[group & RP_GROUP_NUMBER].lost), lost);
+}
+
+static void open_and_die(void *argument) {
+    uint32_t group;
+    bool made;
+    CHECK_OK(
+        rp_group_open(argument, "mortal", &(rp_group_settings){.ends_with_us = true}, RP_NOW, &group, &made));
+    raise(SIGKILL);
+}
+
+static void a_dead_subscriber_holds_nobody_back(void) {
+    rp_log *log = small_log();
+    uint64_t put = 0, number = 0;
+    wait_for(start_process(open_and_die, log));
+    for (int lap = 0; lap < 3; lap++) {
+        while (put_bytes(log, &put, sizeof put, lap ? RP_NOW : in_ms(300)) == RP_OK) put++;
+        while (try_take_number(log, 0, &number) == RP_OK) {
+        }
+    }
+    CHECK_EQ(number, put - 1);
+    CHECK(put > 2 * log->geometry.ring_size / sizeof(numbered));
+}
+
+/* ---- half-finished states ------------------------------------------------------------------- */
+
+static rp_lease *lease_at(rp_log *log, uint32_t entry) { return &log->leases[entry]; }
+
+static void die_in_the_lock(rp_log *log) { rp_store_relaxed(&log->groups[0].lock, dead_owner(log)); }
+
+static void receive_all_but_count(rp_log *log, uint64_t wanted) {
+    uint64_t mask = 0;
+    while (mask != wanted) {
+        CHECK_OK(receive(log, 0, 64, 0, in_ms(BOUND_MS)));
+        for (uint32_t i = 0; i < received.count; i++) {
+            CHECK(!(mask >> received.numbers[i] & 1));
+            mask |= UINT64_C(1) << received.numbers[i];
+        }
+        CHECK_EQ(settle(log, received.receipts, received.count), 0);
+    }
+    check_is_done(log);
+}
+
+/* H2: bits were set, `read` was not moved: nobody got the frames. */
+static void died_before_read(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 4);
+    CHECK_OK(receive(log, 0, 4, 0, RP_NOW));
+    rp_store_relaxed(&lease_at(log, 0)->owner, dead_owner(log));
+    rp_store_relaxed(&log->groups[0].read, lease_at(log, 0)->position);
+    die_in_the_lock(log);
+    receive_all_but_count(log, 0xf);
+}
+
+/* H2 in a lease that held two frames before: these come again, the others for the first time. */
+static void died_while_adding(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 4);
+    CHECK_OK(receive(log, 0, 2, 0, RP_NOW));
+    uint64_t read = rp_load_relaxed(&log->groups[0].read);
+    CHECK_OK(receive(log, 0, 2, 0, RP_NOW));
+    CHECK_EQ(rp_load_relaxed(&lease_at(log, 0)->pending), 0xf);
+    rp_store_relaxed(&lease_at(log, 0)->owner, dead_owner(log));
+    rp_store_relaxed(&log->groups[0].read, read);
+    die_in_the_lock(log);
+    receive_all_but_count(log, 0xf);
+}
+
+/* R2: the new lease has the frames, the returned one still too. */
+static void died_while_taking_some(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 6);
+    CHECK_OK(receive(log, 0, 6, 0, RP_NOW));
+    give_back(log, received.receipts, 6, 0, false);
+    CHECK_OK(receive(log, 0, 2, 0, RP_NOW));
+    CHECK_EQ(rp_load_relaxed(&lease_at(log, 1)->pending), 3);
+    rp_store_relaxed(&lease_at(log, 1)->owner, dead_owner(log));
+    rp_store_relaxed(&lease_at(log, 0)->pending, 0x3f);
+    die_in_the_lock(log);
+    receive_all_but_count(log, 0x3f);
+}
+
+/* G2: returned already, and still in the dead one's lease. */
+static void died_while_giving_some_back(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 6);
+    CHECK_OK(receive(log, 0, 6, 0, RP_NOW));
+    give_back(log, &received.receipts[2], 2, 0, false);
+    rp_store_relaxed(&lease_at(log, 0)->owner, dead_owner(log));
+    rp_store_relaxed(&lease_at(log, 0)->pending, 0x3f);
+    die_in_the_lock(log);
+    receive_all_but_count(log, 0x3f);
+}
+
+/* S1: acked, though the lease is not free yet and `acked` did not move. */
+static void died_while_settling(void) {
+    rp_log *log = small_log();
+    put_numbers(log, 0, 3);
+    CHECK_OK(receive(log, 0, 2, 0, RP_NOW));
+    rp_store_relaxed(&lease_at(log, 0)->owner, dead_owner(log));
+    rp_store_relaxed(&lease_at(log, 0)->pending, 0);
+    die_in_the_lock(log);
+    receive_all_but_count(log, 4);
+}
+
+/* ---- storms --------------------------------------------------------------------------------- */
+
+typedef struct ledger {
+    rp_log *log;
+    uint64_t total;
+    _Atomic uint32_t settled[1 << 15];
+    _Atomic uint64_t left;
+} ledger;
+
+static void work(ledger *all, uint64_t seed, bool dies) {
+    for (;;) {
+        rp_status status = receive(all->log, 0, 1 + (uint32_t)(next_random(&seed) % 90), 0, in_ms(50));
+        if (atomic_load(&all->left) == 0) return;
+        if (status != RP_OK) continue;
+        uint32_t keep = received.count - (uint32_t)(next_random(&seed) % (received.count + 1)) / 3;
+        if (dies && next_random(&seed) % 20 == 0) raise(SIGKILL);
+        for (uint32_t i = 0; i < keep; i++) {
+            uint32_t lost = settle(all->log, &received.receipts[i], 1);
+            CHECK_EQ(lost, 0);
+            CHECK_EQ(atomic_fetch_add(&all->settled[received.numbers[i]], 1), 0);
+            atomic_fetch_sub(&all->left, 1);
+        }
+        if (keep < received.count) {
+            int64_t delay = (int64_t)(next_random(&seed) % 2) * 5;
+            give_back(all->log, &received.receipts[keep], received.count - keep, delay,
+                      next_random(&seed) % 2);
+        }
+    }
+}
+
+static void worker(void *argument) { work(argument, (uint64_t)getpid() * 77, false); }
+static void mortal(void *argument) { work(argument, (uint64_t)getpid() * 77, true); }
+
+static void producer(void *argument) {
+    ledger *all = argument;
+    for (uint64_t i = 0; i < all->total; i++) put_number(all->log, i);
+}
+
+static void run_storm(uint32_t mortals) {
+    ledger *all = shared_memory(sizeof *all);
+    all->log = create_log((rp_settings){.capacity = 1 << 20});
+    all->total = ROUNDS(20000);
+    atomic_store(&all->left, all->total);
+    pid_t source = start_process(producer, all), steady[2], weak[4] = {0};
+    for (int i = 0; i < 2; i++) steady[i] = start_process(worker, all);
+    for (uint32_t i = 0; i < mortals; i++) weak[i] = start_process(mortal, all);
+    while (mortals && atomic_load(&all->left)) {
+        int status;
+        for (uint32_t i = 0; i < mortals; i++)
+            if (weak[i] && waitpid(weak[i], &status, WNOHANG) == weak[i]) {
+                if (WIFEXITED(status) && WEXITSTATUS(status)) FAIL("a worker failed");
+                weak[i] = atomic_load(&all->left) ? start_process(mortal, all) : 0;
+            }
+        sleep_ms(1);
+    }
+    join_process(source);
+    for (int i = 0; i < 2; i++) join_process(steady[i]);
+    for (uint32_t i = 0; i < mortals; i++)
+        if (weak[i]) wait_for(weak[i]);
+    for (uint64_t i = 0; i < all->total; i++) CHECK_EQ(atomic_load(&all->settled[i]), 1);
+    check_is_done(all->log);
+}
+
+static void every_message_is_settled_once(void) { run_storm(0); }
+static void every_message_is_settled_though_holders_die(void) { run_storm(3); }
+
+RUN_TESTS(TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TEST(single_receives_share_leases),
+          TEST(what_is_given_back_comes_first), TEST(a_part_of_what_was_given_back_can_be_had),
+          TEST(a_delay_is_kept), TEST(a_lease_runs_out), TEST(the_dead_lose_their_leases),
+          TEST(takers_are_told_of_what_was_given_back), TEST(large_frames_are_leased_in_place),
+          TEST(a_full_table_makes_receivers_wait), TEST(only_what_matches_is_handed_out),
+          TEST(a_lossy_group_is_told_what_it_lost), TEST(a_dead_subscriber_holds_nobody_back),
+          TEST(died_before_read), TEST(died_while_adding), TEST(died_while_taking_some),
+          TEST(died_while_giving_some_back), TEST(died_while_settling), TEST(every_message_is_settled_once),
+          TEST(every_message_is_settled_though_holders_die))
