@@ -11,11 +11,12 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from ringpost._binding.ringpost cimport *
 
-from ringpost.errors import failure
+from ringpost.errors import Empty, failure
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -28,6 +29,8 @@ cdef enum:
     BATCH_BUFFER = 1 << 17
     DEFAULT_BATCH = 1024
     UNKNOWN = -2  # deadline not asked for yet
+    PATIENCE = 5000000000  # for a lock, where there is no timeout to go by, ns
+    MOST_GROUPS = 128
     GLANCES = 60  # spinning with the GIL held: about a microsecond
 
 cdef double LONGEST_WAIT = 1e9  # seconds
@@ -43,10 +46,22 @@ def status_text(int status) -> str:
     return rp_status_text(<rp_status>status).decode()
 
 
+def subject_matches(str pattern, str subject) -> bool:
+    """Does a subject match a pattern with * (one word) and # (any number of words)?"""
+    cdef Py_ssize_t pattern_size = 0, subject_size = 0
+    cdef const char *c_pattern = PyUnicode_AsUTF8AndSize(pattern, &pattern_size)
+    cdef const char *c_subject = PyUnicode_AsUTF8AndSize(subject, &subject_size)
+    return rp_subject_matches(c_pattern, pattern_size, c_subject, subject_size)
+
+
 def create(str path, str label, object codec, *, uint64_t capacity=0, uint64_t max_messages=0,
-           bint keep_history=False, bint auto_delete=False) -> Log:
+           uint32_t groups=0, uint32_t leases=0, bint broadcast=False, bint keep_history=False,
+           bint auto_delete=False) -> Log:
     cdef rp_settings settings
     memset(&settings, 0, sizeof(settings))
+    settings.broadcast = broadcast
+    settings.groups = groups
+    settings.leases = leases
     settings.capacity = capacity
     settings.max_messages = max_messages
     settings.keep_history = keep_history
@@ -77,13 +92,17 @@ cdef Log opened(Log log, rp_status status, str operation, str path, str label, o
     log.path = path
     log.label = label
     log._codec = codec
+    log.closed = False
     return log
 
 
 def remove(str path) -> bool:
     """Delete the log's file and tell whoever is attached. False if there is none."""
     cdef bytes name = path.encode()
-    cdef rp_status status = rp_remove(name)
+    cdef const char *c_path = name
+    cdef rp_status status
+    with nogil:
+        status = rp_remove(c_path)
     if status != RP_OK and status != RP_NOT_FOUND:
         raise failure(status, "delete", path, path=path, error=errno)
     return status == RP_OK
@@ -92,7 +111,11 @@ def remove(str path) -> bool:
 def collect(str path) -> bool:
     """Unlink the file if it is left over; see rp_collect."""
     cdef bytes name = path.encode()
-    return rp_collect(name) == RP_OK
+    cdef const char *c_path = name
+    cdef rp_status status
+    with nogil:
+        status = rp_collect(c_path)
+    return status == RP_OK
 
 
 cdef int64_t deadline_of(bint block, object timeout) except -1:
@@ -129,17 +152,27 @@ cdef class Log:
     cdef readonly str path, label
     cdef readonly bint closed
 
+    def __cinit__(self):
+        self.closed = True
+
+    def __init__(self):
+        raise TypeError("logs are opened, not made: see create() and attach()")
+
     def __dealloc__(self):
         if self._log is not NULL:
-            rp_detach(self._log)
+            with nogil:
+                rp_detach(self._log)
 
     def close(self):
         """Calls in flight end, later ones raise ValueError. The memory goes with the last reference."""
+        if self.closed:
+            return
         self.closed = True
         rp_wake_all(self._log)
 
     def leave(self):
-        rp_leave(self._log)
+        with nogil:
+            rp_leave(self._log)
 
     # ---- failing ---------------------------------------------------------------------------
 
@@ -180,36 +213,56 @@ cdef class Log:
         if timeout is not None and block:
             seconds_of(timeout)
         if type(item) is bytes:
-            self.put_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), block, timeout)
+            self.put_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), None, None, 0,
+                            block, timeout)
         elif type(item) is str and (<str>item).isascii():
             data = PyUnicode_AsUTF8AndSize(item, &size)
-            self.put_buffer(KIND_TEXT, data, size, block, timeout)
+            self.put_buffer(KIND_TEXT, data, size, None, None, 0, block, timeout)
         else:
-            self.put_encoded(item, block, timeout)
+            self.put_encoded(item, None, None, 0, block, timeout)
         return 0
 
-    cdef int put_encoded(self, item, bint block, timeout) except -1:
+    def send(self, item, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0, bint block=True,
+             timeout=None):
+        self.check_open()
+        if timeout is not None and block:
+            seconds_of(timeout)
+        if type(item) is bytes:
+            self.put_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), subject, headers,
+                            ttl_ms, block, timeout)
+        else:
+            self.put_encoded(item, subject, headers, ttl_ms, block, timeout)
+
+    def send_raw(self, Delivery message, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0,
+                 bint block=True, timeout=None):
+        """The body of another message, as it is."""
+        cdef bytes payload = message._payload
+        self.check_open()
+        self.put_buffer(message._kind, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), subject, headers,
+                        ttl_ms, block, timeout)
+
+    cdef int put_encoded(self, item, bytes subject, bytes headers, uint32_t ttl_ms, bint block,
+                         timeout) except -1:
         cdef Py_buffer view
         kind, buffer = self._codec.encode(item)
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
         try:
-            self.put_buffer(kind, <const char *>view.buf, view.len, block, timeout)
+            self.put_buffer(kind, <const char *>view.buf, view.len, subject, headers, ttl_ms, block, timeout)
         finally:
             PyBuffer_Release(&view)
         return 0
 
-    cdef int put_buffer(self, uint8_t kind, const char *data, size_t size, bint block,
-                        timeout) except -1:
+    cdef int put_buffer(self, uint8_t kind, const char *data, size_t size, bytes subject, bytes headers,
+                        uint32_t ttl_ms, bint block, timeout) except -1:
         cdef rp_message message
         cdef rp_status status
         cdef int64_t deadline
-        if size > RP_INLINE_MAX:
-            return self.put_large(kind, data, size, deadline_of(block, timeout))
-        message.subject_len = message.headers_len = 0
-        message.subject = message.headers = NULL
+        set_parts(&message, subject, headers, ttl_ms)
         message.body = data
         message.body_len = size
         message.kind = kind
+        if message.subject_len + message.headers_len + size > RP_INLINE_MAX:
+            return self.put_large(&message, deadline_of(block, timeout))
         status = rp_try_put(self._log, &message)
         if status == RP_OK:
             return 0
@@ -225,10 +278,10 @@ cdef class Log:
             raise self.fail(status, "put", size)
         return 0
 
-    cdef int put_large(self, uint8_t kind, const char *data, size_t size,
-                       int64_t deadline) except -1:
+    cdef int put_large(self, rp_message *message, int64_t deadline) except -1:
         cdef rp_loan loan
         cdef rp_status status
+        cdef size_t size = message.subject_len + message.headers_len + message.body_len
         while True:
             with nogil:
                 status = rp_borrow(self._log, size, deadline, &loan)
@@ -239,10 +292,10 @@ cdef class Log:
             raise self.fail(status, "put", size)
         try:
             with nogil:
-                memcpy(loan.data, data, size)
+                copy_parts(<char *>loan.data, message)
             while True:
                 with nogil:
-                    status = rp_commit(self._log, &loan, kind, 0, 0, deadline)
+                    status = rp_commit(self._log, &loan, message, deadline)
                 if status != RP_INTERRUPTED:
                     break
                 self.interrupted()
@@ -254,11 +307,22 @@ cdef class Log:
         return 0
 
     def put_many(self, items, bint block=True, timeout=None):
+        return self.put_all(items, False, block, timeout)
+
+    def send_many(self, items, bint block=True, timeout=None):
+        return self.put_all(items, True, block, timeout)
+
+    cdef object put_all(self, items, bint with_parts, bint block, timeout):
+        """Items, or tuples (item, subject, headers, ttl_ms)."""
         self.check_open()
         cdef _Batch batch = _Batch.__new__(_Batch, self, block, deadline_of(block, timeout))
         try:
-            for item in items:
-                batch.add(item)
+            if with_parts:
+                for item, subject, headers, ttl_ms in items:
+                    batch.add(item, subject, headers, ttl_ms)
+            else:
+                for item in items:
+                    batch.add(item, None, None, 0)
             batch.flush()
         except BaseException as error:
             try:
@@ -291,19 +355,32 @@ cdef class Log:
             if status == RP_EMPTY and block and rp_glance(self._log, RP_QUEUE_GROUP, GLANCES):
                 status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
             if status == RP_OK:
-                return self.decode(<rp_frame *>buffer)
+                if is_of_use(self, <rp_frame *>buffer):
+                    return self.decode(<rp_frame *>buffer)
+                continue
+            if status == RP_RETURNED_FIRST:
+                returned = self.take_returned(1)
+                if returned and not returned[0].expired:
+                    return returned[0].body
+                continue
             if deadline == UNKNOWN:
                 deadline = deadline_of(block, timeout)
             if status == RP_BUSY or (status == RP_EMPTY and block):
                 status = self.wait_for_frames(buffer, FRAME_BUFFER, 1, deadline, &taken)
-                if status == RP_OK:
+            if status == RP_OK:
+                if is_of_use(self, <rp_frame *>buffer):
                     return self.decode(<rp_frame *>buffer)
+                continue
+            if status == RP_RETURNED_FIRST:
+                continue
             if status != RP_LARGE:
                 raise self.fail(status, "get")
             large = self.take_large(&taken, deadline, &status)
             if status == RP_OK:
-                return self.decode_large(&taken.frame, large)
-            if status != RP_EMPTY:
+                if is_of_use(self, &taken.frame):
+                    return self.decode_large(&taken.frame, large)
+                continue
+            if status != RP_EMPTY and status != RP_RETURNED_FIRST:
                 raise self.fail(status, "get")
 
     def get_many(self, limit=None, bint block=True, timeout=None):
@@ -334,11 +411,15 @@ cdef class Log:
                     continue
                 if items or errors:
                     break  # a large one can fail: it gets a call of its own
+                if status == RP_RETURNED_FIRST:
+                    for delivery in self.take_returned(most):
+                        self.decode_delivery_into(delivery, items, errors)
+                    continue
                 if status == RP_LARGE:
                     large = self.take_large(&taken, deadline, &status)
                     if status == RP_OK:
                         self.decode_large_into(&taken.frame, large, items, errors)
-                    if status == RP_OK or status == RP_EMPTY:
+                    if status == RP_OK or status == RP_EMPTY or status == RP_RETURNED_FIRST:
                         continue
                 raise self.fail(status, "get")
         finally:
@@ -372,6 +453,16 @@ cdef class Log:
                 return payload
             self.interrupted()
 
+    cdef list take_returned(self, uint32_t limit):
+        """What was given back, taken for good. Empty if another consumer was faster."""
+        cdef Group group = self.group()
+        try:
+            deliveries = group.receive(limit, 0, False)
+        except Empty:
+            return []
+        group.settle(deliveries)
+        return deliveries
+
     # ---- decoding --------------------------------------------------------------------------
 
     cdef object decode(self, rp_frame *frame):
@@ -391,9 +482,20 @@ cdef class Log:
         cdef size_t before = frame.subject_len + frame.headers_len
         return decode_body(self._codec, frame.kind, payload[before:] if before else payload, frame.sequence)
 
+    cdef int decode_delivery_into(self, Delivery delivery, list items, list errors) except -1:
+        try:
+            if not delivery.expired:
+                items.append(delivery.body)
+        except ValueError as error:
+            if not hasattr(error, "payload"):
+                raise
+            errors.append(error)
+        return 0
+
     cdef int decode_large_into(self, rp_frame *frame, bytes payload, list items, list errors) except -1:
         try:
-            items.append(self.decode_large(frame, payload))
+            if is_of_use(self, frame):
+                items.append(self.decode_large(frame, payload))
         except ValueError as error:
             if not hasattr(error, "payload"):
                 raise
@@ -407,7 +509,8 @@ cdef class Log:
         for i in range(count):
             frame = <rp_frame *>frames
             try:
-                items.append(self.decode(frame))
+                if is_of_use(self, frame):
+                    items.append(self.decode(frame))
             except BaseException as error:
                 if isinstance(error, ValueError) and hasattr(error, "payload"):
                     errors.append(error)
@@ -417,6 +520,49 @@ cdef class Log:
                     raise
             frames += rp_align(frame.size)
         return 0
+
+    # ---- groups ----------------------------------------------------------------------------
+
+    cpdef Group group(self):
+        """The group that every log has: the queue's consumers."""
+        return group_of(self, RP_QUEUE_GROUP)
+
+    def open_group(self, str name, str pattern="", *, uint64_t policy=0, bint from_start=False,
+                   bint lossy=False, bint ends_with_us=False):
+        cdef rp_group_settings settings
+        cdef uint32_t handle = 0
+        cdef c_bool made = False
+        cdef rp_status status
+        cdef bytes c_name = name.encode()
+        cdef bytes c_pattern = pattern.encode()
+        cdef const char *name_text = c_name
+        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        self.check_open()
+        settings.pattern = c_pattern
+        settings.policy = policy
+        settings.from_start = from_start
+        settings.lossy = lossy
+        settings.ends_with_us = ends_with_us
+        while True:
+            with nogil:
+                status = rp_group_open(self._log, name_text, &settings, deadline, &handle, &made)
+            if status != RP_INTERRUPTED:
+                break
+            self.interrupted()
+        if status != RP_OK:
+            raise self.fail(status, "subscribe to")
+        return group_of(self, handle), made
+
+    def groups(self):
+        """Information on each open group, group 0 first."""
+        cdef rp_group_info info
+        cdef uint32_t number
+        cdef list found = []
+        self.check_open()
+        for number in range(<uint32_t>MOST_GROUPS):
+            if rp_get_group_info(self._log, number, &info) == RP_OK:
+                found.append(group_fields(&info))
+        return found
 
     # ---- control ---------------------------------------------------------------------------
 
@@ -471,7 +617,7 @@ cdef class Log:
 
     def shutdown(self, bint immediate=False):
         cdef rp_status status
-        cdef int64_t deadline = rp_monotonic_ns() + 5000000000
+        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
         self.check_open()
         while True:
             with nogil:
@@ -507,6 +653,44 @@ cdef list payloads_of(char *frames, uint32_t count):
     return payloads
 
 
+cdef bint is_expired(uint64_t time_ns, uint32_t ttl_ms) noexcept:
+    cdef timespec now
+    if ttl_ms == 0:
+        return False
+    clock_gettime(CLOCK_REALTIME, &now)
+    return <uint64_t>now.tv_sec * 1000000000 + now.tv_nsec > time_ns + <uint64_t>ttl_ms * 1000000
+
+
+cdef bint is_of_use(Log log, const rp_frame *frame) noexcept:
+    """False, and counted, if nobody wants it any more."""
+    if not is_expired(frame.time_ns, frame.ttl_ms):
+        return True
+    rp_count(log._log, RP_QUEUE_GROUP, RP_COUNT_EXPIRED, 1)
+    return False
+
+
+cdef void set_parts(rp_message *message, bytes subject, bytes headers, uint32_t ttl_ms) noexcept:
+    message.subject_len = message.headers_len = 0
+    message.subject = message.headers = NULL
+    message.ttl_ms = ttl_ms
+    if subject is not None:
+        message.subject = PyBytes_AS_STRING(subject)
+        message.subject_len = PyBytes_GET_SIZE(subject)
+    if headers is not None:
+        message.headers = PyBytes_AS_STRING(headers)
+        message.headers_len = PyBytes_GET_SIZE(headers)
+
+
+cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
+    """Subject, headers and body behind one another."""
+    memcpy(to, message.subject, message.subject_len)
+    memcpy(to + message.subject_len, message.headers, message.headers_len)
+    memcpy(to + message.subject_len + message.headers_len, message.body, message.body_len)
+
+
+include "group.pxi"
+
+
 @cython.final
 cdef class _Batch:
     """Prepared frames in private memory, on their way to the log."""
@@ -530,37 +714,49 @@ cdef class _Batch:
     def __dealloc__(self):
         PyMem_RawFree(self.frames)
 
-    cdef int add(self, item) except -1:
+    cdef int add(self, item, bytes subject, bytes headers, uint32_t ttl_ms) except -1:
         cdef Py_buffer view
         cdef Py_ssize_t size = 0
         cdef const char *data
         if type(item) is bytes:
-            return self.add_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item))
+            return self.add_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), subject,
+                                   headers, ttl_ms)
         if type(item) is str and (<str>item).isascii():
             data = PyUnicode_AsUTF8AndSize(item, &size)
-            return self.add_buffer(KIND_TEXT, data, size)
+            return self.add_buffer(KIND_TEXT, data, size, subject, headers, ttl_ms)
         kind, buffer = self.log._codec.encode(item)
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
         try:
-            return self.add_buffer(kind, <const char *>view.buf, view.len)
+            return self.add_buffer(kind, <const char *>view.buf, view.len, subject, headers, ttl_ms)
         finally:
             PyBuffer_Release(&view)
 
-    cdef int add_buffer(self, uint8_t kind, const char *data, size_t size) except -1:
+    cdef int add_buffer(self, uint8_t kind, const char *data, size_t size, bytes subject,
+                        bytes headers, uint32_t ttl_ms) except -1:
         cdef rp_frame *frame
-        cdef size_t span = rp_align(sizeof(rp_frame) + size)
-        if size > RP_INLINE_MAX:
+        cdef rp_message message
+        cdef size_t payload, span
+        set_parts(&message, subject, headers, ttl_ms)
+        message.body = data
+        message.body_len = size
+        message.kind = kind
+        payload = message.subject_len + message.headers_len + size
+        span = rp_align(sizeof(rp_frame) + payload)
+        if payload > RP_INLINE_MAX:
             self.flush()
-            self.log.put_large(kind, data, size, self.deadline)
+            self.log.put_large(&message, self.deadline)
             self.done += 1
             return 0
         if self.used + span > BATCH_BUFFER:
             self.flush()
         frame = <rp_frame *>(self.frames + self.used)
         memset(frame, 0, sizeof(rp_frame))
-        frame.size = sizeof(rp_frame) + size
+        frame.size = sizeof(rp_frame) + payload
         frame.kind = kind
-        memcpy(<char *>frame + sizeof(rp_frame), data, size)
+        frame.subject_len = message.subject_len
+        frame.headers_len = message.headers_len
+        frame.ttl_ms = ttl_ms
+        copy_parts(<char *>frame + sizeof(rp_frame), &message)
         self.used += span
         self.count += 1
         return 0
@@ -570,7 +766,7 @@ cdef class _Batch:
         cdef uint32_t done
         cdef size_t done_bytes
         cdef rp_status status
-        if not self.block:
+        if self.deadline <= RP_NOW:
             self.deadline = deadline_of(False, None)  # the items may have taken their time
         while self.count:
             status = rp_try_put_frames(self.log._log, at, self.used, self.count, &done, &done_bytes)

@@ -8,9 +8,21 @@ A binding is a module with NAMES; tests/conformance runs on each. Bindings encod
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-NAMES = ("NAME", "Log", "attach", "collect", "create", "layout_version", "remove", "status_text")
+NAMES = (
+    "NAME",
+    "Delivery",
+    "Group",
+    "Log",
+    "attach",
+    "collect",
+    "create",
+    "layout_version",
+    "remove",
+    "status_text",
+    "subject_matches",
+)
 
 
 class Codec(Protocol):
@@ -18,6 +30,88 @@ class Codec(Protocol):
 
     def encode(self, item: object) -> tuple[int, Any]: ...
     def decode(self, kind: int, body: bytes, sequence: int) -> Any: ...
+
+
+class Delivery(Protocol):
+    """One message out of a group. A class that can be subclassed; the binding makes instances of subclasses
+    without calling __init__. The body is decoded when it is first asked for."""
+
+    settled: bool
+
+    @property
+    def body(self) -> Any: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def raw_subject(self) -> bytes | None: ...
+    @property
+    def raw_headers(self) -> bytes | None: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def ttl_ms(self) -> int: ...
+    @property
+    def expired(self) -> bool: ...
+    @property
+    def deliveries(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+
+
+M = TypeVar("M")
+
+
+class Group(Protocol):
+    """A cursor on a log which any number of consumers share. Thread-safe; works in a forked child."""
+
+    @property
+    def log(self) -> Log: ...
+    def receive(
+        self,
+        limit: int,
+        lease: float,
+        block: bool,
+        timeout: float | None,
+        message_type: type[M],
+        into: Any = None,
+    ) -> list[M]:
+        """At least one message, or Empty; they stay in the log until they are settled. `into` is extended
+        with them before any signal handler runs."""
+
+    def take(
+        self,
+        limit: int,
+        block: bool,
+        timeout: float | None,
+        message_type: type[M],
+        into: Any = None,
+    ) -> list[M]:
+        """The same, for good: they are settled."""
+
+    def settle_one(self, message: Any) -> bool:
+        """Ack. False: it is no longer ours."""
+
+    def settle(self, messages: Iterable[Any]) -> list[Any]:
+        """Ack all of these. Returns those that were no longer ours."""
+
+    def give_back(self, messages: Iterable[Any], delay: float = 0, unseen: bool = False) -> list[Any]:
+        """Hand them out again, `delay` seconds from now. Returns those that were no longer ours."""
+
+    def extend(self, message: Any, seconds: float | None) -> bool: ...
+    def info(self) -> dict[str, Any]: ...
+    def holdings(self) -> list[dict[str, Any]]: ...
+    def seek(self, sequence: int = 0, time_ns: int = 0) -> None: ...
+    def set_pattern(self, pattern: str) -> None: ...
+    def count_rejected(self, by: int = 1) -> None: ...
+    def count_expired(self, by: int = 1) -> None: ...
+    def count_dropped(self, by: int = 1) -> None: ...
+    def remove(self) -> None: ...
 
 
 class Log(Protocol):
@@ -37,11 +131,55 @@ class Log(Protocol):
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None: ...
     def put_many(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> int: ...
     def put_nowait(self, item: object) -> None: ...
+    def send(
+        self,
+        item: object,
+        subject: bytes | None = None,
+        headers: bytes | None = None,
+        ttl_ms: int = 0,
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> None: ...
+    def send_raw(
+        self,
+        message: Any,
+        subject: bytes | None = None,
+        headers: bytes | None = None,
+        ttl_ms: int = 0,
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """The body of another message, as it is."""
+
+    def send_many(
+        self,
+        items: Iterable[tuple[object, bytes | None, bytes | None, int]],
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> int:
+        """Tuples (item, subject, headers, ttl_ms)."""
+
     def get(self, block: bool = True, timeout: float | None = None) -> Any: ...
     def get_nowait(self) -> Any: ...
     def get_many(
         self, limit: int | None = None, block: bool = True, timeout: float | None = None
     ) -> list[Any]: ...
+    def group(self) -> Group:
+        """The queue's own group."""
+
+    def open_group(
+        self,
+        name: str,
+        pattern: str = "",
+        *,
+        policy: int = 0,
+        from_start: bool = False,
+        lossy: bool = False,
+        ends_with_us: bool = False,
+    ) -> tuple[Group, bool]:
+        """Find or make a group. FileExistsError: there is one with other settings."""
+
+    def groups(self) -> list[dict[str, Any]]: ...
     def size(self) -> int: ...
     def full(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...
@@ -54,9 +192,11 @@ class Binding(Protocol):
     """The module itself."""
 
     NAME: str
+    Delivery: type[Delivery]
 
     def layout_version(self) -> int: ...
     def status_text(self, status: int) -> str: ...
+    def subject_matches(self, pattern: str, subject: str) -> bool: ...
     def create(
         self,
         path: str,
@@ -65,6 +205,9 @@ class Binding(Protocol):
         *,
         capacity: int = 0,
         max_messages: int = 0,
+        groups: int = 0,
+        leases: int = 0,
+        broadcast: bool = False,
         keep_history: bool = False,
         auto_delete: bool = False,
     ) -> Log: ...

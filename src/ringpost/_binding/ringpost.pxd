@@ -6,6 +6,9 @@ cdef extern from "ringpost.h" nogil:
     enum:
         RP_INLINE_MAX
         RP_QUEUE_GROUP
+        RP_GROUP_NAME
+        RP_PATTERN
+        RP_FRAME_LARGE
     const int64_t RP_NOW
     const int64_t RP_NEVER
 
@@ -35,6 +38,7 @@ cdef extern from "ringpost.h" nogil:
         RP_UNSUPPORTED
         RP_INVALID
         RP_SYSTEM
+        RP_RETURNED_FIRST
 
     ctypedef struct rp_log:
         pass
@@ -44,6 +48,7 @@ cdef extern from "ringpost.h" nogil:
         uint64_t max_messages
         uint32_t groups
         uint32_t leases
+        bint broadcast
         bint keep_history
         bint auto_delete
 
@@ -73,7 +78,7 @@ cdef extern from "ringpost.h" nogil:
         uint64_t sequence
         uint64_t time_ns
         uint32_t headers_len
-        uint32_t reserved
+        uint32_t ttl_ms
 
     ctypedef struct rp_message:
         const void *subject
@@ -82,6 +87,7 @@ cdef extern from "ringpost.h" nogil:
         size_t subject_len
         size_t headers_len
         size_t body_len
+        uint32_t ttl_ms
         uint8_t kind
 
     ctypedef struct rp_loan:
@@ -96,6 +102,57 @@ cdef extern from "ringpost.h" nogil:
         size_t need
         rp_frame frame
         uint64_t length
+        uint64_t lost
+
+    ctypedef struct rp_descriptor:
+        uint64_t length
+        uint32_t first
+        uint32_t granules
+
+    ctypedef struct rp_receipt:
+        uint32_t entry
+        uint32_t id
+        uint32_t bit
+        uint32_t deliveries
+
+    ctypedef struct rp_group_settings:
+        const char *pattern
+        uint64_t policy
+        bint from_start
+        bint lossy
+        bint ends_with_us
+
+    ctypedef struct rp_group_info:
+        char name[RP_GROUP_NAME]
+        char pattern[RP_PATTERN]
+        uint64_t policy
+        uint64_t ready
+        uint64_t in_flight
+        uint64_t delivered
+        uint64_t acknowledged
+        uint64_t redelivered
+        uint64_t returned
+        uint64_t rejected
+        uint64_t expired
+        uint64_t dropped
+        uint64_t lost
+        uint64_t oldest_ns
+        uint64_t lag_bytes
+        int32_t pid
+        bint lossy
+
+    ctypedef struct rp_holding:
+        int32_t pid
+        uint32_t deliveries
+        uint32_t frames
+        uint64_t sequence
+        int64_t held_ns
+        int64_t remaining_ns
+
+    ctypedef enum rp_counter:
+        RP_COUNT_REJECTED
+        RP_COUNT_EXPIRED
+        RP_COUNT_DROPPED
 
     uint64_t rp_align(uint64_t size)
     rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out)
@@ -115,8 +172,7 @@ cdef extern from "ringpost.h" nogil:
     rp_status rp_put_frames(rp_log *log, const void *frames, size_t size, uint32_t count,
                             int64_t deadline, uint32_t *done, size_t *done_bytes)
     rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out)
-    rp_status rp_commit(rp_log *log, rp_loan *loan, uint8_t kind, size_t subject_len,
-                        size_t headers_len, int64_t deadline)
+    rp_status rp_commit(rp_log *log, rp_loan *loan, const rp_message *parts, int64_t deadline)
     void rp_abort(rp_log *log, rp_loan *loan)
     rp_status rp_try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
                           rp_taken *out)
@@ -124,6 +180,29 @@ cdef extern from "ringpost.h" nogil:
                       int64_t deadline, rp_taken *out)
     rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
                             void *extra, size_t extra_len, void *body, int64_t deadline)
+    rp_status rp_try_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                             int64_t lease, rp_receipt *receipts, rp_taken *out)
+    rp_status rp_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                         int64_t lease, rp_receipt *receipts, int64_t deadline, rp_taken *out)
+    rp_status rp_read_large(rp_log *log, uint32_t group, const rp_receipt *receipt, const rp_frame *frame,
+                            void *payload, size_t length)
+    rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count,
+                        int64_t deadline, uint32_t *lost)
+    rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count,
+                           int64_t delay, bint unseen, int64_t deadline, uint32_t *lost, uint32_t *done)
+    rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t lease,
+                        int64_t deadline)
+    rp_status rp_group_open(rp_log *log, const char *name, const rp_group_settings *settings,
+                            int64_t deadline, uint32_t *group, c_bool *made)
+    rp_status rp_group_seek(rp_log *log, uint32_t group, uint64_t sequence, uint64_t time_ns,
+                            int64_t deadline)
+    rp_status rp_group_set_pattern(rp_log *log, uint32_t group, const char *pattern, int64_t deadline)
+    rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline)
+    rp_status rp_get_group_info(rp_log *log, uint32_t group, rp_group_info *out)
+    uint32_t rp_get_holdings(rp_log *log, uint32_t group, rp_holding *out, uint32_t size)
+    void rp_count(rp_log *log, uint32_t group, rp_counter counter, uint64_t by)
+    bint rp_subject_matches(const char *pattern, size_t pattern_len, const char *subject,
+                            size_t subject_len)
     bint rp_glance(rp_log *log, uint32_t group, uint32_t spins)
     rp_status rp_task_done(rp_log *log)
     rp_status rp_join(rp_log *log, int64_t deadline)

@@ -1,0 +1,419 @@
+"""Groups and what they deliver: a part of _core.pyx."""
+
+
+cdef class Delivery:
+    """One message out of a group. The body is decoded when it is first asked for."""
+
+    def __init__(self):
+        raise TypeError("messages are received, not made: see Group.receive()")
+
+    cdef Group _group
+    cdef object _body
+    cdef bytes _payload
+    cdef bytes _subject
+    cdef rp_receipt _receipt
+    cdef uint8_t _kind
+    cdef bint _decoded
+    cdef readonly bytes raw_headers
+    cdef readonly uint64_t sequence
+    cdef readonly uint64_t time_ns
+    cdef readonly uint32_t ttl_ms
+    cdef readonly uint64_t lost
+    cdef public bint settled
+    cdef object __weakref__
+
+    @property
+    def body(self):
+        if not self._decoded:
+            if self._group is None:
+                raise ValueError("this message was not received")
+            self._body = decode_body(self._group.log._codec, self._kind, self._payload, self.sequence)
+            self._decoded = True
+        return self._body
+
+    @property
+    def payload(self):
+        return self._payload
+
+    @property
+    def kind(self):
+        return self._kind
+
+    @property
+    def subject(self):
+        return "" if self._subject is None else self._subject.decode("utf-8", "replace")
+
+    @property
+    def raw_subject(self):
+        return self._subject
+
+    @property
+    def deliveries(self):
+        return self._receipt.deliveries
+
+    @property
+    def expired(self):
+        return is_expired(self.time_ns, self.ttl_ms)
+
+    cdef void fill(self, Group group, const rp_frame *frame, const char *payload, size_t size):
+        cdef size_t before = frame.subject_len + frame.headers_len
+        self._group = group
+        self._kind = frame.kind
+        self.sequence = frame.sequence
+        self.time_ns = frame.time_ns
+        self.ttl_ms = frame.ttl_ms
+        if frame.subject_len:
+            self._subject = PyBytes_FromStringAndSize(payload, frame.subject_len)
+        if frame.headers_len:
+            self.raw_headers = PyBytes_FromStringAndSize(payload + frame.subject_len, frame.headers_len)
+        self._payload = PyBytes_FromStringAndSize(payload + before, size - before)
+
+
+cdef Group group_of(Log log, uint32_t handle):
+    cdef Group group = Group.__new__(Group)
+    group.log = log
+    group.handle = handle
+    return group
+
+
+cdef dict group_fields(const rp_group_info *info):
+    cdef dict fields = {
+        "policy": info.policy, "ready": info.ready, "in_flight": info.in_flight,
+        "delivered": info.delivered, "acknowledged": info.acknowledged, "redelivered": info.redelivered,
+        "returned": info.returned, "rejected": info.rejected, "expired": info.expired,
+        "dropped": info.dropped, "lost": info.lost, "oldest_ns": info.oldest_ns,
+        "lag_bytes": info.lag_bytes, "pid": info.pid, "lossy": bool(info.lossy),
+    }
+    fields["name"] = (<bytes>info.name[:strlen(info.name)]).decode("utf-8", "replace")
+    fields["pattern"] = (<bytes>info.pattern[:strlen(info.pattern)]).decode("utf-8", "replace")
+    return fields
+
+
+cdef int64_t nanoseconds(object seconds) except -1:
+    return <int64_t>(min(seconds_of(seconds), LONGEST_WAIT) * 1e9)
+
+
+@cython.final
+cdef class Group:
+    """A cursor on a log which any number of consumers share."""
+
+    cdef readonly Log log
+    cdef uint32_t handle
+
+    def __init__(self):
+        raise TypeError("groups are opened, not made: see Log.open_group()")
+
+    # ---- receiving -------------------------------------------------------------------------
+
+    def receive(self, limit=1, lease=0, bint block=True, timeout=None, message_type=Delivery, into=None):
+        """Messages that stay in the log until they are settled; at least one, or Empty. They are in `into`
+        before any signal handler runs."""
+        messages = self.deliver(batch_limit(limit), nanoseconds(lease), True, block, timeout, message_type)
+        if into is not None:
+            into.extend(messages)
+        return messages
+
+    def take(self, limit=1, bint block=True, timeout=None, message_type=Delivery, into=None):
+        """Messages that are taken for good; at least one, or Empty."""
+        messages = self.deliver(batch_limit(limit), 0, False, block, timeout, message_type)
+        if into is not None:
+            into.extend(messages)
+        return messages
+
+    cdef list deliver(self, uint32_t limit, int64_t lease, bint leased, bint block, timeout, message_type):
+        cdef size_t size = BATCH_BUFFER if limit > 1 else FRAME_BUFFER
+        cdef int64_t deadline
+        cdef char *buffer
+        cdef rp_receipt *receipts
+        self.log.check_open()
+        limit = min(limit, <uint32_t>DEFAULT_BATCH)
+        if limit == 0:
+            return []
+        deadline = deadline_of(block, timeout)
+        buffer = <char *>PyMem_RawMalloc(size + limit * sizeof(rp_receipt))
+        if buffer is NULL:
+            raise MemoryError
+        receipts = <rp_receipt *>(buffer + size)
+        try:
+            if leased:
+                return self.deliver_leased(buffer, size, limit, lease, receipts, block, deadline, message_type)
+            return self.deliver_taken(buffer, size, limit, block, deadline, message_type)
+        finally:
+            PyMem_RawFree(buffer)
+
+    cdef list deliver_leased(self, char *buffer, size_t size, uint32_t limit, int64_t lease,
+                             rp_receipt *receipts, bint block, int64_t deadline, message_type):
+        while True:
+            messages = self.receive_leased(buffer, size, limit, lease, receipts, block, deadline, message_type)
+            if messages:
+                return messages
+
+    cdef list receive_leased(self, char *buffer, size_t size, uint32_t limit, int64_t lease,
+                             rp_receipt *receipts, bint block, int64_t deadline, message_type):
+        cdef rp_taken taken
+        cdef rp_status status = rp_try_receive(self.log._log, self.handle, buffer, size, limit, lease,
+                                               receipts, &taken)
+        while status == RP_BUSY or status == RP_INTERRUPTED or (status == RP_EMPTY and block):
+            with nogil:
+                status = rp_receive(self.log._log, self.handle, buffer, size, limit, lease, receipts, deadline,
+                                    &taken)
+            if status != RP_INTERRUPTED:
+                break
+            self.log.interrupted()
+        if status != RP_OK:
+            raise self.log.fail(status, "receive from")
+        try:
+            return self.unpack(buffer, &taken, receipts, message_type)
+        except BaseException:
+            self.give_back_receipts(receipts, taken.count, 0, True)
+            raise
+
+    cdef list deliver_taken(self, char *buffer, size_t size, uint32_t limit, bint block, int64_t deadline,
+                            message_type):
+        cdef rp_taken taken
+        cdef rp_status status
+        while True:
+            status = rp_try_take(self.log._log, self.handle, buffer, size, limit, &taken)
+            while status == RP_BUSY or status == RP_INTERRUPTED or (status == RP_EMPTY and block):
+                with nogil:
+                    status = rp_take(self.log._log, self.handle, buffer, size, limit, deadline, &taken)
+                if status != RP_INTERRUPTED:
+                    break
+                self.log.interrupted()
+            if status == RP_OK:
+                return self.unpack(buffer, &taken, NULL, message_type)
+            if status == RP_TOO_SMALL:
+                return self.take_with_room(taken.need, limit, deadline, message_type)
+            if status == RP_RETURNED_FIRST:
+                try:
+                    messages = self.receive(limit, 0, False, None, message_type)
+                except Empty:
+                    continue
+                self.settle(messages)
+                return messages
+            if status != RP_LARGE:
+                raise self.log.fail(status, "receive from")
+            message = self.take_large_message(&taken, deadline, message_type)
+            if message is not None:
+                return [message]
+
+    cdef object take_large_message(self, rp_taken *taken, int64_t deadline, message_type):
+        """None: another consumer was faster."""
+        cdef rp_status status
+        cdef bytes payload = PyBytes_FromStringAndSize(NULL, taken.length)
+        cdef char *data = PyBytes_AS_STRING(payload)
+        cdef Delivery message
+        while True:
+            with nogil:
+                status = rp_take_large(self.log._log, self.handle, taken.frame.sequence, taken.length, NULL, 0,
+                                       data, deadline)
+            if status != RP_INTERRUPTED:
+                break
+            self.log.interrupted()
+        if status == RP_EMPTY or status == RP_RETURNED_FIRST:
+            return None
+        if status != RP_OK:
+            raise self.log.fail(status, "receive from")
+        message = message_type.__new__(message_type)
+        message.fill(self, &taken.frame, data, taken.length)
+        message._receipt.deliveries = 1
+        message.settled = True
+        return message
+
+    cdef list take_with_room(self, size_t size, uint32_t limit, int64_t deadline, message_type):
+        """A lossy group hands large messages out whole: try again with a buffer that holds this one."""
+        cdef char *buffer = <char *>PyMem_RawMalloc(size)
+        if buffer is NULL:
+            raise MemoryError
+        try:
+            return self.deliver_taken(buffer, size, limit, True, deadline, message_type)
+        finally:
+            PyMem_RawFree(buffer)
+
+    cdef list unpack(self, char *frames, const rp_taken *taken, const rp_receipt *receipts, message_type):
+        cdef list messages = []
+        cdef rp_frame *frame
+        cdef Delivery message
+        cdef uint32_t i
+        for i in range(taken.count):
+            frame = <rp_frame *>frames
+            frames += rp_align(frame.size)
+            message = message_type.__new__(message_type)
+            if receipts is not NULL:
+                message._receipt = receipts[i]
+            if frame.flags & RP_FRAME_LARGE:
+                if not self.unpack_large(message, frame):
+                    self.settle_one(message)  # its payload is gone
+                    continue
+            else:
+                message.fill(self, frame, <char *>frame + sizeof(rp_frame), frame.size - sizeof(rp_frame))
+            if receipts is NULL:
+                message._receipt.deliveries = 1
+                message.settled = True
+                message.lost = taken.lost if i == 0 else 0
+            messages.append(message)
+        return messages
+
+    cdef bint unpack_large(self, Delivery message, rp_frame *frame) except -1:
+        cdef rp_descriptor *descriptor = <rp_descriptor *>(<char *>frame + sizeof(rp_frame))
+        cdef bytes payload = PyBytes_FromStringAndSize(NULL, descriptor.length)
+        cdef char *data = PyBytes_AS_STRING(payload)
+        cdef rp_status status
+        cdef size_t length = descriptor.length
+        with nogil:
+            status = rp_read_large(self.log._log, self.handle, &message._receipt, frame, data, length)
+        if status == RP_NOT_FOUND:
+            return False
+        if status != RP_OK:
+            raise self.log.fail(status, "receive from")
+        message.fill(self, frame, data, length)
+        return True
+
+    # ---- settling --------------------------------------------------------------------------
+
+    def settle_one(self, Delivery message):
+        """Ack one. False: it is no longer ours."""
+        cdef rp_receipt receipt = message._receipt
+        cdef int64_t lost = self.settle_receipts(&receipt, 1)
+        message.settled = True
+        return lost == 0
+
+    def settle(self, messages):
+        """Ack these. Returns those that were no longer ours."""
+        cdef Delivery message
+        cdef list these = list(messages)
+        cdef uint32_t count = len(these), i = 0
+        cdef rp_receipt *receipts = <rp_receipt *>PyMem_RawMalloc((count + 1) * sizeof(rp_receipt))
+        if receipts is NULL:
+            raise MemoryError
+        try:
+            for message in these:
+                receipts[i] = message._receipt
+                i += 1
+            self.settle_receipts(receipts, count)
+            for message in these:
+                message.settled = True
+            return [these[i] for i in range(count) if receipts[i].entry == UINT32_MAX]
+        finally:
+            PyMem_RawFree(receipts)
+
+    cdef int64_t settle_receipts(self, rp_receipt *receipts, uint32_t count) except -1:
+        cdef uint32_t lost = 0
+        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        cdef rp_status status
+        while True:
+            status = rp_settle(self.log._log, self.handle, receipts, count, deadline, &lost)
+            if status != RP_INTERRUPTED:
+                break
+            PyErr_CheckSignals()
+        if status != RP_OK:
+            raise self.log.fail(status, "acknowledge in")
+        return lost
+
+    def give_back(self, messages, delay=0, bint unseen=False):
+        """Hand these out again, after `delay` seconds. Returns those that were no longer ours."""
+        cdef Delivery message
+        cdef list these = list(messages)
+        cdef uint32_t count = len(these), i = 0
+        cdef rp_receipt *receipts = <rp_receipt *>PyMem_RawMalloc((count + 1) * sizeof(rp_receipt))
+        if receipts is NULL:
+            raise MemoryError
+        try:
+            for message in these:
+                receipts[i] = message._receipt
+                i += 1
+            self.give_back_receipts(receipts, count, nanoseconds(delay), unseen)
+            for message in these:
+                message.settled = True
+            return [these[i] for i in range(count) if receipts[i].entry == UINT32_MAX]
+        finally:
+            PyMem_RawFree(receipts)
+
+    cdef int give_back_receipts(self, rp_receipt *receipts, uint32_t count, int64_t delay,
+                                bint unseen) except -1:
+        cdef uint32_t lost = 0, done = 0
+        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        cdef rp_status status
+        while count:
+            status = rp_give_back(self.log._log, self.handle, receipts, count, delay, unseen, deadline, &lost,
+                                  &done)
+            receipts += done
+            count -= done
+            if status != RP_OK and status != RP_INTERRUPTED:
+                raise self.log.fail(status, "give messages back to")
+            PyErr_CheckSignals()
+        return 0
+
+    def extend(self, Delivery message, seconds):
+        """Hold it that much longer from now; None: until this process ends. False: no longer ours."""
+        cdef int64_t lease = 0 if seconds is None else nanoseconds(seconds)
+        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        cdef rp_status status
+        while True:
+            status = rp_extend(self.log._log, self.handle, &message._receipt, lease, deadline)
+            if status != RP_INTERRUPTED:
+                break
+            PyErr_CheckSignals()
+        if status != RP_OK and status != RP_NOT_FOUND:
+            raise self.log.fail(status, "extend a lease of")
+        return status == RP_OK
+
+    # ---- looking ---------------------------------------------------------------------------
+
+    def info(self):
+        cdef rp_group_info info
+        self.log.check_open()
+        cdef rp_status status = rp_get_group_info(self.log._log, self.handle, &info)
+        if status != RP_OK:
+            raise self.log.fail(status, "look at")
+        return group_fields(&info)
+
+    def holdings(self):
+        """What is in whose hands: a dict for each lease."""
+        cdef rp_holding *found
+        cdef uint32_t count = rp_get_holdings(self.log._log, self.handle, NULL, 0), i
+        found = <rp_holding *>PyMem_RawMalloc((count + 1) * sizeof(rp_holding))
+        if found is NULL:
+            raise MemoryError
+        try:
+            count = min(count, rp_get_holdings(self.log._log, self.handle, found, count))
+            return [found[i] for i in range(count)]
+        finally:
+            PyMem_RawFree(found)
+
+    def seek(self, uint64_t sequence=0, uint64_t time_ns=0):
+        """Pass over messages until one has at least this sequence and time (ns since the epoch)."""
+        cdef rp_status status = rp_group_seek(self.log._log, self.handle, sequence, time_ns,
+                                              rp_monotonic_ns() + PATIENCE)
+        if status != RP_OK:
+            raise self.log.fail(status, "seek in")
+
+    def set_pattern(self, str pattern):
+        """From now on it wants these subjects: a pattern, or several with blanks between."""
+        cdef bytes text = pattern.encode()
+        cdef rp_status status = rp_group_set_pattern(self.log._log, self.handle, text,
+                                                     rp_monotonic_ns() + PATIENCE)
+        if status != RP_OK:
+            raise self.log.fail(status, "subscribe to")
+
+    def count_rejected(self, uint64_t by=1):
+        rp_count(self.log._log, self.handle, RP_COUNT_REJECTED, by)
+
+    def count_expired(self, uint64_t by=1):
+        rp_count(self.log._log, self.handle, RP_COUNT_EXPIRED, by)
+
+    def count_dropped(self, uint64_t by=1):
+        rp_count(self.log._log, self.handle, RP_COUNT_DROPPED, by)
+
+    def remove(self):
+        """Close the group for everybody: what it has not handed out is nobody's any more."""
+        cdef rp_status status
+        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        while True:
+            with nogil:
+                status = rp_group_close(self.log._log, self.handle, deadline)
+            if status != RP_INTERRUPTED:
+                break
+            PyErr_CheckSignals()
+        if status != RP_OK and status != RP_NOT_FOUND:
+            raise self.log.fail(status, "unsubscribe from")
