@@ -4,12 +4,21 @@ Where things live:
 
     broker.py    connect(), Broker         names under which processes meet
     queue.py     Queue                     each message to one consumer
+    producer.py  Producer                  sends with headers, a time to live, ...
+    consumer.py  Consumer                  receives what it must ack
+    message.py   Message                   what is received
+    topic.py     Topic                     each message to every subscriber
+    subscriber.py Subscriber               a consumer with its own place in a topic
+    events.py    EventBus, Event           handlers, called in any process
+    deadletters.py, requests.py, backoff.py, stats.py, subjects.py, envelope.py
     anonymous.py                           queues without a name, like multiprocessing.Queue()
     codecs.py                              how objects become bytes
     errors.py                              every exception, and what each one advises
     engines/     Engine                    what moves the messages; ring: is shared memory
     _binding/                              the native core (native/), behind one contract
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ringpost.broker import Broker, connect
 from ringpost.errors import (
@@ -19,6 +28,7 @@ from ringpost.errors import (
     EncodeError,
     Full,
     LayoutMismatch,
+    LeaseLost,
     MessageTooLarge,
     NotOurs,
     QueueDeleted,
@@ -33,18 +43,59 @@ from ringpost.errors import (
 )
 from ringpost.queue import Queue
 
+if TYPE_CHECKING:
+    from ringpost.backoff import Backoff
+    from ringpost.consumer import Consumer
+    from ringpost.deadletters import DeadLetters, Death
+    from ringpost.events import Event, EventBus
+    from ringpost.message import Message
+    from ringpost.producer import Producer
+    from ringpost.subscriber import Subscriber
+    from ringpost.topic import Topic
+
+_LATER = {  # who does not use them does not wait for them
+    "Backoff": "backoff",
+    "Consumer": "consumer",
+    "DeadLetters": "deadletters",
+    "Death": "deadletters",
+    "Event": "events",
+    "EventBus": "events",
+    "Message": "message",
+    "Producer": "producer",
+    "Subscriber": "subscriber",
+    "Topic": "topic",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'ringpost' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"ringpost.{_LATER[name]}"), name)
+
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backoff",
     "Broker",
+    "Consumer",
     "CorruptLog",
+    "DeadLetters",
+    "Death",
     "DecodeError",
     "Empty",
     "EncodeError",
+    "Event",
+    "EventBus",
     "Full",
     "LayoutMismatch",
+    "LeaseLost",
+    "Message",
     "MessageTooLarge",
     "NotOurs",
+    "Producer",
     "Queue",
     "QueueDeleted",
     "QueueNotFound",
@@ -53,7 +104,9 @@ __all__ = [
     "SettingsMismatch",
     "ShutDown",
     "Stalled",
+    "Subscriber",
     "TooManyProcesses",
+    "Topic",
     "Unsupported",
     "connect",
 ]

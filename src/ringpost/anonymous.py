@@ -41,13 +41,13 @@ def create(capacity: int | None, maxsize: int) -> Log:
             )
         except (QueueNotFound, FileNotFoundError):
             continue  # another process found the directory empty just now, and removed it
-        return _remember(log)
+        return remember(log)
 
 
 def attach(path: str) -> Log:
     """The queue that another process handed to us. Raises QueueNotFound if it is gone."""
     try:
-        return _remember(binding.attach(path, _LABEL, PickleCodec(_LABEL)))
+        return remember(binding.attach(path, _LABEL, PickleCodec(_LABEL)))
     except QueueNotFound:
         raise QueueNotFound(
             "the anonymous queue is gone: every process that had it ended before this one opened "
@@ -65,7 +65,8 @@ def _place() -> Path:
     return directory.root() / directory.ANONYMOUS
 
 
-def _remember(log: Log) -> Log:
+def remember(log: Log) -> Log:
+    """Its file goes when this process ends, unless others have it."""
     _open.add(log)
     return log
 

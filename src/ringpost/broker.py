@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import weakref
+from collections.abc import Mapping
+from concurrent.futures import TimeoutError as _FutureTimeout
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ringpost.engines import Engine, open_engine
+from ringpost.engines import Engine, Kind, open_engine
+from ringpost.errors import QueueDeleted, QueueNotFound
 from ringpost.queue import Queue
 
+if TYPE_CHECKING:
+    from ringpost.events import EventBus
+    from ringpost.requests import Replies
+    from ringpost.stats import BrokerStats
+    from ringpost.topic import Topic
+
 DEFAULT_URL = "ring:default"
+DEAD = ".dead"  # what a dead letter queue's name has more than its queue's
 
 
 def connect(url: str | None = None) -> Broker:
@@ -26,11 +37,14 @@ def connect(url: str | None = None) -> Broker:
 
 
 class Broker:
-    """Opens queues by name. Costs nothing by itself; closing it closes the handles it gave out."""
+    """Opens queues, topics and event buses by name. Costs nothing by itself; closing it closes the handles it
+    gave out."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queues: weakref.WeakSet[Queue[Any]] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Queue[Any] | Topic | EventBus] = weakref.WeakSet()
+        self._letters: dict[str, Queue[Any]] = {}
+        self._replies_made: Replies | None = None
         self._closed = False
 
     @property
@@ -62,32 +76,152 @@ class Broker:
             NotOurs, LayoutMismatch, CorruptLog: the file that is there is not ours to use.
         """
         self._check_open()
-        log = self._engine.open_queue(name, capacity=capacity, maxsize=maxsize, pickle=pickle, create=create)
-        queue = Queue._of(log, name, (_reopen, (self.url, name, pickle)))
-        self._queues.add(queue)
+        log = self._engine.open_log(
+            Kind.QUEUE, name, capacity=capacity, maxsize=maxsize, pickle=pickle, create=create
+        )
+        queue = Queue._of(log, name, self)
+        queue._pickle = pickle
+        self._open.add(queue)
         return queue
+
+    def topic(
+        self, name: str, *, capacity: int | None = None, pickle: bool = False, create: bool = True
+    ) -> Topic:
+        """The topic `name`, made if there is none. Arguments and errors are those of queue()."""
+        from ringpost.topic import Topic
+
+        self._check_open()
+        log = self._engine.open_log(Kind.TOPIC, name, capacity=capacity, pickle=pickle, create=create)
+        topic = Topic(log, name, self)
+        self._open.add(topic)
+        return topic
+
+    def events(
+        self, name: str, *, capacity: int | None = None, pickle: bool = False, create: bool = True
+    ) -> EventBus:
+        """The event bus `name`, made if there is none. Arguments and errors are those of queue()."""
+        from ringpost.events import EventBus
+        from ringpost.topic import Topic
+
+        self._check_open()
+        log = self._engine.open_log(Kind.EVENTS, name, capacity=capacity, pickle=pickle, create=create)
+        bus = EventBus(Topic(log, name, self))
+        self._open.add(bus)
+        return bus
+
+    def request(
+        self,
+        queue: str | Queue[Any],
+        body: object,
+        timeout: float | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Send `body` to a queue whose consumers reply(), and wait for the answer.
+
+        Args:
+            queue: its name, or the queue.
+            timeout: seconds to wait for the answer; None: for ever. The request's time to live, too.
+
+        Raises:
+            TimeoutError: no answer in time. A later one is thrown away.
+            DecodeError: the answer cannot be decoded here.
+            Full, ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError: as for Producer.send().
+        """
+        self._check_open()
+        to = self.queue(queue) if isinstance(queue, str) else queue
+        correlation_id, future = self._replies.ask(to, body, headers, timeout)
+        try:
+            return future.result(timeout)
+        except _FutureTimeout:
+            raise TimeoutError(f"no answer from queue {to.name!r} within {timeout} seconds") from None
+        finally:
+            self._replies.forget(correlation_id)
 
     def list(self) -> list[str]:
         """Names of the queues, sorted."""
         self._check_open()
-        return self._engine.list_queues()
+        return self._engine.list_logs(Kind.QUEUE)
+
+    def topics(self) -> builtins.list[str]:
+        """Names of the topics, sorted."""
+        self._check_open()
+        return self._engine.list_logs(Kind.TOPIC)
 
     def delete(self, name: str) -> bool:
         """Delete a queue with what is in it. Whoever uses it gets QueueDeleted. False: there was none."""
         self._check_open()
-        return self._engine.delete_queue(name)
+        return self._engine.delete_log(Kind.QUEUE, name)
+
+    def delete_topic(self, name: str) -> bool:
+        """Delete a topic with what is in it. Whoever uses it gets QueueDeleted. False: there was none."""
+        self._check_open()
+        return self._engine.delete_log(Kind.TOPIC, name)
 
     def destroy(self) -> None:
-        """Delete every queue of this broker."""
+        """Delete every queue, topic and event bus of this broker."""
         self._check_open()
         self._engine.destroy()
+
+    def stats(self) -> BrokerStats:
+        """Numbers of every queue and topic, for people and monitors."""
+        from ringpost.stats import BrokerStats
+
+        self._check_open()
+        queues, topics = [], []
+        for name in self.list():
+            try:
+                with self.queue(name, create=False) as queue:
+                    queues.append(queue.stats())
+            except (QueueNotFound, QueueDeleted):
+                continue  # meanwhile
+        for name in self.topics():
+            try:
+                with self.topic(name, create=False) as topic:
+                    topics.append(topic.stats())
+            except (QueueNotFound, QueueDeleted):
+                continue
+        return BrokerStats(url=self.url, queues=tuple(queues), topics=tuple(topics))
 
     def close(self) -> None:
         """Close the handles that this broker gave out. The queues and their messages stay."""
         self._closed = True
-        for queue in list(self._queues):
-            queue.close()
+        if self._replies_made is not None:
+            self._replies_made.close()
+        for each in [*self._open, *self._letters.values()]:
+            each.close()
         self._engine.close()
+
+    # ---- for those it gave out -----------------------------------------------------------------
+
+    @property
+    def _replies(self) -> Replies:
+        if self._replies_made is None:
+            from ringpost.requests import Replies
+
+            self._replies_made = Replies(self)
+        return self._replies_made
+
+    def _open_reply_queue(self, name: str, create: bool) -> Queue[Any]:
+        log = self._engine.open_log(Kind.REPLIES, name, create=create, capacity=1 << 20 if create else None)
+        return Queue._of(log, name, self)
+
+    def _dead_letter_queue(self, source: str, name: builtins.object = None) -> Queue[Any]:
+        wanted = name if isinstance(name, str) else source + DEAD
+        queue = self._letters.get(wanted)
+        if queue is None or queue.closed:
+            queue = self._letters[wanted] = self.queue(wanted)
+        return queue
+
+    def _count_dead_letters(self, source: str) -> int:
+        try:
+            with self.queue(source + DEAD, create=False) as queue:
+                return queue.qsize()
+        except (QueueNotFound, QueueDeleted):
+            return 0
+
+    def _reopen_queue(self, queue: Queue[Any]) -> tuple[Any, ...]:
+        return _reopen, (self.url, queue.name, queue._pickle)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -97,6 +97,21 @@ class LeftOver(RingpostError):
     """A segment from before a reboot. Never reaches users: the engine removes it."""
 
 
+class LeaseLost(RingpostError):
+    """A message was settled by somebody who no longer holds it.
+
+    Attributes:
+        messages: those that were lost.
+    """
+
+    def __init__(self, text: str, messages: list[Any] | None = None) -> None:
+        super().__init__(text)
+        self.messages = messages or []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LeaseLost, (str(self),)  # messages belong to their process
+
+
 class TooManyProcesses(RingpostError):
     """Every participant slot of the queue is taken by a live process."""
 
@@ -131,7 +146,11 @@ class Status(IntEnum):
     UNSUPPORTED = 20
     INVALID = 21
     SYSTEM = 22
+    RETURNED_FIRST = 23
 
+
+# with these a status is about a group, not about its log
+_OF_GROUPS = ("receive from", "acknowledge in", "give messages back to", "extend a lease of", "seek in")
 
 _GRANULE = 8192  # bytes, of the pool
 
@@ -185,6 +204,10 @@ def failure(
                 f"{label} must be a plain file of mode 0600 owned by uid {os.geteuid()}",
                 path,
             )
+        case Status.NO_SLOT if operation == "subscribe to":
+            return TooManyProcesses(
+                f"{label}: every place for a subscriber is taken; unsubscribe() those that nobody needs"
+            )
         case Status.NO_SLOT:
             return TooManyProcesses(
                 f"{label}: all its participant slots are taken by live processes; end some, or "
@@ -192,6 +215,8 @@ def failure(
             )
         case Status.NO_SPACE:
             return SegmentFull(_errno.ENOSPC, _no_space(label, path), path)
+        case Status.NOT_FOUND if operation in _OF_GROUPS:
+            return QueueDeleted(f"{label}: this subscriber was removed; subscribe() again")
         case Status.NOT_FOUND:
             return QueueNotFound(f"{label} does not exist ({path})")
         case Status.EXISTS:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ringpost._binding.contract import Log
 from ringpost.errors import ShutDown
+
+if TYPE_CHECKING:
+    from ringpost.backoff import Backoff
+    from ringpost.broker import Broker
+    from ringpost.consumer import Consumer
+    from ringpost.deadletters import DeadLetters
+    from ringpost.producer import Overflow, Producer
+    from ringpost.stats import QueueStats
 
 T = TypeVar("T")
 
@@ -36,6 +44,7 @@ class Queue(Generic[T]):
 
     name: str | None
     _log: Log
+    _pickle = False  # a named queue that allows it
 
     def __init__(self, maxsize: int = 0, *, capacity: int | None = None) -> None:
         from ringpost import anonymous  # only who uses it pays for its at-exit machinery
@@ -43,18 +52,18 @@ class Queue(Generic[T]):
         log = anonymous.create(capacity, maxsize)
         self._take_over(log, None, None)
 
-    def _take_over(self, log: Log, name: str | None, reopen: tuple[Any, ...] | None) -> None:
+    def _take_over(self, log: Log, name: str | None, broker: Broker | None) -> None:
         self._log = log
-        self._reopen = reopen
+        self._broker = broker
         self.name = name
         if type(self) is Queue:
             # the binding's own methods, with the same signatures: a Python frame less is 50 of 120 ns
             self.__dict__.update((each, getattr(log, each)) for each in _HOT)
 
     @classmethod
-    def _of(cls, log: Log, name: str | None, reopen: tuple[Any, ...] | None) -> Queue[Any]:
+    def _of(cls, log: Log, name: str | None, broker: Broker | None) -> Queue[Any]:
         queue: Queue[Any] = cls.__new__(cls)
-        queue._take_over(log, name, reopen)
+        queue._take_over(log, name, broker)
         return queue
 
     # ---- putting -------------------------------------------------------------------------------
@@ -130,6 +139,88 @@ class Queue(Generic[T]):
             except ShutDown:
                 return
             yield item
+
+    # ---- messages that are acked ---------------------------------------------------------------
+
+    def producer(self, *, overflow: Overflow = "block", ttl: float | None = None) -> Producer:
+        """A producer: sends messages with headers, a time to live, and more.
+
+        Args:
+            overflow: what send() does without room: wait ("block"), raise Full ("raise"), or take away the
+                oldest message that nobody holds ("drop-oldest").
+            ttl: seconds to live of messages that say nothing else; None: for ever.
+        """
+        from ringpost.producer import Producer
+
+        return Producer(self._log, overflow=overflow, ttl=ttl)
+
+    def consumer(
+        self,
+        *,
+        prefetch: int = 32,
+        lease: float | None = None,
+        group: str | None = None,
+        auto_ack: bool = False,
+        max_deliveries: int | None = None,
+        backoff: Backoff | None = None,
+        dead_letters: bool | str | None = None,
+    ) -> Consumer:
+        """A consumer: its messages stay in the queue until they are acked, and come again if it dies.
+
+        Args:
+            prefetch: how many messages receive() fetches ahead. 1 shares slow work most evenly.
+            lease: seconds after which a message that was not settled goes to another consumer although this
+                process lives; None: never, only when it dies.
+            group: a further group of consumers, which gets every message too, from the oldest that is there
+                when it is made. Like the queue's own consumers, it keeps messages until it has had them.
+            auto_ack: messages are taken for good when they are received.
+            max_deliveries: after so many, a message that is given back goes to the dead letters.
+            backoff: how long nack() waits before a message comes again; None: not at all.
+            dead_letters: True: the queue NAME.dead; a name: that one; None: NAME.dead if max_deliveries is
+                given, else none.
+
+        Raises:
+            ValueError: a number out of range; dead letters for an anonymous queue.
+        """
+        from ringpost.consumer import Consumer
+
+        letters = None
+        if dead_letters or (dead_letters is None and max_deliveries is not None):
+            letters = self.dead_letters(dead_letters if isinstance(dead_letters, str) else None)
+        if group is None:
+            members = self._log.group()
+        else:
+            members, _ = self._log.open_group(group, from_start=True)
+        return Consumer(
+            members,
+            prefetch=1 if auto_ack else prefetch,
+            lease=lease,
+            auto_ack=auto_ack,
+            max_deliveries=max_deliveries,
+            backoff=backoff,
+            dead_letters=letters,
+            replies=None if self._broker is None else self._broker._replies,
+        )
+
+    def dead_letters(self, name: str | None = None) -> DeadLetters:
+        """What could not be handled: the queue NAME.dead, or `name`. Made if there is none.
+
+        Raises ValueError for an anonymous queue: it has no name to find them by.
+        """
+        from ringpost.deadletters import DeadLetters
+
+        if self._broker is None or self.name is None:
+            raise ValueError(
+                "an anonymous queue has no dead letters: open one by name, with connect().queue()"
+            )
+        return DeadLetters(self._broker._dead_letter_queue(self.name, name), self.name, self._log)
+
+    def stats(self) -> QueueStats:
+        """Numbers for people and monitors."""
+        from ringpost.stats import queue_stats
+
+        dead = 0 if self._broker is None else self._broker._count_dead_letters(self.name or "")
+        return queue_stats(self._log, self.name or "", dead)
 
     # ---- looking -------------------------------------------------------------------------------
 
@@ -216,8 +307,8 @@ class Queue(Generic[T]):
     # ---- travelling ----------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._reopen is not None:
-            return self._reopen
+        if self._broker is not None:
+            return self._broker._reopen_queue(self)
         from ringpost import anonymous
 
         return _attach_anonymous, (anonymous.hand_out(self._log),)

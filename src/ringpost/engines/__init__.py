@@ -6,6 +6,7 @@ above it (Broker, Queue) knows only the two protocols here.
 
 from __future__ import annotations
 
+from enum import Enum
 from importlib.metadata import entry_points
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -14,26 +15,39 @@ from ringpost._binding.contract import Log
 from ringpost.errors import Unsupported
 
 
+class Kind(Enum):
+    """What a name means. Each kind has names of its own."""
+
+    QUEUE = "queue"
+    TOPIC = "topic"
+    EVENTS = "events"
+    REPLIES = "replies"  # a queue that ends with the process which made it
+
+
 class Engine(Protocol):
-    """One broker's queues."""
+    """One broker's queues, topics and event buses."""
 
     @property
     def url(self) -> str: ...
-    def open_queue(
+    def open_log(
         self,
+        kind: Kind,
         name: str,
         *,
-        capacity: int | None,
-        maxsize: int | None,
-        pickle: bool,
-        create: bool,
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        pickle: bool = False,
+        create: bool = True,
     ) -> Log:
-        """Find or make a queue. Raises QueueNotFound, SettingsMismatch, and what the engine adds."""
+        """Find or make one. Raises QueueNotFound, SettingsMismatch, and what the engine adds."""
 
-    def delete_queue(self, name: str) -> bool: ...
-    def list_queues(self) -> list[str]: ...
+    def delete_log(self, kind: Kind, name: str) -> bool: ...
+    def list_logs(self, kind: Kind) -> list[str]: ...
     def destroy(self) -> None:
         """Delete everything this broker has."""
+
+    def collect(self) -> None:
+        """Remove what processes that died have left."""
 
     def close(self) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -10,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from ringpost._binding import binding
 from ringpost._binding.contract import Log
 from ringpost.codecs import StandardCodec
-from ringpost.engines import directory
+from ringpost.engines import Kind, directory
 from ringpost.errors import LeftOver, QueueNotFound, SettingsMismatch, Unsupported
 
 _GRANULE = 8192  # capacities are rounded down to it
@@ -30,65 +31,106 @@ class RingEngine:
         self._directory = directory.root() / directory.file_name(self._name, "broker")
         self.url = url
 
-    def _path(self, name: str) -> Path:
-        return self._directory / (directory.file_name(name, "queue") + directory.SUFFIX)
+    def _path(self, kind: Kind, name: str) -> Path:
+        return self._directory / f"{directory.file_name(name, kind.value)}.{kind.value}"
 
-    def open_queue(
+    def open_log(
         self,
+        kind: Kind,
         name: str,
         *,
-        capacity: int | None,
-        maxsize: int | None,
-        pickle: bool,
-        create: bool,
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        pickle: bool = False,
+        create: bool = True,
     ) -> Log:
-        label = f"queue {name!r} of {self.url}"
-        path = self._path(name)
-        codec = StandardCodec(label, pickle=pickle)
-        log = _find_or_make(path, label, codec, capacity or 0, max(maxsize or 0, 0), create)
+        what = _Wanted(
+            path=self._path(kind, name),
+            label=f"{kind.value} {name!r} of {self.url}",
+            pickle=pickle,
+            settings=dict(_SETTINGS[kind], capacity=capacity or 0, max_messages=max(maxsize or 0, 0)),
+        )
+        log = _find_or_make(what, create)
         _check_settings(log, capacity, maxsize)
+        if kind is Kind.REPLIES:
+            from ringpost import anonymous
+
+            anonymous.remember(log)
         return log
 
-    def delete_queue(self, name: str) -> bool:
-        return binding.remove(str(self._path(name)))
+    def delete_log(self, kind: Kind, name: str) -> bool:
+        return binding.remove(str(self._path(kind, name)))
 
-    def list_queues(self) -> list[str]:
+    def list_logs(self, kind: Kind) -> list[str]:
         try:
             directory.check_private(self._directory)
             names = os.listdir(self._directory)
         except FileNotFoundError:
             return []
-        suffix = directory.SUFFIX
+        suffix = "." + kind.value
         return sorted(
             directory.original_name(each.removesuffix(suffix)) for each in names if each.endswith(suffix)
         )
 
     def destroy(self) -> None:
-        for name in self.list_queues():
-            self.delete_queue(name)
+        for kind in Kind:
+            for name in self.list_logs(kind):
+                self.delete_log(kind, name)
         directory.remove_if_empty(self._directory)
+
+    def collect(self) -> None:
+        """Remove what the dead left of what ends with its process."""
+        for name in self.list_logs(Kind.REPLIES):
+            binding.collect(str(self._path(Kind.REPLIES, name)))
 
     def close(self) -> None:
         pass
 
 
-def _find_or_make(path: Path, label: str, codec: Any, capacity: int, maxsize: int, create: bool) -> Log:
+# 124 subscribers for a topic; few leases for each, for they lag behind in messages, not in leases
+_BROADCAST = {"broadcast": True, "keep_history": True, "groups": 124, "leases": 64}
+_SETTINGS: dict[Kind, dict[str, Any]] = {
+    Kind.QUEUE: {},
+    Kind.TOPIC: _BROADCAST,
+    Kind.EVENTS: _BROADCAST,
+    Kind.REPLIES: {"auto_delete": True},
+}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    path: Path
+    label: str
+    pickle: bool
+    settings: dict[str, Any]
+
+    def attach(self) -> Log:
+        directory.check_if_there(self.path.parent)
+        return binding.attach(str(self.path), self.label, self._codec())
+
+    def create(self) -> Log:
+        directory.make_private(self.path.parent)
+        return binding.create(str(self.path), self.label, self._codec(), **self.settings)
+
+    def _codec(self) -> StandardCodec:
+        return StandardCodec(self.label, pickle=self.pickle)
+
+
+def _find_or_make(what: _Wanted, create: bool) -> Log:
     for _ in range(_ATTEMPTS):
-        directory.check_if_there(path.parent)
         try:
-            return binding.attach(str(path), label, codec)
+            return what.attach()
         except LeftOver:
-            binding.collect(str(path))
+            binding.collect(str(what.path))
             continue
         except QueueNotFound:
             if not create:
                 raise
-        directory.make_private(path.parent)
         try:
-            return binding.create(str(path), label, codec, capacity=capacity, max_messages=maxsize)
+            return what.create()
         except (FileExistsError, QueueNotFound):
             continue  # made, or its directory destroyed, by somebody else meanwhile
-    raise QueueNotFound(f"{label} was made and deleted by others all the time; try again")
+    raise QueueNotFound(f"{what.label} was made and deleted by others all the time; try again")
 
 
 def _check_settings(log: Log, capacity: int | None, maxsize: int | None) -> None:

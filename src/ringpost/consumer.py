@@ -1,0 +1,285 @@
+"""Consumer: receives messages that stay in the queue until they are acked."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ringpost._binding.contract import Group
+from ringpost.backoff import Backoff
+from ringpost.errors import LeaseLost, ShutDown
+from ringpost.message import Message
+
+if TYPE_CHECKING:
+    from ringpost.deadletters import DeadLetters
+    from ringpost.requests import Replies
+
+
+_consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
+
+
+class Consumer:
+    """At least once: what it hands out is leased to this process, and comes again if the process dies.
+
+    Made by `Queue.consumer()`. May be used by several threads. Closing it gives back what it holds.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        *,
+        prefetch: int = 32,
+        lease: float | None = None,
+        auto_ack: bool = False,
+        max_deliveries: int | None = None,
+        backoff: Backoff | None = None,
+        dead_letters: DeadLetters | None = None,
+        replies: Replies | None = None,
+    ) -> None:
+        if prefetch < 1:
+            raise ValueError("'prefetch' must be at least 1")
+        if lease is not None and not lease > 0:
+            raise ValueError("'lease' must be a positive number of seconds, or None")
+        if max_deliveries is not None and max_deliveries < 1:
+            raise ValueError("'max_deliveries' must be at least 1, or None")
+        self._group = group
+        self._prefetch = prefetch
+        self._lease = lease
+        self._auto_ack = auto_ack
+        self._max_deliveries = max_deliveries
+        self._backoff = backoff
+        self._dead_letters = dead_letters
+        self._replies = replies
+        self._ahead: deque[Message] = deque()  # received, not yet handed out
+        self._held: set[Message] = set()  # handed out, not yet settled
+        self._closed = False
+        _consumers.add(self)
+
+    # ---- receiving -----------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """The next message.
+
+        Args:
+            timeout: seconds to wait at most; 0: do not wait; None: for ever.
+
+        Raises:
+            Empty: none within the timeout.
+            ShutDown: the queue was shut down, and nobody holds anything that may come back.
+            QueueDeleted, CorruptLog, Stalled: as Queue.get().
+            ValueError: this consumer, or its queue's handle, is closed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._check_open()
+            try:
+                self._held.add(self._ahead[0])  # always in one of the two, whatever signal comes
+                message = self._ahead.popleft()
+            except IndexError:
+                self._fetch(self._prefetch, timeout)
+                continue
+            if self._is_fit(message):
+                return message
+            if deadline is not None:
+                timeout = max(deadline - time.monotonic(), 0)
+
+    def receive_many(self, limit: int = 256, timeout: float | None = None) -> list[Message]:
+        """What is there, at most `limit` messages (and 1024); waits for the first one only.
+
+        Raises what receive() raises.
+        """
+        if limit < 1:
+            raise ValueError("'limit' must be at least 1")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._check_open()
+            if not self._ahead:
+                self._fetch(limit, timeout)
+            messages = [one for one in self._take_ahead(limit) if self._is_fit(one)]
+            if messages:
+                return messages
+            if deadline is not None:
+                timeout = max(deadline - time.monotonic(), 0)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages until the queue is shut down, or this consumer closed."""
+        while True:
+            try:
+                message = self.receive()
+            except ShutDown:
+                return
+            except ValueError:
+                if self._closed:
+                    return
+                raise
+            yield message
+
+    def _fetch(self, limit: int, timeout: float | None) -> None:
+        group, block = self._group, timeout != 0
+        if self._auto_ack:
+            group.take(limit, block, timeout, Message, self._ahead)
+        else:
+            group.receive(limit, self._lease or 0, block, timeout, Message, self._ahead)
+        if self._closed:  # by another thread, meanwhile
+            self._give_back_ahead()
+
+    def _take_ahead(self, limit: int) -> list[Message]:
+        taken: list[Message] = []
+        try:
+            while len(taken) < limit:
+                self._held.add(self._ahead[0])
+                taken.append(self._ahead.popleft())
+        except IndexError:
+            pass
+        return taken
+
+    def _is_fit(self, message: Message) -> bool:
+        """Ours still, of use still, and not tried too often: it may be handed out."""
+        message._consumer = self
+        if message.settled:
+            self._held.discard(message)
+        else:
+            if self._lease is not None and not self._group.extend(message, self._lease):
+                self._held.discard(message)  # it lay here for too long, and was given to another
+                return False
+            if self._max_deliveries is not None and message.deliveries > self._max_deliveries:
+                self._bury(message, "max_deliveries")
+                return False
+        if message.ttl_ms and message.expired:
+            self._group.count_expired()
+            if not message.settled:
+                self._bury(message, "expired")
+            return False
+        return True
+
+    # ---- settling ------------------------------------------------------------------------------
+
+    def ack_many(self, messages: Iterable[Message]) -> None:
+        """Ack all of these at once; much faster than one by one.
+
+        Raises LeaseLost, whose `messages` are those that were no longer ours; the others are acked.
+        """
+        these = [one for one in messages if not one.settled]
+        self._held.difference_update(these)
+        lost = self._group.settle(these)
+        if lost:
+            raise _lost(lost)
+
+    def _ack(self, message: Message) -> None:
+        self._check_unsettled(message)
+        self._held.discard(message)
+        if not self._group.settle_one(message):
+            raise _lost([message])
+
+    def _nack(self, message: Message, delay: float | None, requeue: bool) -> None:
+        self._check_unsettled(message)
+        if not requeue:
+            self._reject(message, "nacked")
+            return
+        if self._max_deliveries is not None and message.deliveries >= self._max_deliveries:
+            self._bury(message, "max_deliveries")
+            return
+        if delay is None:
+            delay = self._backoff.delay(message.deliveries) if self._backoff else 0
+        self._held.discard(message)
+        lost = self._group.give_back([message], delay)
+        if lost:
+            raise _lost(lost)
+
+    def _reject(self, message: Message, reason: str) -> None:
+        self._check_unsettled(message)
+        self._group.count_rejected()
+        self._bury(message, reason)
+
+    def _bury(self, message: Message, reason: str) -> None:
+        """To the dead letters, if there are any. Settled afterwards: a death in between loses nothing."""
+        if self._dead_letters is not None:
+            self._dead_letters._add(message, reason)
+        self._held.discard(message)
+        if not self._group.settle_one(message):
+            raise _lost([message])
+
+    def _extend(self, message: Message, seconds: float | None) -> None:
+        self._check_unsettled(message)
+        if not self._group.extend(message, seconds):
+            raise _lost([message])
+
+    def _reply(self, message: Message, body: object, properties: dict[str, Any]) -> None:
+        if message.reply_to is None:
+            raise ValueError(f"{message!r} asks for no answer: it has no reply_to")
+        if self._replies is None:
+            raise ValueError("an anonymous queue knows no other queues to reply to; use a broker's")
+        properties.setdefault("correlation_id", message.correlation_id)
+        self._replies.send(message.reply_to, body, properties)
+
+    def _check_unsettled(self, message: Message) -> None:
+        if message.settled:
+            raise LeaseLost(f"{message!r} was settled before: ack, nack or reject it once", [message])
+
+    # ---- ending --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give back what was not settled: others get it at once. What was never handed out does not count as
+        delivered."""
+        if self._closed:
+            return
+        self._closed = True
+        self._give_back_ahead()
+        held = [one for one in self._held if not one.settled]
+        self._held.clear()
+        if held and not self._group.log.closed:
+            self._group.give_back(held)
+
+    def _give_back_ahead(self) -> None:
+        unseen = self._take_ahead(len(self._ahead))
+        self._held.difference_update(unseen)
+        if unseen and not self._auto_ack and not self._group.log.closed:
+            self._group.give_back(unseen, 0, True)
+
+    def _forget(self) -> None:
+        """In a forked child: what was received is the parent's."""
+        self._ahead.clear()
+        self._held.clear()
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._closed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("this consumer was closed before")
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _lost(messages: list[Message]) -> LeaseLost:
+    first = messages[0]
+    which = f"message {first.id}" if len(messages) == 1 else f"{len(messages)} messages, first {first.id},"
+    return LeaseLost(
+        f"{which} was given to another consumer before this one settled it: its lease ended, or its "
+        "process was forked; what was done with it may be done again",
+        messages,
+    )
+
+
+def _forget_all() -> None:
+    for consumer in list(_consumers):
+        consumer._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,125 @@
+"""Dead letters: where messages go that nobody could handle, with what happened to them in their headers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ringpost._binding.contract import Log
+from ringpost.envelope import Envelope, seal
+from ringpost.errors import Empty, ShutDown, Unsupported
+from ringpost.message import Message
+
+if TYPE_CHECKING:
+    from ringpost.queue import Queue
+
+DEATH = "x-death"
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a message is where it is.
+
+    Attributes:
+        reason: "max_deliveries", "expired", "rejected", or what reject() was told.
+        queue: the name of the queue it was in.
+        sequence, deliveries: its number there, and how often it was handed out.
+        sent_ns, died_ns: when it was put and when it was given up (CLOCK_REALTIME, ns).
+        pid: of the process that gave it up.
+    """
+
+    reason: str
+    queue: str
+    sequence: int
+    deliveries: int
+    sent_ns: int
+    died_ns: int
+    pid: int
+
+
+class DeadLetters:
+    """The dead letters of one queue, or topic: an ordinary queue, with a way back.
+
+    Attributes:
+        queue: the queue they lie in.
+    """
+
+    def __init__(self, queue: Queue[Any], source: str, log: Log | None) -> None:
+        self.queue = queue
+        self._source = source
+        self._log = log  # of the queue they came from; None: of a topic
+
+    def __len__(self) -> int:
+        return self.queue.qsize()
+
+    def _add(self, message: Message, reason: str) -> None:
+        death = Death(
+            reason=reason,
+            queue=self._source,
+            sequence=message.sequence,
+            deliveries=message.deliveries,
+            sent_ns=message.time_ns,
+            died_ns=time.time_ns(),
+            pid=os.getpid(),
+        )
+        headers = {**message.headers, DEATH: msgspec.to_builtins(death)}
+        envelope = msgspec.structs.replace(message._open(), headers=headers)
+        self.queue._log.send_raw(message, message.raw_subject, seal(envelope))
+
+    def peek(self, limit: int = 100) -> list[tuple[Death, Message]]:
+        """The first of them, without taking them."""
+        with self.queue.consumer(prefetch=limit) as consumer:
+            try:
+                found = consumer.receive_many(limit, timeout=0)
+            except (Empty, ShutDown):
+                return []
+            return [(death_of(one), one) for one in found]
+
+    def replay(self, limit: int | None = None) -> int:
+        """Put them back into the queue they came from, at most `limit`; those that are there now.
+
+        Their headers are as they were before; their time to live is over, so they have none. Returns how
+        many. A death of this process in between may leave one in both queues.
+
+        Raises Unsupported for those of a topic: every subscriber would get them again.
+        """
+        if self._log is None:
+            raise Unsupported(f"the dead letters of topic {self._source!r} have no queue to go back to")
+        left = len(self) if limit is None else min(limit, len(self))
+        done = 0
+        with self.queue.consumer(prefetch=min(left, 256) or 1) as consumer:
+            while done < left:
+                try:
+                    message = consumer.receive(timeout=0)
+                except (Empty, ShutDown):
+                    break
+                envelope = without_death(message._open())
+                self._log.send_raw(message, message.raw_subject, seal(envelope))
+                message.ack()
+                done += 1
+        return done
+
+    def __iter__(self) -> Iterator[tuple[Death, Message]]:
+        """What is there now; ack() a message to remove it, else it stays."""
+        return iter(self.peek(1024))
+
+    def __repr__(self) -> str:
+        return f"<ringpost.DeadLetters of {self._source}: {len(self)}>"
+
+
+def death_of(message: Message) -> Death:
+    """What happened to a dead letter. Raises LookupError for a message that is none."""
+    told = message.headers.get(DEATH)
+    if told is None:
+        raise LookupError(f"{message!r} is no dead letter: it has no header {DEATH!r}")
+    return msgspec.convert(told, Death)
+
+
+def without_death(envelope: Envelope) -> Envelope:
+    headers = {name: value for name, value in (envelope.headers or {}).items() if name != DEATH}
+    return msgspec.structs.replace(envelope, headers=headers or None)

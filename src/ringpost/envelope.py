@@ -1,0 +1,48 @@
+"""What travels beside a message's body: one MessagePack map, absent where nothing was said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ringpost.errors import EncodeError
+
+
+class Envelope(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The names are short because they travel."""
+
+    headers: dict[str, Any] | None = msgspec.field(default=None, name="h")
+    message_id: str | None = msgspec.field(default=None, name="i")
+    correlation_id: str | None = msgspec.field(default=None, name="c")
+    reply_to: str | None = msgspec.field(default=None, name="r")
+    content_type: str | None = msgspec.field(default=None, name="t")
+    key: str | None = msgspec.field(default=None, name="k")
+
+
+EMPTY = Envelope()
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+def seal(envelope: Envelope) -> bytes | None:
+    """Raises EncodeError."""
+    if envelope == EMPTY:
+        return None
+    try:
+        return _encoder.encode(envelope)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EncodeError(
+            f"these headers cannot be sent: {error}; headers are a dict of str to what MessagePack knows"
+        ) from error
+
+
+def unseal(raw: bytes | None) -> Envelope:
+    """What cannot be read was not written by us: it counts as absent."""
+    if raw is None:
+        return EMPTY
+    try:
+        return _decoder.decode(raw)
+    except msgspec.MsgspecError:
+        return EMPTY

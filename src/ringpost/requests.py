@@ -1,0 +1,120 @@
+"""Requests and replies: a message that asks, and the one that answers, found by its correlation_id."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from ringpost.errors import QueueDeleted, ShutDown
+
+if TYPE_CHECKING:
+    from ringpost.broker import Broker
+    from ringpost.queue import Queue
+
+
+class Replies:
+    """One broker handle's side of requests: its reply queue, made on first use, and its reading thread."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._queue: Queue[Any] | None = None
+        self._thread: threading.Thread | None = None
+        self._waiting: dict[str, Future[Any]] = {}
+        self._others: dict[str, Queue[Any]] = {}  # queues that we answer to
+
+    # ---- asking --------------------------------------------------------------------------------
+
+    def ask(
+        self, queue: Queue[Any], body: object, headers: Mapping[str, Any] | None, ttl: float | None
+    ) -> tuple[str, Future[Any]]:
+        """Send a request; its answer will be the future's result."""
+        correlation_id = uuid.uuid4().hex
+        future: Future[Any] = Future()
+        reply_to = self._listen()
+        self._waiting[correlation_id] = future
+        try:
+            queue.producer().send(
+                body, headers=headers, ttl=ttl, correlation_id=correlation_id, reply_to=reply_to
+            )
+        except BaseException:
+            self.forget(correlation_id)
+            raise
+        return correlation_id, future
+
+    def forget(self, correlation_id: str) -> None:
+        """Nobody waits for this answer any more."""
+        self._waiting.pop(correlation_id, None)
+
+    def _listen(self) -> str:
+        if self._pid != os.getpid():  # forked: the thread and its queue are the parent's
+            self._begin()
+        with self._lock:
+            if self._queue is None:
+                self._broker._engine.collect()
+                name = uuid.uuid4().hex
+                self._queue = self._broker._open_reply_queue(name, create=True)
+                self._thread = threading.Thread(
+                    target=self._read, args=(self._queue,), name="ringpost-replies", daemon=True
+                )
+                self._thread.start()
+            assert self._queue.name is not None
+            return self._queue.name
+
+    def _read(self, queue: Queue[Any]) -> None:
+        consumer = queue.consumer(auto_ack=True)
+        while True:
+            try:
+                message = consumer.receive()
+            except (ShutDown, QueueDeleted, ValueError):
+                return
+            future = self._waiting.pop(message.correlation_id or "", None)
+            if future is None:
+                continue  # its request timed out
+            try:
+                body = message.body
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(body)
+
+    # ---- answering -----------------------------------------------------------------------------
+
+    def send(self, reply_to: str, body: object, properties: dict[str, Any]) -> None:
+        """Raises QueueNotFound if whoever asked is gone."""
+        queue = self._others.get(reply_to)
+        if queue is None:
+            queue = self._broker._open_reply_queue(reply_to, create=False)
+            self._others[reply_to] = queue
+        try:
+            queue.producer().send(body, **properties)
+        except (QueueDeleted, ShutDown):
+            self._others.pop(reply_to).close()
+            raise
+
+    # ---- ending --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        with self._lock:
+            queue, self._queue = self._queue, None
+            thread, self._thread = self._thread, None
+        for other in list(self._others.values()):
+            other.close()
+        self._others.clear()
+        if queue is None:
+            return
+        queue.shutdown()
+        if thread is not None and thread.is_alive():
+            thread.join(5)
+        queue.close()
+        for future in list(self._waiting.values()):
+            future.cancel()
+        self._waiting.clear()

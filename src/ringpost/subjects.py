@@ -1,0 +1,47 @@
+"""Subjects and patterns: words with dots between; `*` is one word, `#` any number of words, as in AMQP."""
+
+from __future__ import annotations
+
+_LONGEST_SUBJECT = 255  # bytes
+_LONGEST_PATTERN = 255
+
+
+def check_subject(subject: str) -> bytes:
+    """A subject as it travels. Raises ValueError, TypeError."""
+    return _checked(subject, "subject", _LONGEST_SUBJECT)
+
+
+def check_pattern(pattern: str) -> str:
+    """ "#" matches everything, and costs nothing. Raises ValueError, TypeError."""
+    _checked(pattern, "pattern", _LONGEST_PATTERN)
+    return "" if pattern == "#" else pattern
+
+
+def _checked(text: str, what: str, longest: int) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"a {what} is a str, not {type(text).__qualname__}")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the {what} {text!r} is not valid Unicode: {error}") from None
+    if len(encoded) > longest or " " in text or "\0" in text:
+        raise ValueError(f"a {what} has at most {longest} bytes and no blanks, this one is {text!r}")
+    return encoded
+
+
+def from_nats(pattern: str) -> str:
+    """A NATS subject pattern (`*` one token, `>` one or more at the end) in ringpost's spelling."""
+    words = pattern.split(".")
+    if words[-1] == ">":
+        words[-1:] = ["*", "#"]
+    return ".".join(words)
+
+
+def from_mqtt(pattern: str) -> str:
+    """An MQTT topic filter (`+` one level, `#` any number at the end, `/` between) in ringpost's spelling.
+
+    Raises ValueError for dots inside a level: they would become levels of their own.
+    """
+    if "." in pattern:
+        raise ValueError(f"{pattern!r}: a level with a dot in it has no ringpost spelling")
+    return ".".join("*" if word == "+" else word for word in pattern.split("/"))
