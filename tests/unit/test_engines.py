@@ -42,15 +42,15 @@ class ToyEngine:
         self.url = url
         self.asked = []
 
-    def open_queue(self, name, **settings):
-        self.asked.append(("open_queue", name, settings))
+    def open_log(self, kind, name, **settings):
+        self.asked.append(("open_log", kind.value, name, settings))
         return ToyLog()
 
-    def list_queues(self):
-        return ["listed"]
+    def list_logs(self, kind):
+        return ["listed " + kind.value]
 
-    def delete_queue(self, name):
-        self.asked.append(("delete_queue", name))
+    def delete_log(self, kind, name):
+        self.asked.append(("delete_log", kind.value, name))
         return True
 
     def destroy(self):
@@ -86,7 +86,15 @@ def test_ring_is_registered_as_any_other_would_be() -> None:
 
 def test_ring_has_what_an_engine_has() -> None:
     wanted = {name for name in vars(Engine) if not name.startswith("_")}
-    assert wanted == {"url", "open_queue", "delete_queue", "list_queues", "destroy", "close"}
+    assert wanted == {
+        "url",
+        "open_log",
+        "delete_log",
+        "list_logs",
+        "destroy",
+        "collect",
+        "close",
+    }
     for name in wanted - {"url"}:
         assert str(inspect.signature(getattr(RingEngine, name))) == str(
             inspect.signature(getattr(Engine, name))
@@ -117,15 +125,20 @@ def test_an_engine_is_asked_for_everything() -> None:
     with ringpost.connect("toy:x") as broker:
         queue = broker.queue("jobs", capacity=5, maxsize=6, pickle=True, create=False)
         broker.queue("defaults")
-        assert broker.list() == ["listed"]
+        broker.topic("news", capacity=7)
+        assert broker.list() == ["listed queue"]
+        assert broker.topics() == ["listed topic"]
         assert broker.delete("jobs") is True
+        assert broker.delete_topic("news") is True
         broker.destroy()
     settings = {"capacity": 5, "maxsize": 6, "pickle": True, "create": False}
     defaults = {"capacity": None, "maxsize": None, "pickle": False, "create": True}
     assert broker._engine.asked == [
-        ("open_queue", "jobs", settings),
-        ("open_queue", "defaults", defaults),
-        ("delete_queue", "jobs"),
+        ("open_log", "queue", "jobs", settings),
+        ("open_log", "queue", "defaults", defaults),
+        ("open_log", "topic", "news", {"capacity": 7, "pickle": False, "create": True}),
+        ("delete_log", "queue", "jobs"),
+        ("delete_log", "topic", "news"),
         ("destroy",),
         ("close",),
     ]

@@ -37,6 +37,7 @@ BASES = {
     "SettingsMismatch": (ringpost.RingpostError, ValueError),
     "EncodeError": (ringpost.RingpostError, TypeError),
     "DecodeError": (ringpost.RingpostError, ValueError),
+    "LeaseLost": (ringpost.RingpostError,),
     "LeftOver": (ringpost.RingpostError,),
     "TooManyProcesses": (ringpost.RingpostError,),
     "Unsupported": (ringpost.RingpostError,),
@@ -64,7 +65,7 @@ WORDS = {
     "SYSTEM": (OSError, [os.strerror(errno.EMFILE), PATH]),
 }
 # these never leave the binding: if one does, the number is at least there
-INTERNAL = ("OK", "INTERRUPTED", "TOO_SMALL", "LARGE", "TOO_MANY")
+INTERNAL = ("OK", "INTERRUPTED", "TOO_SMALL", "LARGE", "TOO_MANY", "RETURNED_FIRST")
 
 
 def native_statuses() -> dict[str, int]:
