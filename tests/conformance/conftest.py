@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ringpost
-from ringpost import _binding
+from ringpost import _binding, anonymous
 
 MakeQueue = Callable[..., ringpost.Queue[Any]]
 
@@ -56,6 +56,7 @@ def make(binding: Any, kind: str, broker: ringpost.Broker) -> Iterator[MakeQueue
     yield make_queue
     for queue in made:
         queue.close()
+    anonymous._handed_out.clear()  # as at the end of this process
 
 
 @pytest.fixture

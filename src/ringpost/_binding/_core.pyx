@@ -16,6 +16,8 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from ringpost._binding.ringpost cimport *
 
+import os
+
 from ringpost.errors import Empty, failure
 
 cdef extern from "Python.h":
@@ -54,7 +56,14 @@ def subject_matches(str pattern, str subject) -> bool:
     return rp_subject_matches(c_pattern, pattern_size, c_subject, subject_size)
 
 
-def create(str path, str label, object codec, *, uint64_t capacity=0, uint64_t max_messages=0,
+cdef bytes path_bytes(str path):
+    cdef bytes encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError(f"embedded null character in the path {path!r}")
+    return encoded
+
+
+def create(str path not None, str label not None, object codec, *, uint64_t capacity=0, uint64_t max_messages=0,
            uint32_t groups=0, uint32_t leases=0, bint broadcast=False, bint keep_history=False,
            bint auto_delete=False) -> Log:
     cdef rp_settings settings
@@ -67,7 +76,7 @@ def create(str path, str label, object codec, *, uint64_t capacity=0, uint64_t m
     settings.keep_history = keep_history
     settings.auto_delete = auto_delete
     cdef Log log = Log.__new__(Log)
-    cdef bytes name = path.encode()
+    cdef bytes name = path_bytes(path)
     cdef const char *c_path = name
     cdef rp_status status
     with nogil:
@@ -75,9 +84,9 @@ def create(str path, str label, object codec, *, uint64_t capacity=0, uint64_t m
     return opened(log, status, "create", path, label, codec, capacity)
 
 
-def attach(str path, str label, object codec) -> Log:
+def attach(str path not None, str label not None, object codec) -> Log:
     cdef Log log = Log.__new__(Log)
-    cdef bytes name = path.encode()
+    cdef bytes name = path_bytes(path)
     cdef const char *c_path = name
     cdef rp_status status
     with nogil:
@@ -96,9 +105,9 @@ cdef Log opened(Log log, rp_status status, str operation, str path, str label, o
     return log
 
 
-def remove(str path) -> bool:
+def remove(str path not None) -> bool:
     """Delete the log's file and tell whoever is attached. False if there is none."""
-    cdef bytes name = path.encode()
+    cdef bytes name = path_bytes(path)
     cdef const char *c_path = name
     cdef rp_status status
     with nogil:
@@ -108,9 +117,9 @@ def remove(str path) -> bool:
     return status == RP_OK
 
 
-def collect(str path) -> bool:
+def collect(str path not None) -> bool:
     """Unlink the file if it is left over; see rp_collect."""
-    cdef bytes name = path.encode()
+    cdef bytes name = path_bytes(path)
     cdef const char *c_path = name
     cdef rp_status status
     with nogil:
