@@ -311,6 +311,12 @@ rp_status rp_task_done(rp_log *log);
 rp_status rp_join(rp_log *log, int64_t deadline);
 /* No more puts. Takers get what is left, or with `immediate` nothing. */
 rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline);
+/* When waiting calls shall return RP_INTERRUPTED, so that their caller looks what is scheduled: ns of
+ * CLOCK_REALTIME; 0: never. For those who keep messages elsewhere until they are due. */
+void rp_set_alarm(rp_log *log, uint64_t when_ns);
+uint64_t rp_alarm(rp_log *log);
+/* Is it past that time? A glance. */
+bool rp_alarm_rings(rp_log *log);
 /* Make every sleeper of this log look around; this process's return RP_INTERRUPTED. */
 void rp_wake_all(rp_log *log);
 

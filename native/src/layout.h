@@ -91,6 +91,7 @@ typedef struct rp_head {
     RP_ALIGNED rp_u64 oldest;   /* everything below it may have been overwritten */
     RP_ALIGNED rp_u64 armed[2]; /* a bit for each event somebody may sleep on */
     rp_u32 state;               /* RP_STATE_* */
+    rp_u64 alarm_ns;            /* CLOCK_REALTIME: when somebody must look what is scheduled; 0: never */
     RP_ALIGNED rp_lock pool_lock;
     rp_u32 pool_next;          /* a run's head: where to look for room first */
     RP_ALIGNED rp_u64 done;    /* task_done() calls */

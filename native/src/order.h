@@ -48,6 +48,8 @@
 #define rp_or_release(point, p, v)   atomic_fetch_or_explicit((p), (v), memory_order_release)
 #define rp_and_acq_rel(point, p, v)  atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)
 
+#define rp_swap_relaxed(p, v) atomic_exchange_explicit((p), (v), memory_order_relaxed)
+
 #define rp_fence_acquire(point) atomic_thread_fence(memory_order_acquire)
 #define rp_fence_release(point) atomic_thread_fence(memory_order_release)
 /* Orders an earlier store before a later load: the two sides of sleeping (Dekker's pattern). */

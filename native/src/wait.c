@@ -107,6 +107,34 @@ void rp_wake_all(rp_log *log) {
     rp_wake_everybody(log->head, log->groups, log->geometry.group_count);
 }
 
+/* ---- alarm ---------------------------------------------------------------------------------- */
+
+static uint64_t wall_clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void rp_set_alarm(rp_log *log, uint64_t when_ns) {
+    uint64_t before = rp_swap_relaxed(&log->head->alarm_ns, when_ns);
+    if (when_ns && (before == 0 || when_ns < before)) rp_wake_all(log); /* they sleep for too long */
+}
+
+uint64_t rp_alarm(rp_log *log) { return rp_load_relaxed(&log->head->alarm_ns); }
+
+bool rp_alarm_rings(rp_log *log) {
+    uint64_t when = rp_load_relaxed(&log->head->alarm_ns);
+    return rp_unlikely(when != 0) && when <= wall_clock_ns();
+}
+
+/* Sleep no longer than until then. */
+static int64_t until_alarm(rp_log *log, int64_t slice) {
+    uint64_t when = rp_load_relaxed(&log->head->alarm_ns), now;
+    if (when == 0 || when <= (now = wall_clock_ns()))
+        return slice; /* it rang: who could do something was told */
+    return when - now < (uint64_t)slice ? (int64_t)(when - now) + 4000000 : slice; /* the clock is coarse */
+}
+
 /* ---- spinning ------------------------------------------------------------------------------- */
 
 uint32_t rp_spin_start(void) {
@@ -161,6 +189,7 @@ rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *
     int64_t slice = SLICE - (start - wait->started); /* woken in vain before: what is left of it */
     if (wait->slice && wait->slice < slice) slice = wait->slice;
     if (slice < 0) slice = 0;
+    slice = until_alarm(log, slice);
     int error = rp_futex_wait(&at->count, wait->snapshot, left < slice ? left : slice);
     int64_t now = rp_monotonic_ns();
     adapt_spin(log, now - start);

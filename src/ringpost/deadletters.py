@@ -69,7 +69,7 @@ class DeadLetters:
         )
         headers = {**message.headers, DEATH: msgspec.to_builtins(death)}
         envelope = msgspec.structs.replace(message._open(), headers=headers)
-        self.queue._log.send_raw(message, message.raw_subject, seal(envelope))
+        self.queue._log.send_raw(message.kind, message.payload, message.raw_subject, seal(envelope))
 
     def peek(self, limit: int = 100) -> list[tuple[Death, Message]]:
         """The first of them, without taking them."""
@@ -99,7 +99,7 @@ class DeadLetters:
                 except (Empty, ShutDown):
                     break
                 envelope = without_death(message._open())
-                self._log.send_raw(message, message.raw_subject, seal(envelope))
+                self._log.send_raw(message.kind, message.payload, message.raw_subject, seal(envelope))
                 message.ack()
                 done += 1
         return done

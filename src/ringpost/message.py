@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         """binding.Delivery, as type checkers see it."""
 
         body: Any
+        kind: int
         payload: bytes
         raw_headers: bytes | None
         subject: str
@@ -52,10 +53,11 @@ class Message(_Delivery):
     As a context manager it is acked on success, and given back by nack() when an exception leaves the block.
     """
 
-    __slots__ = ("_consumer", "_envelope")
+    __slots__ = ("_consumer", "_envelope", "_retained")
 
     _consumer: Consumer
     _envelope: Envelope
+    _retained: bool
 
     def _open(self) -> Envelope:
         try:
@@ -105,6 +107,11 @@ class Message(_Delivery):
     def redelivered(self) -> bool:
         """True if it was handed out before."""
         return self.deliveries > 1
+
+    @property
+    def retained(self) -> bool:
+        """True of a last value that was kept for who subscribes later."""
+        return getattr(self, "_retained", False)
 
     # ---- settling ------------------------------------------------------------------------------
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ringpost._binding.contract import Log
 from ringpost.envelope import Envelope, seal
 from ringpost.errors import Empty, Full
 from ringpost.message import Message
 
+if TYPE_CHECKING:
+    from ringpost.dedup import Window
+    from ringpost.sidestore import SideStore
+
 Overflow = Literal["block", "raise", "drop-oldest"]
 Parts = tuple[object, "bytes | None", "bytes | None", int]
 
+_PAUSE = 0.002  # seconds between two looks for room
 _LONGEST_TTL = 2**32 / 1000  # seconds: a frame counts milliseconds in 32 bits
 
 
@@ -24,12 +30,26 @@ class Producer:
     When send() returns, the message is in the queue. As a context manager it closes nothing but itself.
     """
 
-    def __init__(self, log: Log, *, overflow: Overflow = "block", ttl: float | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        *,
+        overflow: Overflow = "block",
+        ttl: float | None = None,
+        dedup_window: float | None = None,
+        store: Callable[[], SideStore] | None = None,
+    ) -> None:
         if overflow not in ("block", "raise", "drop-oldest"):
             raise ValueError(f"'overflow' is 'block', 'raise' or 'drop-oldest', not {overflow!r}")
         self._log = log
         self._overflow = overflow
         self._ttl = ttl
+        self._store = store
+        self._window: Window | None = None
+        if dedup_window is not None:
+            from ringpost.dedup import Window
+
+            self._window = Window(bytes(log.info()["log_id"]), self._need_store(), dedup_window)
         self._closed = False
 
     def send(
@@ -38,19 +58,26 @@ class Producer:
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
+        delay: float | None = None,
+        not_before: datetime | None = None,
         key: str | None = None,
         message_id: str | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,
         content_type: str | None = None,
         timeout: float | None = None,
-    ) -> None:
+    ) -> bool:
         """Send one message; when this returns it is in the queue, for every process to see.
+
+        Returns False, and sends nothing, if this producer has a `dedup_window` and `message_id` was sent in
+        it.
 
         Args:
             headers: str to what MessagePack knows.
             ttl: seconds after which nobody wants it any more (at most 49 days): it is then not delivered,
                 but goes to the dead letters where the consumer has them.
+            delay: seconds until it is put into the queue; its ttl begins then.
+            not_before: the same, as a time (with a time zone).
             key: what it is about.
             message_id: its name; Message.id.
             correlation_id, reply_to: for answers; see Broker.request().
@@ -60,7 +87,8 @@ class Producer:
         Raises:
             Full: no room within the timeout, or at once where overflow="raise".
             ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError: as Queue.put().
-            ValueError: a ttl that is not between 0 and 49 days; this producer is closed.
+            ValueError: a ttl that is not between 0 and 49 days; delay and not_before together, or for an
+                anonymous queue; this producer is closed.
         """
         self._check_open()
         envelope = None
@@ -75,7 +103,57 @@ class Producer:
                     key=key,
                 )
             )
-        self._put(body, envelope, milliseconds(self._ttl if ttl is None else ttl), timeout)
+        ttl_ms = milliseconds(self._ttl if ttl is None else ttl)
+        due_ns = _due_ns(delay, not_before)
+        if self._window is not None and message_id is not None:
+            return self._put_once(message_id, body, envelope, ttl_ms, due_ns, timeout)
+        if due_ns is None:
+            self._put(body, envelope, ttl_ms, timeout)
+        else:
+            self._schedule(due_ns, body, envelope, ttl_ms)
+        return True
+
+    def _schedule(self, due_ns: int, body: object, envelope: bytes | None, ttl_ms: int) -> None:
+        from ringpost.scheduled import Schedule
+        from ringpost.stored import Stored
+
+        kind, payload = self._log.encode(body)
+        stored = Stored(kind, payload, None, envelope, ttl_ms, time.time_ns())
+        Schedule(self._log, self._need_store()).add(due_ns, stored)
+
+    def _put_once(
+        self,
+        message_id: str,
+        body: object,
+        envelope: bytes | None,
+        ttl_ms: int,
+        due_ns: int | None,
+        timeout: float | None,
+    ) -> bool:
+        """Ids are looked at by one process at a time, so nobody waits for room meanwhile."""
+        assert self._window is not None
+        if due_ns is not None:
+            raise ValueError("a message with a delay cannot be looked for among duplicates: send it without")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return self._window.send_once(
+                    message_id, lambda: self._log.send(body, None, envelope, ttl_ms, False)
+                )
+            except Full:
+                if self._overflow == "raise" or (deadline is not None and time.monotonic() >= deadline):
+                    raise
+            if self._overflow == "drop-oldest":
+                self._drop_oldest()
+            else:
+                time.sleep(_PAUSE)
+
+    def _need_store(self) -> Callable[[], SideStore]:
+        if self._store is None:
+            raise ValueError(
+                "an anonymous queue keeps nothing aside: open one by name, with connect().queue()"
+            )
+        return self._store
 
     def _put(self, body: object, envelope: bytes | None, ttl_ms: int, timeout: float | None) -> None:
         if self._overflow == "block":
@@ -207,3 +285,18 @@ def milliseconds(ttl: float | None) -> int:
     if not 0 <= ttl < _LONGEST_TTL:
         raise ValueError(f"'ttl' must be between 0 and {_LONGEST_TTL:.0f} seconds, or None; not {ttl}")
     return max(int(ttl * 1000), 1)
+
+
+def _due_ns(delay: float | None, not_before: datetime | None) -> int | None:
+    """CLOCK_REALTIME; None: now."""
+    if delay is not None and not_before is not None:
+        raise ValueError("'delay' or 'not_before', not both")
+    if not_before is not None:
+        if not_before.tzinfo is None:
+            raise ValueError(f"'not_before' needs a time zone: {not_before!r} has none")
+        return int(not_before.timestamp() * 1e9)
+    if delay is None:
+        return None
+    if not 0 <= delay < 1e9:
+        raise ValueError(f"'delay' must be a non-negative number of seconds, not {delay}")
+    return time.time_ns() + int(delay * 1e9)

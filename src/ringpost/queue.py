@@ -142,17 +142,28 @@ class Queue(Generic[T]):
 
     # ---- messages that are acked ---------------------------------------------------------------
 
-    def producer(self, *, overflow: Overflow = "block", ttl: float | None = None) -> Producer:
+    def producer(
+        self,
+        *,
+        overflow: Overflow = "block",
+        ttl: float | None = None,
+        dedup_window: float | None = None,
+    ) -> Producer:
         """A producer: sends messages with headers, a time to live, and more.
 
         Args:
             overflow: what send() does without room: wait ("block"), raise Full ("raise"), or take away the
                 oldest message that nobody holds ("drop-oldest").
             ttl: seconds to live of messages that say nothing else; None: for ever.
+            dedup_window: seconds in which a message_id is sent once only, by all producers together that have
+                a window; None: duplicates are not looked for.
+
+        Raises ValueError for a window of an anonymous queue.
         """
         from ringpost.producer import Producer
 
-        return Producer(self._log, overflow=overflow, ttl=ttl)
+        store = None if self._broker is None else self._broker._engine.side_store
+        return Producer(self._log, overflow=overflow, ttl=ttl, dedup_window=dedup_window, store=store)
 
     def consumer(
         self,

@@ -6,7 +6,9 @@ from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
 from ringpost.consumer import Consumer
 from ringpost.deadletters import DeadLetters
+from ringpost.message import Message
 from ringpost.requests import Replies
+from ringpost.stored import Stored
 
 
 class Subscriber(Consumer):
@@ -43,6 +45,15 @@ class Subscriber(Consumer):
         )
         self.name = name
         self.pattern = pattern
+
+    def _begin_with(self, kept: list[Stored]) -> None:
+        """Last values, before what is published from now on."""
+        for one in kept:
+            message = self._group.restore(
+                Message, one.kind, one.payload, one.subject, one.headers, 0, one.sent_ns
+            )
+            message._retained = True
+            self._ahead.append(message)
 
     @property
     def lost(self) -> int:

@@ -22,6 +22,7 @@ from ringpost.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from ringpost.broker import Broker
+    from ringpost.retained import Retained
 
 OnLag = Literal["block", "drop-oldest", "error"]
 Start = Literal["latest", "earliest"] | int | datetime
@@ -56,12 +57,14 @@ class Topic:
         correlation_id: str | None = None,
         reply_to: str | None = None,
         content_type: str | None = None,
+        retain: bool = False,
         timeout: float | None = None,
     ) -> None:
         """Publish one message; when this returns, every subscriber will get it.
 
         Args:
             subject: words with dots between ("eu.dax"), for subscribers' patterns.
+            retain: keep it as the last value of its subject, for subscribe(retained=True).
             timeout: seconds to wait for subscribers that are behind; 0: do not wait; None: for ever.
             headers, ttl, key, message_id, correlation_id, reply_to, content_type: as for Producer.send().
 
@@ -92,6 +95,21 @@ class Topic:
             if timeout == 0:
                 raise
             self._log.send(body, encoded, envelope, ttl_ms, True, timeout)
+        if retain:
+            from ringpost.stored import Stored
+
+            kind, payload = self._log.encode(body)
+            stored = Stored(kind, payload, encoded, envelope, ttl_ms, time.time_ns())
+            self._retained().keep(encoded or b"", stored)
+
+    def _retained(self) -> Retained:
+        from ringpost.retained import Retained
+
+        return Retained(bytes(self._log.info()["log_id"]), self._broker._engine.side_store)
+
+    def clear_retained(self, subject: str = "") -> bool:
+        """Keep no last value for this subject any more. False: there was none."""
+        return self._retained().clear(check_subject(subject))
 
     def publish_many(self, messages: Iterable[tuple[str, object]], *, timeout: float | None = None) -> int:
         """Publish pairs (subject, body) in order, many in one commit. Returns how many.
@@ -119,6 +137,7 @@ class Topic:
         name: str | None = None,
         start: Start = "latest",
         on_lag: OnLag = "block",
+        retained: bool = False,
         prefetch: int = 256,
         auto_ack: bool | None = None,
         lease: float | None = None,
@@ -137,6 +156,8 @@ class Topic:
             on_lag: if it falls behind by the whole ring: publishers wait ("block"), or raise Full ("error"),
                 or overwrite what it did not get ("drop-oldest"; Message.lost and Subscriber.lost say how
                 many).
+            retained: first the last values of the subjects that match, as they were published with
+                retain=True; Message.retained is True of them. One may come again as it was published.
             auto_ack: False: messages are leased until acked, as a Queue's consumer has them. Default: True
                 for one without a name, or with on_lag="drop-oldest"; False for a named one.
             prefetch, lease, max_deliveries, backoff, dead_letters: as for Queue.consumer().
@@ -157,7 +178,7 @@ class Topic:
         letters = None
         if dead_letters or (dead_letters is None and max_deliveries is not None):
             letters = DeadLetters(self._broker._dead_letter_queue(self.name, dead_letters), self.name, None)
-        return Subscriber(
+        subscriber = Subscriber(
             group,
             name=name,
             pattern=pattern,
@@ -169,6 +190,9 @@ class Topic:
             dead_letters=letters,
             replies=self._broker._replies,
         )
+        if retained:
+            subscriber._begin_with(self._retained().matching(check_pattern(pattern)))
+        return subscriber
 
     def _open_group(self, pattern: str, name: str | None, start: Start, on_lag: str) -> Group:
         label = name or f"{os.getpid()}-{uuid.uuid4().hex[:12]}"

@@ -160,6 +160,7 @@ cdef class Log:
     cdef object __weakref__
     cdef readonly str path, label
     cdef readonly bint closed
+    cdef public object on_alarm
 
     def __cinit__(self):
         self.closed = True
@@ -201,9 +202,22 @@ cdef class Log:
         return 0
 
     cdef int interrupted(self) except -1:
-        """Between two slices of a wait: our signals, and our own close()."""
+        """Between two slices of a wait: our signals, our own close(), and what is due."""
         PyErr_CheckSignals()
+        self.look_at_alarm()
         return self.check_open()
+
+    cdef int look_at_alarm(self) except -1:
+        if rp_alarm_rings(self._log) and self.on_alarm is not None:
+            self.on_alarm()
+        return 0
+
+    def set_alarm(self, uint64_t when_ns):
+        """From then on (ns since the epoch) calls that take messages call `on_alarm` first; 0: no more."""
+        rp_set_alarm(self._log, when_ns)
+
+    def alarm(self):
+        return rp_alarm(self._log)
 
     # ---- putting ---------------------------------------------------------------------------
 
@@ -242,13 +256,25 @@ cdef class Log:
         else:
             self.put_encoded(item, subject, headers, ttl_ms, block, timeout)
 
-    def send_raw(self, Delivery message, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0,
+    def encode(self, item):
+        """(kind, body) as it would travel, for send_raw()."""
+        if type(item) is bytes:
+            return KIND_BYTES, item
+        if type(item) is str and (<str>item).isascii():
+            return KIND_TEXT, item.encode()
+        kind, buffer = self._codec.encode(item)
+        return int(kind), bytes(buffer)
+
+    def send_raw(self, uint8_t kind, payload, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0,
                  bint block=True, timeout=None):
-        """The body of another message, as it is."""
-        cdef bytes payload = message._payload
+        """A body that was encoded before."""
+        cdef Py_buffer view
         self.check_open()
-        self.put_buffer(message._kind, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), subject, headers,
-                        ttl_ms, block, timeout)
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        try:
+            self.put_buffer(kind, <const char *>view.buf, view.len, subject, headers, ttl_ms, block, timeout)
+        finally:
+            PyBuffer_Release(&view)
 
     cdef int put_encoded(self, item, bytes subject, bytes headers, uint32_t ttl_ms, bint block,
                          timeout) except -1:
@@ -359,6 +385,7 @@ cdef class Log:
         self.check_open()
         if timeout is not None and block:
             seconds_of(timeout)
+        self.look_at_alarm()
         while True:
             status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
             if status == RP_EMPTY and block and rp_glance(self._log, RP_QUEUE_GROUP, GLANCES):
@@ -404,6 +431,7 @@ cdef class Log:
         deadline = deadline_of(block, timeout)
         if most == 0:
             return items
+        self.look_at_alarm()
         buffer = <char *>PyMem_RawMalloc(BATCH_BUFFER)
         if buffer is NULL:
             raise MemoryError

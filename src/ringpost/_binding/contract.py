@@ -7,7 +7,7 @@ A binding is a module with NAMES; tests/conformance runs on each. Bindings encod
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 NAMES = (
@@ -104,6 +104,18 @@ class Group(Protocol):
         """Hand them out again, `delay` seconds from now. Returns those that were no longer ours."""
 
     def extend(self, message: Any, seconds: float | None) -> bool: ...
+    def restore(
+        self,
+        message_type: type[M],
+        kind: int,
+        payload: bytes,
+        subject: bytes | None,
+        headers: bytes | None,
+        sequence: int,
+        time_ns: int,
+    ) -> M:
+        """A message that was kept elsewhere: settled."""
+
     def info(self) -> dict[str, Any]: ...
     def holdings(self) -> list[dict[str, Any]]: ...
     def seek(self, sequence: int = 0, time_ns: int = 0) -> None: ...
@@ -115,7 +127,13 @@ class Group(Protocol):
 
 
 class Log(Protocol):
-    """A handle of one log. Thread-safe; works in a forked child; detaches when nobody refers to it."""
+    """A handle of one log. Thread-safe; works in a forked child; detaches when nobody refers to it.
+
+    `on_alarm` is called, if it is not None, before messages are taken and while they are waited for, once the
+    alarm's time has come.
+    """
+
+    on_alarm: Callable[[], None] | None
 
     @property
     def path(self) -> str: ...
@@ -140,16 +158,20 @@ class Log(Protocol):
         block: bool = True,
         timeout: float | None = None,
     ) -> None: ...
+    def encode(self, item: object) -> tuple[int, bytes]:
+        """As it would travel, for send_raw()."""
+
     def send_raw(
         self,
-        message: Any,
+        kind: int,
+        payload: Any,
         subject: bytes | None = None,
         headers: bytes | None = None,
         ttl_ms: int = 0,
         block: bool = True,
         timeout: float | None = None,
     ) -> None:
-        """The body of another message, as it is."""
+        """A body that was encoded before."""
 
     def send_many(
         self,
@@ -180,6 +202,10 @@ class Log(Protocol):
         """Find or make a group. FileExistsError: there is one with other settings."""
 
     def groups(self) -> list[dict[str, Any]]: ...
+    def set_alarm(self, when_ns: int) -> None:
+        """CLOCK_REALTIME, ns; 0: none. Wakes waiting calls of every process."""
+
+    def alarm(self) -> int: ...
     def size(self) -> int: ...
     def full(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...

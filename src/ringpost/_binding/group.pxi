@@ -130,6 +130,7 @@ cdef class Group:
         if limit == 0:
             return []
         deadline = deadline_of(block, timeout)
+        self.log.look_at_alarm()
         buffer = <char *>PyMem_RawMalloc(size + limit * sizeof(rp_receipt))
         if buffer is NULL:
             raise MemoryError
@@ -196,6 +197,21 @@ cdef class Group:
             message = self.take_large_message(&taken, deadline, message_type)
             if message is not None:
                 return [message]
+
+    def restore(self, message_type, uint8_t kind, bytes payload, bytes subject, bytes headers,
+                uint64_t sequence, uint64_t time_ns):
+        """A message that was kept elsewhere."""
+        cdef Delivery message = message_type.__new__(message_type)
+        message._group = self
+        message._kind = kind
+        message._payload = payload
+        message._subject = subject
+        message.raw_headers = headers
+        message.sequence = sequence
+        message.time_ns = time_ns
+        message._receipt.deliveries = 1
+        message.settled = True
+        return message
 
     cdef object take_large_message(self, rp_taken *taken, int64_t deadline, message_type):
         """None: another consumer was faster."""

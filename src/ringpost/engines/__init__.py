@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from enum import Enum
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from ringpost._binding.contract import Log
 from ringpost.errors import Unsupported
+
+if TYPE_CHECKING:
+    from ringpost.sidestore import SideStore
 
 
 class Kind(Enum):
@@ -45,6 +48,9 @@ class Engine(Protocol):
     def list_logs(self, kind: Kind) -> list[str]: ...
     def destroy(self) -> None:
         """Delete everything this broker has."""
+
+    def side_store(self) -> SideStore:
+        """For what is not first-in first-out."""
 
     def collect(self) -> None:
         """Remove what processes that died have left."""

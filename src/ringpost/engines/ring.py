@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ringpost._binding import binding
 from ringpost._binding.contract import Log
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, directory
-from ringpost.errors import LeftOver, QueueNotFound, SettingsMismatch, Unsupported
+from ringpost.errors import LeftOver, QueueNotFound, RingpostError, SettingsMismatch, Unsupported
+
+if TYPE_CHECKING:
+    from ringpost.sidestore import SideStore
 
 _GRANULE = 8192  # capacities are rounded down to it
+_SIDE_STORE = "side.lmdb"  # sidestore.NAME, without LMDB
 _ATTEMPTS = 100  # between looking and making, others may make or delete
 
 
@@ -52,6 +58,8 @@ class RingEngine:
         )
         log = _find_or_make(what, create)
         _check_settings(log, capacity, maxsize)
+        if kind is Kind.QUEUE:
+            log.on_alarm = _mover(log, self)
         if kind is Kind.REPLIES:
             from ringpost import anonymous
 
@@ -59,7 +67,23 @@ class RingEngine:
         return log
 
     def delete_log(self, kind: Kind, name: str) -> bool:
-        return binding.remove(str(self._path(kind, name)))
+        path = self._path(kind, name)
+        if (self._directory / _SIDE_STORE).exists():
+            self._forget(path)
+        return binding.remove(str(path))
+
+    def _forget(self, path: Path) -> None:
+        """What the side store keeps for this log."""
+        try:
+            log = binding.attach(str(path), "a log that is deleted", StandardCodec(""))
+        except RingpostError:
+            return
+        self.side_store().forget(log.info()["log_id"])
+
+    def side_store(self) -> SideStore:
+        from ringpost.sidestore import side_store  # and with it LMDB
+
+        return side_store(self._directory)
 
     def list_logs(self, kind: Kind) -> list[str]:
         try:
@@ -75,7 +99,11 @@ class RingEngine:
     def destroy(self) -> None:
         for kind in Kind:
             for name in self.list_logs(kind):
-                self.delete_log(kind, name)
+                binding.remove(str(self._path(kind, name)))
+        if (self._directory / _SIDE_STORE).exists():
+            from ringpost.sidestore import remove_store
+
+            remove_store(self._directory)
         directory.remove_if_empty(self._directory)
 
     def collect(self) -> None:
@@ -131,6 +159,20 @@ def _find_or_make(what: _Wanted, create: bool) -> Log:
         except (FileExistsError, QueueNotFound):
             continue  # made, or its directory destroyed, by somebody else meanwhile
     raise QueueNotFound(f"{what.label} was made and deleted by others all the time; try again")
+
+
+def _mover(log: Log, engine: RingEngine) -> Callable[[], None]:
+    """Puts what is scheduled into its queue when it is due."""
+    reference = weakref.ref(log)
+
+    def move_due() -> None:
+        from ringpost.scheduled import Schedule
+
+        alive = reference()
+        if alive is not None:
+            Schedule(alive, engine.side_store).move_due()
+
+    return move_due
 
 
 def _check_settings(log: Log, capacity: int | None, maxsize: int | None) -> None:

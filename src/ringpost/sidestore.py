@@ -1,0 +1,160 @@
+"""Side store: the ordered map beside the logs, in LMDB, for what is not first-in first-out.
+
+A memory broker's lies in its directory in shared memory and is never synced: it lives as long as the logs do.
+Its tables: messages that are not due yet (scheduled.py), ids that were sent (dedup.py), last values
+(retained.py). Keys begin with the 16 bytes of their log's id.
+
+Writers take a lock of their own first, which has a timeout and goes with its process; LMDB's has no timeout,
+and is then never contended. Nothing here keeps a transaction open across anybody else's code.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ringpost.errors import Stalled
+
+NAME = "side.lmdb"
+LOCK = "writers"
+TABLES = (b"scheduled", b"sent", b"retained")
+
+_MAP_SIZE = 1 << 36  # address space, not memory: the file grows as needed
+_PAUSE = 0.001  # seconds between two tries for the lock
+
+_open_stores: dict[Path, SideStore] = {}
+_guard = threading.Lock()
+
+
+class SideStore:
+    """One broker's. Get it from `side_store()`: LMDB forbids opening a file twice in a process."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._thread_lock = threading.Lock()
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        self._lock_file = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        found = os.fstat(self._lock_file)
+        self._identity = (found.st_dev, found.st_ino)
+        self._environment = lmdb.open(
+            str(place),
+            map_size=_MAP_SIZE,
+            max_dbs=len(TABLES),
+            max_spare_txns=0,
+            sync=False,
+            metasync=False,
+            mode=0o600,
+            lib_version=0,
+        )
+        self._tables = {name: self._environment.open_db(name) for name in TABLES}
+
+    @contextmanager
+    def write(self, timeout: float = 5.0) -> Iterator[Any]:
+        """A write transaction: committed at the end, undone by an exception. Raises Stalled."""
+        with self._exclusively(timeout), self._environment.begin(write=True) as transaction:
+            yield transaction
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        with self._environment.begin() as transaction:
+            yield transaction
+
+    def table(self, name: bytes) -> Any:
+        return self._tables[name]
+
+    def is_there(self) -> bool:
+        """Is it still the one that others find?"""
+        try:
+            found = os.stat(self._place / LOCK)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def close(self) -> None:
+        self._environment.close()
+        os.close(self._lock_file)
+
+    def forget(self, log_id: bytes) -> None:
+        """Whatever is kept for a log that is gone."""
+        with self.write() as transaction:
+            for table in self._tables.values():
+                with transaction.cursor(table) as cursor:
+                    found = cursor.set_range(log_id)
+                    while found and cursor.key().startswith(log_id):
+                        found = cursor.delete()
+
+    @contextmanager
+    def _exclusively(self, timeout: float) -> Iterator[None]:
+        deadline = time.monotonic() + timeout
+        if not self._thread_lock.acquire(timeout=max(timeout, 0)):
+            raise self._stalled()
+        try:
+            # a POSIX lock: it goes with its process, and a forked child does not have it
+            while not self._try_lock():
+                if time.monotonic() >= deadline:
+                    raise self._stalled()
+                time.sleep(_PAUSE)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+        finally:
+            self._thread_lock.release()
+
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _stalled(self) -> Stalled:
+        return Stalled(
+            f"a process holds the lock of {self._place} and is alive, but does not run (stopped by a "
+            "signal, a debugger or a freezer?); continue or kill it"
+        )
+
+
+def side_store(directory: Path) -> SideStore:
+    """The store of the broker in `directory`, opened once in a process, and again after a fork."""
+    place = directory / NAME
+    with _guard:
+        store = _open_stores.get(place)
+        if store is not None and not store.is_there():  # destroyed, and perhaps made again
+            store.close()
+            store = None
+        if store is None:
+            store = _open_stores[place] = SideStore(place)
+        return store
+
+
+def existing_store(directory: Path) -> SideStore | None:
+    """None: nobody needed one yet."""
+    return side_store(directory) if (directory / NAME).exists() else None
+
+
+def remove_store(directory: Path) -> None:
+    """With all that is in it."""
+    with _guard:
+        store = _open_stores.pop(directory / NAME, None)
+        if store is not None:
+            store.close()
+    shutil.rmtree(directory / NAME, ignore_errors=True)
+
+
+def _forget_after_fork() -> None:
+    global _guard
+    _guard = threading.Lock()
+    _open_stores.clear()  # the parent's environments: LMDB wants them left alone here
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
