@@ -92,6 +92,7 @@ def test_ring_has_what_an_engine_has() -> None:
         "delete_log",
         "list_logs",
         "destroy",
+        "side_store",
         "collect",
         "close",
     }

@@ -33,6 +33,7 @@ def collect(path: str) -> bool: ...
 class Delivery:
     settled: bool
 
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
     @property
     def body(self) -> Any: ...
     @property
@@ -60,6 +61,7 @@ class Delivery:
 
 @final
 class Group:
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
     @property
     def log(self) -> Log: ...
     def receive(
@@ -106,6 +108,7 @@ class Group:
 class Log:
     on_alarm: Callable[[], None] | None
 
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
     @property
     def path(self) -> str: ...
     @property
