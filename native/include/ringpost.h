@@ -284,7 +284,8 @@ typedef struct rp_group_info {
     uint64_t delivered, acknowledged, redelivered, returned, rejected, expired, dropped, lost;
     uint64_t oldest_ns; /* CLOCK_REALTIME when its oldest frame that is not done with was put; 0: none */
     uint64_t lag_bytes; /* of the ring, that it keeps from being used again */
-    int32_t pid;        /* of the process it ends with; 0: it stays */
+    uint32_t handle;
+    int32_t pid; /* of the process it ends with; 0: it stays */
     bool lossy;
 } rp_group_info;
 

@@ -173,10 +173,6 @@ static bool is_unused(rp_log *log, rp_group *group) {
     return true;
 }
 
-static uint32_t handle_of(const rp_log *log, const rp_group *group) {
-    return rp_load_relaxed(&group->generation) << RP_GROUP_BITS | (uint32_t)(group - log->groups);
-}
-
 static bool is_as_wanted(const rp_group *group, const rp_group_settings *settings) {
     bool lossy = rp_load_relaxed(&group->state) == RP_GROUP_LOSSY;
     return lossy == settings->lossy && rp_load_relaxed(&group->policy) == settings->policy &&
@@ -193,14 +189,14 @@ static rp_status find_or_make(rp_log *log, const char *name, const rp_group_sett
         if (rp_load_acquire(group, &old->state) == RP_GROUP_FREE) {
             if (!unused && is_unused(log, old)) unused = old;
         } else if (strncmp(old->name, name, RP_GROUP_NAME) == 0) {
-            *group = handle_of(log, old);
+            *group = rp_group_handle(log, old);
             *made = false;
             return is_as_wanted(old, settings) ? RP_OK : RP_EXISTS;
         }
     }
     if (!unused) return RP_NO_SLOT;
     rp_status status = make(log, unused, name, settings);
-    *group = handle_of(log, unused);
+    *group = rp_group_handle(log, unused);
     *made = true;
     return status;
 }

@@ -32,6 +32,10 @@ static inline rp_group *rp_group_of(const rp_log *log, uint32_t handle) {
     return rp_likely(number < log->geometry.group_count) ? &log->groups[number] : NULL;
 }
 
+static inline uint32_t rp_group_handle(const rp_log *log, const rp_group *group) {
+    return rp_load_relaxed(&group->generation) << RP_GROUP_BITS | (uint32_t)(group - log->groups);
+}
+
 /* A locked group, and where it stands. */
 typedef struct rp_hold {
     rp_group *group;

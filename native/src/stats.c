@@ -40,7 +40,8 @@ rp_status rp_get_group_info(rp_log *log, uint32_t handle, rp_group_info *out) {
     if (!group || rp_load_acquire(group, &group->state) == RP_GROUP_FREE) return RP_NOT_FOUND;
     uint32_t owner = rp_load_relaxed(&group->owner);
     if (owner && rp_is_dead(log, owner)) return RP_NOT_FOUND;
-    *out = (rp_group_info){.policy = rp_load_relaxed(&group->policy),
+    *out = (rp_group_info){.handle = rp_group_handle(log, group),
+                           .policy = rp_load_relaxed(&group->policy),
                            .lossy = rp_load_relaxed(&group->state) == RP_GROUP_LOSSY};
     memcpy(out->name, group->name, sizeof out->name - 1);
     memcpy(out->pattern, group->pattern, sizeof out->pattern - 1);

@@ -165,13 +165,14 @@ def failure(
     size: int = 0,
     most: int = 0,
     holder: int = 0,
+    held: str = "",
 ) -> Exception:
     """The exception for a native status: what happened, to which queue, what to do."""
     match status:
         case Status.EMPTY:
             return Empty(f"{label} is empty")
         case Status.FULL:
-            return Full(f"{label} is full: no room for {size} bytes; its consumers are behind")
+            return Full(f"{label} is full: no room for {size} bytes; {held or 'its consumers are behind'}")
         case Status.SHUT_DOWN:
             return ShutDown(f"{label} is shut down")
         case Status.STALLED | Status.BUSY:
@@ -234,6 +235,22 @@ def failure(
             return OSError(error, f"cannot {operation} {label}: {os.strerror(error)}", path)
         case _:
             return RingpostError(f"cannot {operation} {label}: status {status}")
+
+
+def describe_hold(group: dict[str, Any], holdings: list[dict[str, Any]]) -> str:
+    """Who keeps a ring from going on: a group that is behind, and the processes that hold its messages."""
+    who = f"group {group['name']!r} is" if group["name"] else "its consumers are"
+    text = f"{who} {group['ready']} messages behind"
+    if group["pid"]:
+        text += f" in process {group['pid']}"
+    held = [each for each in holdings if each["pid"]]
+    if held:
+        oldest = min(held, key=lambda each: int(each["sequence"]))
+        text += (
+            f", with {group['in_flight']} not yet settled: process {oldest['pid']} has held message "
+            f"{oldest['sequence']} for {oldest['held_ns'] / 1e9:.1f} s"
+        )
+    return text
 
 
 def _no_space(label: str, path: str) -> str:

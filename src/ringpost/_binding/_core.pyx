@@ -18,7 +18,7 @@ from ringpost._binding.ringpost cimport *
 
 import os
 
-from ringpost.errors import Empty, failure
+from ringpost.errors import Empty, describe_hold, failure
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -194,7 +194,15 @@ cdef class Log:
         if status == RP_TOO_LARGE:
             rp_get_info(self._log, &info)
         return failure(status, operation, self.label, path=self.path, error=error, size=size,
-                       most=info.max_payload, holder=holder)
+                       most=info.max_payload, holder=holder, held=self.held_back() if status == RP_FULL else "")
+
+    cdef str held_back(self):
+        """Who keeps the ring full, if it is not just the queue's consumers being behind."""
+        cdef list groups = self.groups()
+        if not groups or (len(groups) == 1 and groups[0]["in_flight"] == 0):
+            return ""
+        slowest = max(groups, key=lag_of)
+        return describe_hold(slowest, group_of(self, slowest["handle"]).holdings())
 
     cdef int check_open(self) except -1:
         if self.closed:
@@ -676,6 +684,10 @@ cdef object decode_body(object codec, uint8_t kind, bytes body, uint64_t sequenc
         except UnicodeDecodeError:
             pass  # the codec says it better
     return codec.decode(kind, body, sequence)
+
+
+def lag_of(dict info):
+    return info["lag_bytes"]
 
 
 cdef list payloads_of(char *frames, uint32_t count):

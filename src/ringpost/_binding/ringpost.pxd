@@ -138,6 +138,7 @@ cdef extern from "ringpost.h" nogil:
         uint64_t lost
         uint64_t oldest_ns
         uint64_t lag_bytes
+        uint32_t handle
         int32_t pid
         bint lossy
 
