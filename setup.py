@@ -6,7 +6,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 sources = sorted(str(path) for path in Path("native/src").glob("*.c"))
-headers = sorted(str(path) for path in Path("native").glob("*/*.h"))
+headers = sorted(str(path) for path in [*Path("native").glob("*/*.h"), *Path("src").rglob("*.px[di]")])
 
 core = Extension(
     "ringpost._binding._core",
