@@ -17,6 +17,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from ringpost._binding.ringpost cimport *
 
 import os
+from operator import itemgetter
 
 from ringpost.errors import Empty, describe_hold, failure
 
@@ -201,7 +202,7 @@ cdef class Log:
         cdef list groups = self.groups()
         if not groups or (len(groups) == 1 and groups[0]["in_flight"] == 0):
             return ""
-        slowest = max(groups, key=lag_of)
+        slowest = max(groups, key=itemgetter("lag_bytes"))
         return describe_hold(slowest, group_of(self, slowest["handle"]).holdings())
 
     cdef int check_open(self) except -1:
@@ -684,10 +685,6 @@ cdef object decode_body(object codec, uint8_t kind, bytes body, uint64_t sequenc
         except UnicodeDecodeError:
             pass  # the codec says it better
     return codec.decode(kind, body, sequence)
-
-
-def lag_of(dict info):
-    return info["lag_bytes"]
 
 
 cdef list payloads_of(char *frames, uint32_t count):
