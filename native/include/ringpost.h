@@ -70,6 +70,7 @@ typedef struct rp_settings {
     bool broadcast;        /* there is no group 0: only groups that are opened get frames */
     bool keep_history;     /* frames stay readable after every group acked them, until overwritten */
     bool auto_delete;      /* the file goes when its last process goes */
+    bool levels;           /* this log is the first of several that make one queue */
 } rp_settings;
 
 /* Create the log `path` and attach to it. RP_EXISTS where there is one. */
@@ -95,7 +96,7 @@ typedef struct rp_info {
     uint64_t used_bytes;    /* ring bytes that group 0 has not released */
     uint64_t pool_used;     /* pool bytes in use */
     uint32_t participants;  /* live processes attached */
-    bool shut_down, deleted, keep_history, auto_delete;
+    bool shut_down, deleted, keep_history, auto_delete, levels;
 } rp_info;
 
 rp_status rp_get_info(rp_log *log, rp_info *out);
@@ -320,6 +321,16 @@ uint64_t rp_alarm(rp_log *log);
 bool rp_alarm_rings(rp_log *log);
 /* Make every sleeper of this log look around; this process's return RP_INTERRUPTED. */
 void rp_wake_all(rp_log *log);
+
+/* Several logs as one queue: what they share is kept by the first one. Add a level, 0 to 31, after its log was
+ * made and before anything is put into it. */
+uint32_t rp_levels(rp_log *log); /* a bit for each */
+void rp_add_level(rp_log *log, uint32_t level);
+/* To wait for any of them: listen, try each one, then wait. RP_OK, RP_INTERRUPTED: try again; RP_EMPTY: the deadline
+ * passed; RP_DELETED. Whoever puts something into one of them, or gives something back, rings. */
+uint32_t rp_bell_listen(rp_log *log);
+rp_status rp_bell_wait(rp_log *log, uint32_t heard, int64_t deadline);
+void rp_bell_ring(rp_log *log);
 
 int64_t rp_monotonic_ns(void);
 const char *rp_status_text(rp_status status);

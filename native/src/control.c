@@ -92,6 +92,7 @@ rp_status rp_get_info(rp_log *log, rp_info *out) {
         .deleted = state & RP_STATE_DELETED,
         .keep_history = rp_keeps_history(log),
         .auto_delete = log->geometry.flags & RP_SUPER_AUTO_DELETE,
+        .levels = log->geometry.flags & RP_SUPER_LEVELS,
     };
     memcpy(out->log_id, log->geometry.log_id, sizeof out->log_id);
     return RP_OK;

@@ -66,6 +66,7 @@ _Static_assert(offsetof(rp_super, flags) == 20, "the checksum covers what follow
 #define RP_SUPER_HISTORY     1u
 #define RP_SUPER_AUTO_DELETE 2u
 #define RP_SUPER_BROADCAST   4u
+#define RP_SUPER_LEVELS      8u
 
 /* A futex lock: W(1) | generation(20) | slot + 1 (11); see lock.h. */
 typedef rp_u32 rp_lock;
@@ -75,7 +76,7 @@ typedef struct rp_event {
     RP_ALIGNED rp_u32 count;
 } rp_event;
 
-enum { RP_EVENT_SPACE, RP_EVENT_BROADCAST, RP_EVENT_JOIN, RP_EVENT_DURABLE, RP_LOG_EVENTS };
+enum { RP_EVENT_SPACE, RP_EVENT_BELL, RP_EVENT_JOIN, RP_EVENT_DURABLE, RP_LOG_EVENTS };
 
 enum { RP_STATE_SHUT = 1, RP_STATE_DISCARD = 2, RP_STATE_DELETED = 4 };
 
@@ -91,6 +92,7 @@ typedef struct rp_head {
     RP_ALIGNED rp_u64 oldest;   /* everything below it may have been overwritten */
     RP_ALIGNED rp_u64 armed[2]; /* a bit for each event somebody may sleep on */
     rp_u32 state;               /* RP_STATE_* */
+    rp_u32 levels;              /* a bit for each further log of this queue; see bell.c */
     rp_u64 alarm_ns;            /* CLOCK_REALTIME: when somebody must look what is scheduled; 0: never */
     RP_ALIGNED rp_lock pool_lock;
     rp_u32 pool_next;          /* a run's head: where to look for room first */

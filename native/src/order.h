@@ -13,6 +13,7 @@
  *   token     joining as a forked child   -> its other threads
  *   group     a group's birth          -> the producer that counts it among those it waits for
  *   done      task_done's add          -> join
+ *   level     a level's bit            -> whoever looks for levels
  *
  * tests/unit/test_sync_points.py checks that each name has both its sides.
  */

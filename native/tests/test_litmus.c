@@ -181,6 +181,56 @@ static void arming_and_task_done(void) {
     check_dekker(log, RP_EVENT_JOIN, is_done, finish_one, one_more_task);
 }
 
+static void put_and_ring(rp_log *log) {
+    CHECK_OK(try_put_once(log));
+    rp_bell_ring(log);
+}
+
+static void arming_and_ringing(void) {
+    rp_log *log = small_log();
+    check_dekker(log, RP_EVENT_BELL, try_take_once, put_and_ring, take_all);
+}
+
+typedef struct adding {
+    duel base;
+    uint32_t levels;
+} adding;
+
+static void shut_down_and_look(void *argument) {
+    adding *all = argument;
+    uint64_t random = 17;
+    for (uint64_t round = 1; round <= 31; round++) {
+        meet(&all->base, 3 * round - 2);
+        delay(&random);
+        rp_or_release(state, &all->base.log->head->state, RP_STATE_SHUT);
+        rp_fence_full(level);
+        all->levels = rp_levels(all->base.log);
+        meet(&all->base, 3 * round - 1);
+        meet(&all->base, 3 * round);
+    }
+}
+
+/* Either who adds a level sees that the first one is shut down, or who shut it down sees the level. */
+static void adding_and_shutting_down(void) {
+    adding *all = aligned_alloc(128, sizeof *all);
+    *all = (adding){.base = {.log = small_log()}};
+    pthread_t thread = start_thread(shut_down_and_look, all);
+    uint64_t random = 4711;
+    rp_head *head = all->base.log->head;
+    for (uint64_t round = 1; round <= 31; round++) {
+        meet(&all->base, 3 * round - 2);
+        delay(&random);
+        rp_add_level(all->base.log, (uint32_t)round);
+        bool is_shut = rp_load_acquire(state, &head->state) & RP_STATE_SHUT;
+        meet(&all->base, 3 * round - 1);
+        if (!is_shut && !(all->levels >> round & 1)) FAIL("round %" PRIu64 ": neither saw the other", round);
+        rp_store_relaxed(&head->state, 0);
+        meet(&all->base, 3 * round);
+    }
+    join_thread(thread);
+    free(all);
+}
+
 /* ---- commit, release ------------------------------------------------------------------------ */
 
 typedef struct stream {
@@ -491,7 +541,8 @@ static void nothing_is_put_once_it_is_shut(void) {
 }
 
 RUN_TESTS(TEST(arming_and_putting), TEST(arming_and_taking), TEST(arming_and_task_done),
-          TEST(committed_bytes_are_there), TEST(counts_are_of_one_moment), TEST(frames_that_are_lapped),
-          TEST(history_that_is_lapped), TEST(granules_that_are_used_again),
-          TEST(granules_that_history_gives_up), TEST(granules_that_are_used_again_soon),
-          TEST(what_a_lock_guards), TEST(nothing_is_put_once_it_is_shut))
+          TEST(arming_and_ringing), TEST(adding_and_shutting_down), TEST(committed_bytes_are_there),
+          TEST(counts_are_of_one_moment), TEST(frames_that_are_lapped), TEST(history_that_is_lapped),
+          TEST(granules_that_are_used_again), TEST(granules_that_history_gives_up),
+          TEST(granules_that_are_used_again_soon), TEST(what_a_lock_guards),
+          TEST(nothing_is_put_once_it_is_shut))

@@ -177,6 +177,11 @@ static rp_status wait_to_join(waiter *one, int64_t deadline) {
     return UNTIL(deadline, rp_join(one->log, deadline));
 }
 
+static rp_status wait_for_bell(waiter *one, int64_t deadline) {
+    uint32_t heard = rp_bell_listen(one->log);
+    return UNTIL(deadline, rp_bell_wait(one->log, heard, deadline));
+}
+
 static void run_waiter(void *argument) {
     waiter *one = argument;
     one->status = one->wait(one, in_ms(BOUND_MS));
@@ -246,6 +251,7 @@ static const struct {
     {"removal of a producer", RP_EVENT_SPACE, fill_ring, wait_to_put, wake_by_removal, RP_DELETED},
     {"take of a large one", RP_EVENT_SPACE, large_message, wait_to_borrow, take_large, RP_OK},
     {"shutdown of a borrower", RP_EVENT_SPACE, large_message, wait_to_borrow, wake_by_shutdown, RP_SHUT_DOWN},
+    {"bell", RP_EVENT_BELL, nothing, wait_for_bell, rp_bell_ring, RP_OK},
     {"task_done", RP_EVENT_JOIN, one_message, wait_to_join, wake_by_task_done, RP_OK},
     {"removal of a joiner", RP_EVENT_JOIN, one_message, wait_to_join, wake_by_removal, RP_DELETED},
 };

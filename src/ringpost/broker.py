@@ -59,6 +59,7 @@ class Broker:
         capacity: int | None = None,
         maxsize: int | None = None,
         pickle: bool = False,
+        priorities: bool | None = None,
         create: bool = True,
     ) -> Queue[Any]:
         """The queue `name`, made if there is none.
@@ -68,16 +69,24 @@ class Broker:
                 for messages above 16 KiB.
             maxsize: the most messages that wait in it; 0: bounded by bytes only (default).
             pickle: allow pickled messages through this handle. Only where you trust every producer.
+            priorities: make one whose producers may give each message a priority. Every priority that is
+                used takes memory as a queue of its own, and `maxsize` is meant for each. None: as it is.
             create: make it if there is none; else QueueNotFound.
 
         Raises:
-            SettingsMismatch: it exists with another capacity or maxsize than asked for.
+            SettingsMismatch: it exists with another capacity, maxsize or priorities than asked for.
             SegmentFull: /dev/shm has no room for it.
             NotOurs, LayoutMismatch, CorruptLog: the file that is there is not ours to use.
         """
         self._check_open()
         log = self._engine.open_log(
-            Kind.QUEUE, name, capacity=capacity, maxsize=maxsize, pickle=pickle, create=create
+            Kind.QUEUE,
+            name,
+            capacity=capacity,
+            maxsize=maxsize,
+            pickle=pickle,
+            priorities=priorities,
+            create=create,
         )
         queue = Queue._of(log, name, self)
         queue._pickle = pickle

@@ -13,6 +13,7 @@ import msgspec
 from ringpost._binding.contract import Log
 from ringpost.envelope import Envelope, seal
 from ringpost.errors import Empty, ShutDown, Unsupported
+from ringpost.levels import Levels
 from ringpost.message import Message
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class DeadLetters:
                 except (Empty, ShutDown):
                     break
                 envelope = without_death(message._open())
-                self._log.send_raw(message.kind, message.payload, message.raw_subject, seal(envelope))
+                to = self._log.level(message.priority) if isinstance(self._log, Levels) else self._log
+                to.send_raw(message.kind, message.payload, message.raw_subject, seal(envelope))
                 message.ack()
                 done += 1
         return done

@@ -18,6 +18,7 @@ class Envelope(msgspec.Struct, omit_defaults=True, frozen=True):
     reply_to: str | None = msgspec.field(default=None, name="r")
     content_type: str | None = msgspec.field(default=None, name="t")
     key: str | None = msgspec.field(default=None, name="k")
+    priority: int = msgspec.field(default=0, name="p")
 
 
 EMPTY = Envelope()

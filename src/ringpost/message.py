@@ -12,12 +12,14 @@ from ringpost.envelope import Envelope, unseal
 from ringpost.errors import LeaseLost
 
 if TYPE_CHECKING:
+    from ringpost._binding.contract import Group
     from ringpost.consumer import Consumer
 
     class _Delivery:
         """binding.Delivery, as type checkers see it."""
 
         body: Any
+        group: Group
         kind: int
         payload: bytes
         raw_headers: bytes | None
@@ -97,6 +99,11 @@ class Message(_Delivery):
     def key(self) -> str | None:
         """What it is about; messages with one key keep their order on every engine."""
         return self._open().key
+
+    @property
+    def priority(self) -> int:
+        """As it was sent, 0 to 9; higher ones are handed out first."""
+        return self._open().priority
 
     @property
     def timestamp(self) -> datetime:

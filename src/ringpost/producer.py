@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ringpost._binding.contract import Log
 from ringpost.envelope import Envelope, seal
-from ringpost.errors import Empty, Full
+from ringpost.errors import Empty, Full, Unsupported
 from ringpost.message import Message
 
 if TYPE_CHECKING:
     from ringpost.dedup import Window
+    from ringpost.levels import Level, Levels
     from ringpost.sidestore import SideStore
 
 Overflow = Literal["block", "raise", "drop-oldest"]
@@ -38,6 +40,7 @@ class Producer:
         ttl: float | None = None,
         dedup_window: float | None = None,
         store: Callable[[], SideStore] | None = None,
+        levels: Levels | None = None,
     ) -> None:
         if overflow not in ("block", "raise", "drop-oldest"):
             raise ValueError(f"'overflow' is 'block', 'raise' or 'drop-oldest', not {overflow!r}")
@@ -45,6 +48,7 @@ class Producer:
         self._overflow = overflow
         self._ttl = ttl
         self._store = store
+        self._levels = levels
         self._window: Window | None = None
         if dedup_window is not None:
             from ringpost.dedup import Window
@@ -60,6 +64,7 @@ class Producer:
         ttl: float | None = None,
         delay: float | None = None,
         not_before: datetime | None = None,
+        priority: int = 0,
         key: str | None = None,
         message_id: str | None = None,
         correlation_id: str | None = None,
@@ -78,6 +83,8 @@ class Producer:
                 but goes to the dead letters where the consumer has them.
             delay: seconds until it is put into the queue; its ttl begins then.
             not_before: the same, as a time (with a time zone).
+            priority: 0 to 9: the highest is handed out first, first-in first-out within one. The queue must
+                have been opened with priorities=True.
             key: what it is about.
             message_id: its name; Message.id.
             correlation_id, reply_to: for answers; see Broker.request().
@@ -87,12 +94,13 @@ class Producer:
         Raises:
             Full: no room within the timeout, or at once where overflow="raise".
             ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError: as Queue.put().
-            ValueError: a ttl that is not between 0 and 49 days; delay and not_before together, or for an
+            Unsupported: a priority, and the queue has none.
+            ValueError: a priority or a ttl out of range; delay and not_before together, or for an
                 anonymous queue; this producer is closed.
         """
         self._check_open()
         envelope = None
-        if headers or key or message_id or correlation_id or reply_to or content_type:
+        if headers or key or message_id or correlation_id or reply_to or content_type or priority:
             envelope = seal(
                 Envelope(
                     headers=dict(headers) if headers else None,
@@ -101,28 +109,40 @@ class Producer:
                     reply_to=reply_to,
                     content_type=content_type,
                     key=key,
+                    priority=priority,
                 )
             )
         ttl_ms = milliseconds(self._ttl if ttl is None else ttl)
         due_ns = _due_ns(delay, not_before)
+        to = self._log if not priority else self._level(priority)
         if self._window is not None and message_id is not None:
-            return self._put_once(message_id, body, envelope, ttl_ms, due_ns, timeout)
+            return self._put_once(to, message_id, body, envelope, ttl_ms, due_ns, timeout)
         if due_ns is None:
-            self._put(body, envelope, ttl_ms, timeout)
+            self._put(to, body, envelope, ttl_ms, timeout)
         else:
-            self._schedule(due_ns, body, envelope, ttl_ms)
+            self._schedule(due_ns, body, envelope, ttl_ms, priority)
         return True
 
-    def _schedule(self, due_ns: int, body: object, envelope: bytes | None, ttl_ms: int) -> None:
+    def _level(self, priority: int) -> Level:
+        if self._levels is None:
+            raise Unsupported(
+                f"{self._log.label} has no priorities: make it with broker.queue(name, priorities=True)"
+            )
+        return self._levels.level(priority)
+
+    def _schedule(
+        self, due_ns: int, body: object, envelope: bytes | None, ttl_ms: int, priority: int
+    ) -> None:
         from ringpost.scheduled import Schedule
         from ringpost.stored import Stored
 
         kind, payload = self._log.encode(body)
-        stored = Stored(kind, payload, None, envelope, ttl_ms, time.time_ns())
+        stored = Stored(kind, payload, None, envelope, ttl_ms, time.time_ns(), priority)
         Schedule(self._log, self._need_store()).add(due_ns, stored)
 
     def _put_once(
         self,
+        to: Log | Level,
         message_id: str,
         body: object,
         envelope: bytes | None,
@@ -138,13 +158,13 @@ class Producer:
         while True:
             try:
                 return self._window.send_once(
-                    message_id, lambda: self._log.send(body, None, envelope, ttl_ms, False)
+                    message_id, lambda: to.send(body, None, envelope, ttl_ms, False)
                 )
             except Full:
                 if self._overflow == "raise" or (deadline is not None and time.monotonic() >= deadline):
                     raise
             if self._overflow == "drop-oldest":
-                self._drop_oldest()
+                self._drop_oldest(to)
             else:
                 time.sleep(_PAUSE)
 
@@ -155,18 +175,25 @@ class Producer:
             )
         return self._store
 
-    def _put(self, body: object, envelope: bytes | None, ttl_ms: int, timeout: float | None) -> None:
+    def _put(
+        self,
+        to: Log | Level,
+        body: object,
+        envelope: bytes | None,
+        ttl_ms: int,
+        timeout: float | None,
+    ) -> None:
         if self._overflow == "block":
-            self._log.send(body, None, envelope, ttl_ms, True, timeout)
+            to.send(body, None, envelope, ttl_ms, True, timeout)
             return
         while True:
             try:
-                self._log.send(body, None, envelope, ttl_ms, False)
+                to.send(body, None, envelope, ttl_ms, False)
                 return
             except Full:
                 if self._overflow == "raise":
                     raise
-            self._drop_oldest()
+            self._drop_oldest(to)
 
     def send_many(
         self,
@@ -174,6 +201,7 @@ class Producer:
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
+        priority: int = 0,
         timeout: float | None = None,
     ) -> int:
         """Send bodies in order, many in one commit, all with these headers; much faster than one send() each.
@@ -182,16 +210,18 @@ class Producer:
         many went in before it.
         """
         self._check_open()
-        envelope = seal(Envelope(headers=dict(headers))) if headers else None
+        envelope = seal(Envelope(headers=dict(headers) if headers else None, priority=priority))
         ttl_ms = milliseconds(self._ttl if ttl is None else ttl)
-        return self._put_many(((body, None, envelope, ttl_ms) for body in bodies), timeout)
+        parts = ((body, None, envelope, ttl_ms) for body in bodies)
+        return self._put_many(priority, parts, timeout)
 
-    def _put_many(self, parts: Iterable[Parts], timeout: float | None) -> int:
+    def _put_many(self, priority: int, parts: Iterable[Parts], timeout: float | None) -> int:
+        to = self._log if not priority else self._level(priority)
         if self._overflow != "drop-oldest":
-            return self._log.send_many(parts, self._overflow == "block", timeout)
+            return to.send_many(parts, self._overflow == "block", timeout)
         sent = 0
         for body, _, envelope, ttl_ms in parts:
-            self._put(body, envelope, ttl_ms, None)
+            self._put(to, body, envelope, ttl_ms, None)
             sent += 1
         return sent
 
@@ -204,8 +234,8 @@ class Producer:
         self._check_open()
         return Batch(self, timeout)
 
-    def _drop_oldest(self) -> None:
-        group = self._log.group()
+    def _drop_oldest(self, to: Log | Level) -> None:
+        group = to.group()
         try:
             dropped = group.take(1, False, None, Message)
         except Empty:
@@ -239,7 +269,7 @@ class Batch:
     def __init__(self, producer: Producer, timeout: float | None) -> None:
         self._producer = producer
         self._timeout = timeout
-        self._parts: list[Parts] = []
+        self._parts: list[tuple[int, Parts]] = []  # each with its priority
 
     def send(
         self,
@@ -247,6 +277,7 @@ class Batch:
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
+        priority: int = 0,
         key: str | None = None,
         message_id: str | None = None,
         correlation_id: str | None = None,
@@ -261,9 +292,12 @@ class Batch:
             reply_to=reply_to,
             content_type=content_type,
             key=key,
+            priority=priority,
         )
+        if priority:
+            self._producer._level(priority)
         ttl_ms = milliseconds(self._producer._ttl if ttl is None else ttl)
-        self._parts.append((body, None, seal(envelope), ttl_ms))
+        self._parts.append((priority, (body, None, seal(envelope), ttl_ms)))
 
     def __enter__(self) -> Batch:
         return self
@@ -274,8 +308,10 @@ class Batch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
-            self._producer._put_many(self._parts, self._timeout)
+        if error is not None:
+            return
+        for priority, run in groupby(self._parts, key=lambda each: each[0]):
+            self._producer._put_many(priority, (parts for _, parts in run), self._timeout)
 
 
 def milliseconds(ttl: float | None) -> int:

@@ -160,10 +160,14 @@ class Queue(Generic[T]):
 
         Raises ValueError for a window of an anonymous queue.
         """
+        from ringpost.levels import Levels
         from ringpost.producer import Producer
 
         store = None if self._broker is None else self._broker._engine.side_store
-        return Producer(self._log, overflow=overflow, ttl=ttl, dedup_window=dedup_window, store=store)
+        levels = self._log if isinstance(self._log, Levels) else None
+        return Producer(
+            self._log, overflow=overflow, ttl=ttl, dedup_window=dedup_window, store=store, levels=levels
+        )
 
     def consumer(
         self,
@@ -179,7 +183,8 @@ class Queue(Generic[T]):
         """A consumer: its messages stay in the queue until they are acked, and come again if it dies.
 
         Args:
-            prefetch: how many messages receive() fetches ahead. 1 shares slow work most evenly.
+            prefetch: how many messages receive() fetches ahead. 1 shares slow work most evenly, and lets a
+                higher priority overtake as soon as it can.
             lease: seconds after which a message that was not settled goes to another consumer although this
                 process lives; None: never, only when it dies.
             group: a further group of consumers, which gets every message too, from the oldest that is there

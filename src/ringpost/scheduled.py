@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from ringpost._binding.contract import Log
 from ringpost.errors import Full, ShutDown, Stalled
+from ringpost.levels import Levels
 from ringpost.sidestore import SideStore
 from ringpost.stored import Stored, pack, unpack
 
@@ -63,7 +64,7 @@ class Schedule:
                     return due
                 one = unpack(cursor.value())
                 try:
-                    self._log.send_raw(one.kind, one.payload, one.subject, one.headers, one.ttl_ms, False)
+                    self._put(one)
                 except (Full, Stalled):
                     return time.time_ns() + _LATER
                 except ShutDown:
@@ -71,6 +72,10 @@ class Schedule:
                 moved += 1
                 found = cursor.delete()
         return 0
+
+    def _put(self, one: Stored) -> None:
+        to = self._log.level(one.priority) if isinstance(self._log, Levels) else self._log
+        to.send_raw(one.kind, one.payload, one.subject, one.headers, one.ttl_ms, False)
 
     def count(self) -> int:
         """Messages that are not due yet."""

@@ -16,6 +16,7 @@ class Stored(msgspec.Struct, array_like=True, frozen=True):
     headers: bytes | None
     ttl_ms: int
     sent_ns: int  # CLOCK_REALTIME
+    priority: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -61,7 +61,8 @@ def test_the_stub_says_nothing_that_is_not_there() -> None:
 
 
 def test_the_log_is_that_of_the_contract() -> None:
-    wanted = {name for name in vars(contract.Log) if not name.startswith("_")} | set(
+    protocols = (contract.Log, contract.NativeLog)
+    wanted = {name for each in protocols for name in vars(each) if not name.startswith("_")} | set(
         contract.Log.__annotations__
     )
     told = set(names_in(names_in(parsed().body)["Log"].body)) - {"__init__"}

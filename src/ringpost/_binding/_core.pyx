@@ -66,7 +66,7 @@ cdef bytes path_bytes(str path):
 
 def create(str path not None, str label not None, object codec, *, uint64_t capacity=0, uint64_t max_messages=0,
            uint32_t groups=0, uint32_t leases=0, bint broadcast=False, bint keep_history=False,
-           bint auto_delete=False) -> Log:
+           bint auto_delete=False, bint levels=False) -> Log:
     cdef rp_settings settings
     memset(&settings, 0, sizeof(settings))
     settings.broadcast = broadcast
@@ -76,6 +76,7 @@ def create(str path not None, str label not None, object codec, *, uint64_t capa
     settings.max_messages = max_messages
     settings.keep_history = keep_history
     settings.auto_delete = auto_delete
+    settings.levels = levels
     cdef Log log = Log.__new__(Log)
     cdef bytes name = path_bytes(path)
     cdef const char *c_path = name
@@ -227,6 +228,30 @@ cdef class Log:
 
     def alarm(self):
         return rp_alarm(self._log)
+
+    # ---- several logs as one ---------------------------------------------------------------
+
+    def levels(self):
+        return rp_levels(self._log)
+
+    def add_level(self, uint32_t level):
+        rp_add_level(self._log, level)
+
+    def listen(self):
+        self.check_open()
+        return rp_bell_listen(self._log)
+
+    def wait_for_bell(self, uint32_t heard, timeout=None):
+        cdef int64_t deadline = deadline_of(True, timeout)
+        cdef rp_status status
+        with nogil:
+            status = rp_bell_wait(self._log, heard, deadline)
+        self.interrupted()
+        if status != RP_OK and status != RP_INTERRUPTED:
+            raise self.fail(status, "receive from")
+
+    def ring(self):
+        rp_bell_ring(self._log)
 
     # ---- putting ---------------------------------------------------------------------------
 

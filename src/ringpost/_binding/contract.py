@@ -39,6 +39,8 @@ class Delivery(Protocol):
     settled: bool
 
     @property
+    def group(self) -> Group: ...
+    @property
     def body(self) -> Any: ...
     @property
     def payload(self) -> bytes: ...
@@ -214,6 +216,23 @@ class Log(Protocol):
     def shutdown(self, immediate: bool = False) -> None: ...
 
 
+class NativeLog(Log, Protocol):
+    """A log that may be the first of several which make one queue; see ringpost.levels."""
+
+    def levels(self) -> int:
+        """A bit for each further log of this queue."""
+
+    def add_level(self, level: int) -> None: ...
+    def listen(self) -> int:
+        """For wait_for_bell(), before looking whether there is anything to take from any level."""
+
+    def wait_for_bell(self, heard: int, timeout: float | None = None) -> None:
+        """Return when somebody rang since, or after a tenth of a second. Raises Empty."""
+
+    def ring(self) -> None:
+        """Wake who waits for the bell."""
+
+
 class Binding(Protocol):
     """The module itself."""
 
@@ -236,7 +255,8 @@ class Binding(Protocol):
         broadcast: bool = False,
         keep_history: bool = False,
         auto_delete: bool = False,
-    ) -> Log: ...
-    def attach(self, path: str, label: str, codec: Codec) -> Log: ...
+        levels: bool = False,
+    ) -> NativeLog: ...
+    def attach(self, path: str, label: str, codec: Codec) -> NativeLog: ...
     def remove(self, path: str) -> bool: ...
     def collect(self, path: str) -> bool: ...

@@ -52,6 +52,10 @@ cdef class Delivery:
         return self._receipt.deliveries
 
     @property
+    def group(self):
+        return self._group
+
+    @property
     def expired(self):
         return is_expired(self.time_ns, self.ttl_ms)
 

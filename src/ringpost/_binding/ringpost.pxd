@@ -51,6 +51,7 @@ cdef extern from "ringpost.h" nogil:
         bint broadcast
         bint keep_history
         bint auto_delete
+        bint levels
 
     ctypedef struct rp_info:
         uint8_t log_id[16]
@@ -69,6 +70,7 @@ cdef extern from "ringpost.h" nogil:
         bint deleted
         bint keep_history
         bint auto_delete
+        bint levels
 
     ctypedef struct rp_frame:
         uint32_t size
@@ -212,6 +214,11 @@ cdef extern from "ringpost.h" nogil:
     void rp_set_alarm(rp_log *log, uint64_t when_ns)
     uint64_t rp_alarm(rp_log *log)
     bint rp_alarm_rings(rp_log *log)
+    uint32_t rp_levels(rp_log *log)
+    void rp_add_level(rp_log *log, uint32_t level)
+    uint32_t rp_bell_listen(rp_log *log)
+    rp_status rp_bell_wait(rp_log *log, uint32_t heard, int64_t deadline)
+    void rp_bell_ring(rp_log *log)
     int64_t rp_monotonic_ns()
     const char *rp_status_text(rp_status status)
     uint32_t rp_layout_version()

@@ -25,6 +25,7 @@ class Kind(Enum):
     TOPIC = "topic"
     EVENTS = "events"
     REPLIES = "replies"  # a queue that ends with the process which made it
+    LEVEL = "level"  # what a queue keeps of one priority
 
 
 class Engine(Protocol):
@@ -40,6 +41,7 @@ class Engine(Protocol):
         capacity: int | None = None,
         maxsize: int | None = None,
         pickle: bool = False,
+        priorities: bool | None = None,
         create: bool = True,
     ) -> Log:
         """Find or make one. Raises QueueNotFound, SettingsMismatch, and what the engine adds."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ringpost._binding import binding
-from ringpost._binding.contract import Log
+from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, directory
 from ringpost.errors import LeftOver, QueueNotFound, RingpostError, SettingsMismatch, Unsupported
@@ -48,16 +48,23 @@ class RingEngine:
         capacity: int | None = None,
         maxsize: int | None = None,
         pickle: bool = False,
+        priorities: bool | None = None,
         create: bool = True,
     ) -> Log:
         what = _Wanted(
             path=self._path(kind, name),
             label=f"{kind.value} {name!r} of {self.url}",
             pickle=pickle,
-            settings=dict(_SETTINGS[kind], capacity=capacity or 0, max_messages=max(maxsize or 0, 0)),
+            settings=dict(
+                _SETTINGS[kind],
+                capacity=capacity or 0,
+                max_messages=max(maxsize or 0, 0),
+                levels=bool(priorities),
+            ),
         )
-        log = _find_or_make(what, create)
-        _check_settings(log, capacity, maxsize)
+        native = _find_or_make(what, create)
+        _check_settings(native, capacity, maxsize, priorities)
+        log = self._with_levels(native, what) if native.info()["levels"] else native
         if kind is Kind.QUEUE:
             log.on_alarm = _mover(log, self)
         if kind is Kind.REPLIES:
@@ -66,19 +73,30 @@ class RingEngine:
             anonymous.remember(log)
         return log
 
+    def _with_levels(self, log: NativeLog, what: _Wanted) -> Log:
+        from ringpost.levels import Levels
+
+        info = log.info()
+        settings = {"capacity": info["ring_size"] + info["pool_size"], "max_messages": info["max_messages"]}
+
+        def open_level(priority: int, create: bool) -> Log:
+            path = _level_path(what.path, info["log_id"], priority)
+            return _find_or_make(replace(what, path=path, settings=settings), create)
+
+        return Levels(log, open_level)
+
     def delete_log(self, kind: Kind, name: str) -> bool:
         path = self._path(kind, name)
-        if (self._directory / _SIDE_STORE).exists():
-            self._forget(path)
-        return binding.remove(str(path))
-
-    def _forget(self, path: Path) -> None:
-        """What the side store keeps for this log."""
         try:
-            log = binding.attach(str(path), "a log that is deleted", StandardCodec(""))
+            info = binding.attach(str(path), "a log that is deleted", StandardCodec("")).info()
         except RingpostError:
-            return
-        self.side_store().forget(log.info()["log_id"])
+            return binding.remove(str(path))
+        if (self._directory / _SIDE_STORE).exists():
+            self.side_store().forget(info["log_id"])
+        was_there = binding.remove(str(path))  # before its levels: who adds one looks whether it is there
+        for level in self._directory.glob(_level_path(path, info["log_id"], "*").name):
+            binding.remove(str(level))
+        return was_there
 
     def side_store(self) -> SideStore:
         from ringpost.sidestore import side_store  # and with it LMDB
@@ -132,11 +150,11 @@ class _Wanted:
     pickle: bool
     settings: dict[str, Any]
 
-    def attach(self) -> Log:
+    def attach(self) -> NativeLog:
         directory.check_if_there(self.path.parent)
         return binding.attach(str(self.path), self.label, self._codec())
 
-    def create(self) -> Log:
+    def create(self) -> NativeLog:
         directory.make_private(self.path.parent)
         return binding.create(str(self.path), self.label, self._codec(), **self.settings)
 
@@ -144,7 +162,7 @@ class _Wanted:
         return StandardCodec(self.label, pickle=self.pickle)
 
 
-def _find_or_make(what: _Wanted, create: bool) -> Log:
+def _find_or_make(what: _Wanted, create: bool) -> NativeLog:
     for _ in range(_ATTEMPTS):
         try:
             return what.attach()
@@ -175,7 +193,12 @@ def _mover(log: Log, engine: RingEngine) -> Callable[[], None]:
     return move_due
 
 
-def _check_settings(log: Log, capacity: int | None, maxsize: int | None) -> None:
+def _level_path(path: Path, log_id: bytes, priority: int | str) -> Path:
+    """The id is in it, so that a queue which is made anew finds nothing of the one before."""
+    return path.with_name(f"{path.stem}.{log_id.hex()}.{priority}.{Kind.LEVEL.value}")
+
+
+def _check_settings(log: Log, capacity: int | None, maxsize: int | None, priorities: bool | None) -> None:
     info = log.info()
     existing = info["ring_size"] + info["pool_size"]
     if capacity is not None and capacity // _GRANULE * _GRANULE != existing:
@@ -188,3 +211,6 @@ def _check_settings(log: Log, capacity: int | None, maxsize: int | None) -> None
             f"{log.label} exists with maxsize={info['max_messages']}, not {maxsize}: ask for the "
             "same, leave maxsize out, or delete the queue first"
         )
+    if priorities is not None and priorities != info["levels"]:
+        has = "has" if info["levels"] else "was made without"
+        raise SettingsMismatch(f"{log.label} {has} priorities: ask for the same, or delete the queue first")
