@@ -2,6 +2,9 @@
 
     producer --> [files] --> worker, worker, worker --> [digests] --> collector
 
+Halfway, the collector kills a worker with -9. What that one held goes to the others: a worker acks a file
+when its digest is sent, and not before.
+
 Each is a program of its own, started by its own command line; all they share is the broker's name:
 
     python examples/hash_tree.py produce ring:NAME
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -29,6 +34,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import ringpost
 
 WORKERS = 3
+AHEAD = 64  # digests that wait for the collector, at most: it sees what the workers do as they do it
 PATIENCE = 60  # seconds without any digest: something is wrong
 
 
@@ -44,11 +50,15 @@ def digest_of(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def digest_queue(broker: ringpost.Broker) -> ringpost.Queue[dict[str, Any]]:
+    return broker.queue("digests", maxsize=AHEAD)
+
+
 # ---- the roles ----------------------------------------------------------------------------------
 
 
 def produce(broker: ringpost.Broker) -> None:
-    files, digests, ready = broker.queue("files"), broker.queue("digests"), broker.queue("ready")
+    files, digests, ready = broker.queue("files"), digest_queue(broker), broker.queue("ready")
     for _ in range(WORKERS):
         ready.get(timeout=PATIENCE)  # so that starting Python is not measured
     start = time.monotonic()  # one clock for all processes
@@ -58,10 +68,12 @@ def produce(broker: ringpost.Broker) -> None:
 
 
 def work(broker: ringpost.Broker) -> None:
-    files, digests = broker.queue("files"), broker.queue("digests")
+    files, digests = broker.queue("files"), digest_queue(broker)
     broker.queue("ready").put(os.getpid())
-    for path in files:
-        digests.put({"path": path, "sha256": digest_of(path), "worker": os.getpid()})
+    for message in files.consumer(prefetch=8):
+        with message:  # acked at the end; who dies before that gives it back
+            path = message.body
+            digests.put({"path": path, "sha256": digest_of(path), "worker": os.getpid()})
 
 
 def collect(broker: ringpost.Broker) -> None:
@@ -69,7 +81,8 @@ def collect(broker: ringpost.Broker) -> None:
     found: dict[str, str] = {}
     workers: Counter[int] = Counter()
     total: int | None = None
-    digests = broker.queue("digests")
+    victim: int | None = None
+    files, digests = broker.queue("files"), digest_queue(broker)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,8 +100,25 @@ def collect(broker: ringpost.Broker) -> None:
                     found[message["path"]] = message["sha256"]
                     workers[message["worker"]] += 1
             progress.update(bar, completed=len(found))
+            if victim is None and total is not None and len(found) > total // 2:
+                victim = kill_a_worker(files, console)
         seconds = time.monotonic() - start
+    again = files.stats().consumers.redelivered
+    console.print(
+        f"{again} files were given to another worker, {workers.total() - len(found)} were done twice"
+    )
     report(console, found, workers, seconds)
+
+
+def kill_a_worker(files: ringpost.Queue[str], console: Console) -> int | None:
+    """One that has work in its hands; None: nobody has, this moment."""
+    held = Counter({each.pid: each.messages for each in files.stats().holdings if each.pid})
+    if not held:
+        return None
+    pid, messages = held.most_common(1)[0]
+    os.kill(pid, signal.SIGKILL)
+    console.print(f"[red]kill -9 {pid}[/red]: a worker, with {messages} files in its hands")
+    return pid
 
 
 def report(console: Console, found: dict[str, str], workers: Counter[int], seconds: float) -> None:

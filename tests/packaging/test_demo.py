@@ -11,6 +11,8 @@ def test_every_file_is_accounted_for() -> None:
     done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "accounted for once, digests equal to the single process's" in done.stdout
+    assert "kill -9" in done.stdout
+    assert "files were given to another worker" in done.stdout
     assert "files/s" in done.stdout
     assert "messages/s" in done.stdout
 
