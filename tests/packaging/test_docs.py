@@ -1,4 +1,8 @@
-"""Every Python block of the README and the guides runs, and prints what its comments say."""
+"""Every Python block of the README and the guides runs, and prints what the page says.
+
+A page says it in comments behind print(), or in a block of text under the word "prints"; under "print", for
+this block and the one before it together.
+"""
 
 import re
 import subprocess
@@ -9,32 +13,41 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-BLOCKS = [
-    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
-    for page in PAGES
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S))
-]
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n(prints?)\n\n```text\n(.*?)^```)?", re.M | re.S)
+PROGRAMS = {page: BLOCK.findall(page.read_text()) for page in PAGES if BLOCK.search(page.read_text())}
 
 
-def promised_output(block: str) -> list[str]:
-    """What stands behind the # of each line that prints; up to a comma and a space: the rest is prose."""
+def told_in_comments(block: str) -> list[str]:
     comments = re.findall(r"^\s*print\(.*\)\s+# (.*)$", block, re.M)
     return [comment.removesuffix(", exactly") for comment in comments]
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_block_runs_and_prints_what_it_says(block: str, tmp_path: Path) -> None:
-    script = tmp_path / "block.py"
+def output_of(block: str, script: Path) -> list[str]:
     script.write_text(block)
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == promised_output(block)
+    return done.stdout.splitlines()
 
 
-def test_the_readme_has_blocks() -> None:
-    assert sum("README" in str(block.id) for block in BLOCKS) >= 2
+@pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_programs_print_what_it_says(page: Path, tmp_path: Path) -> None:
+    before: list[str] = []
+    programs = PROGRAMS[page]
+    for number, (block, word, text) in enumerate(programs):
+        printed = output_of(block, tmp_path / f"block{number}.py")
+        if word == "prints":
+            assert printed == text.splitlines()
+        elif word == "print":
+            assert before + printed == text.splitlines()
+        elif number + 1 == len(programs) or programs[number + 1][1] != "print":
+            assert printed == told_in_comments(block)
+        before = printed
+
+
+def test_pages_have_programs() -> None:
+    assert {page.name for page in PROGRAMS} >= {"README.md", "delivery.md", "topics.md", "events.md"}
 
 
 def test_every_relative_link_leads_somewhere() -> None:
