@@ -35,8 +35,8 @@
 #define RP_STUB           32u    /* room kept behind `tail` for the next header */
 #define RP_MAX_GROUPS     124u   /* events: 4 of the log, then one for each group: 128 bits of `armed` */
 #define RP_DEFAULT_GROUPS 4u
-#define RP_MAX_LEASES     1024u /* of a group, by default; small logs have fewer */
-#define RP_MIN_LEASES     64u
+#define RP_MAX_LEASES     2048u /* of a group, by default; small logs have fewer */
+#define RP_MIN_LEASES     128u
 #define RP_SLOTS          1024u
 #define RP_MAX_SLOTS      2046u /* 11 bits, without 0 (nobody) and 2047 (somebody dead) */
 

@@ -9,7 +9,6 @@
 #include "subject.h"
 
 #define LOOK_OVER UINT64_C(50000000) /* ns between two looks for dead owners and passed deadlines */
-#define RESERVE   8u                 /* one in so many leases is kept for splitting others */
 #define TOGETHER  UINT64_C(20000000) /* ns: what is given back for about the same time shares a lease */
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -49,15 +48,21 @@ static rp_lease *find_free(rp_log *log, rp_group *group, uint32_t most) {
     return &all.leases[all.top];
 }
 
+/* Half of the table is for splitting: each lease that is held may need one for what of it is given back. */
 static rp_lease *find_free_for_hand_out(rp_log *log, rp_group *group) {
     uint32_t count = log->geometry.lease_count / log->geometry.group_count;
-    rp_lease *lease = find_free(log, group, count - count / RESERVE);
+    rp_lease *lease = find_free(log, group, count / 2);
     if (!lease) rp_store_relaxed(&group->starved, 1);
     return lease;
 }
 
 static rp_lease *find_free_for_split(rp_log *log, rp_group *group) {
     return find_free(log, group, log->geometry.lease_count / log->geometry.group_count);
+}
+
+/* One more for the same frames: they could share. */
+static rp_lease *find_free_to_spare(rp_log *log, rp_group *group) {
+    return find_free(log, group, log->geometry.lease_count / log->geometry.group_count * 3 / 4);
 }
 
 void rp_lease_find_acked(rp_log *log, rp_group *group) {
@@ -546,34 +551,48 @@ static uint32_t deliveries_after(const returning *how, const rp_lease *lease) {
     return how->unseen && deliveries ? deliveries - 1 : deliveries;
 }
 
-/* G2: where frames of `from` may go: a lease that was returned for about the same time, or a free one. */
-static rp_lease *find_returned(const returning *how, const rp_lease *from) {
+/* Returned for about the same time, as often delivered. */
+static bool is_alike(const returning *how, const rp_lease *from, const rp_lease *other) {
+    uint64_t due = rp_load_relaxed(&other->deadline_ns);
+    uint64_t apart = due > how->due ? due - how->due : how->due - due;
+    return apart <= TOGETHER && rp_load_relaxed(&other->deliveries) == deliveries_after(how, from);
+}
+
+/* A returned lease of the same frames. */
+static rp_lease *find_returned(const returning *how, const rp_lease *from, bool alike) {
     table all = table_of(how->log, how->group);
     for (uint32_t i = 0; i < all.top; i++) {
         rp_lease *other = &all.leases[i];
-        uint64_t due = rp_load_relaxed(&other->deadline_ns);
-        uint64_t apart = due > how->due ? due - how->due : how->due - due;
         if (owner_of(other) == RP_RETURNED &&
-            rp_load_relaxed(&other->sequence) == rp_load_relaxed(&from->sequence) && apart <= TOGETHER &&
-            rp_load_relaxed(&other->deliveries) == deliveries_after(how, from))
+            rp_load_relaxed(&other->sequence) == rp_load_relaxed(&from->sequence) &&
+            (!alike || is_alike(how, from, other)))
             return other;
     }
     return NULL;
 }
 
+static bool add_returned(const returning *how, const rp_lease *from, uint64_t bits) {
+    rp_lease *to = find_returned(how, from, false) ? find_free_to_spare(how->log, how->group)
+                                                   : find_free_for_split(how->log, how->group);
+    if (!to) return false;
+    rp_store_relaxed(&to->position, rp_load_relaxed(&from->position));
+    rp_store_relaxed(&to->sequence, rp_load_relaxed(&from->sequence));
+    rp_store_relaxed(&to->pending, bits);
+    rp_store_relaxed(&to->deliveries, deliveries_after(how, from));
+    return_lease(to, how->due);
+    return true;
+}
+
+/* G2: into a lease that was returned alike, else a free one, else any that was returned: its frames then come as late
+ * as the latest of them, and count as delivered as often as the others there. */
 static bool return_some(const returning *how, rp_lease *from, uint64_t bits) {
-    rp_lease *to = find_returned(how, from);
+    rp_lease *to = find_returned(how, from, true);
+    bool added = !to && add_returned(how, from, bits);
+    if (!to && !added) to = find_returned(how, from, false);
+    if (!to && !added) return false;
     if (to) {
         if (how->due > rp_load_relaxed(&to->deadline_ns)) rp_store_relaxed(&to->deadline_ns, how->due);
         rp_store_relaxed(&to->pending, pending_of(to) | bits);
-    } else {
-        to = find_free_for_split(how->log, how->group);
-        if (!to) return false;
-        rp_store_relaxed(&to->position, rp_load_relaxed(&from->position));
-        rp_store_relaxed(&to->sequence, rp_load_relaxed(&from->sequence));
-        rp_store_relaxed(&to->pending, bits);
-        rp_store_relaxed(&to->deliveries, deliveries_after(how, from));
-        return_lease(to, how->due);
     }
     rp_keep_order();
     rp_store_relaxed(&from->pending, pending_of(from) & ~bits);

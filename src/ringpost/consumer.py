@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
-from ringpost.errors import LeaseLost, ShutDown
+from ringpost.errors import Crowded, LeaseLost, ShutDown
 from ringpost.message import Message
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Consumer:
         self._replies = replies
         self._ahead: deque[Message] = deque()  # received, not yet handed out
         self._held: set[Message] = set()  # handed out, not yet settled
+        self._owed: list[
+            tuple[Message, float]
+        ] = []  # given back, with a delay, when there is room to note it
         self._closed = False
         _consumers.add(self)
 
@@ -121,6 +124,7 @@ class Consumer:
 
     def _fetch(self, limit: int, timeout: float | None) -> None:
         group, block = self._group, timeout != 0
+        self._pay_back()
         if self._auto_ack:
             group.take(limit, block, timeout, Message, self._ahead)
         else:
@@ -187,9 +191,23 @@ class Consumer:
         if delay is None:
             delay = self._backoff.delay(message.deliveries) if self._backoff else 0
         self._held.discard(message)
-        lost = self._group.give_back([message], delay)
+        try:
+            lost = self._group.give_back([message], delay)
+        except Crowded:
+            message.settled = True
+            self._owed.append((message, delay))
+            return
         if lost:
             raise _lost(lost)
+
+    def _pay_back(self) -> None:
+        while self._owed:
+            message, delay = self._owed[-1]
+            try:
+                self._group.give_back([message], delay)
+            except Crowded:
+                return  # others must settle something first
+            self._owed.pop()
 
     def _reject(self, message: Message, reason: str) -> None:
         self._check_unsettled(message)
@@ -231,7 +249,9 @@ class Consumer:
         self._closed = True
         self._give_back_ahead()
         held = [one for one in self._held if not one.settled]
+        held += [message for message, _ in self._owed]
         self._held.clear()
+        self._owed.clear()
         if held and not self._group.log.closed:
             self._group.give_back(held)
 
@@ -245,6 +265,7 @@ class Consumer:
         """In a forked child: what was received is the parent's."""
         self._ahead.clear()
         self._held.clear()
+        self._owed.clear()
 
     @property
     def closed(self) -> bool:

@@ -93,6 +93,10 @@ class DecodeError(RingpostError, ValueError):
         return DecodeError, (str(self), self.payload, self.codec, self.sequence), self.__dict__
 
 
+class Crowded(RingpostError):
+    """No room to note what is given back, now. Handled within ringpost."""
+
+
 class LeftOver(RingpostError):
     """A segment from before a reboot. Never reaches users: the engine removes it."""
 
@@ -209,6 +213,8 @@ def failure(
             return TooManyProcesses(
                 f"{label}: every place for a subscriber is taken; unsubscribe() those that nobody needs"
             )
+        case Status.NO_SLOT if operation == "give messages back to":
+            return Crowded(f"{label}: so much is in consumers' hands, in bits and pieces, that no more fits")
         case Status.NO_SLOT:
             return TooManyProcesses(
                 f"{label}: all its participant slots are taken by live processes; end some, or "

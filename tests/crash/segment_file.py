@@ -42,9 +42,10 @@ FIELDS = {  # offset, format
     "done": (1152, "<Q"),
 }
 GROUP = {"lock": (0, "<I"), "read": (8, "<Q"), "acked": (16, "<Q"), "seen": (24, "<Q")}
-GROUP_SIZE = 512
+GROUP_SIZE = 768
 SLOT_SIZE = 64
 CHUNK_SIZE = 16
+LEASE_SIZE = 64
 ORPHAN = 0x7FF
 LOANED, PUBLISHED = 1, 2
 
@@ -125,10 +126,11 @@ class SegmentFile:
         return slice(self["pool_offset"], self["pool_offset"] + self["pool_size"])
 
     def _telling(self) -> list[tuple[int, int]]:
-        chunks, slots = self["chunks_offset"], self["slots_offset"]
+        chunks, slots, leases = self["chunks_offset"], self["slots_offset"], self["leases_offset"]
         return [
             (SUPER_SIZE, self["groups_offset"] + GROUP_SIZE),
             (slots, slots + 16 * SLOT_SIZE),
+            (leases, leases + 16 * LEASE_SIZE),
             (chunks, chunks + self["chunk_count"] * CHUNK_SIZE),
             self.ring(),
         ]
