@@ -82,7 +82,7 @@ class Deliveries:
         for life in range(self._lives):
             confirmed = self._confirmed[life]
             missing = [number for number in range(confirmed) if life << 32 | number not in received]
-            assert missing == [], f"of life {life}, {len(missing)} of {confirmed} messages were lost"
+            assert missing == [], f"of {confirmed} messages of life {life} these were lost: {missing[:9]}"
         for message, times in received.items():
             life, number = message >> 32, message & 0xFFFFFFFF
             assert life < self._lives, "its producer never was"
