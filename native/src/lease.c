@@ -260,13 +260,18 @@ static rp_lease *take_over(handing *to, rp_lease *from, uint64_t bits) {
     return lease;
 }
 
+static uint64_t first_pending(const rp_lease *lease) {
+    uint64_t pending = pending_of(lease);
+    return rp_load_relaxed(&lease->sequence) + (pending ? (uint32_t)__builtin_ctzll(pending) : 0);
+}
+
 /* The due lease with the lowest sequence. */
 static rp_lease *first_due(const table *all, uint64_t now) {
     rp_lease *first = NULL;
     for (uint32_t i = 0; i < all->top; i++) {
         rp_lease *lease = &all->leases[i];
         if (owner_of(lease) != RP_RETURNED || rp_load_relaxed(&lease->deadline_ns) > now) continue;
-        if (!first || rp_load_relaxed(&lease->sequence) < rp_load_relaxed(&first->sequence)) first = lease;
+        if (!first || first_pending(lease) < first_pending(first)) first = lease;
     }
     return first;
 }
