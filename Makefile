@@ -12,7 +12,7 @@ C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch])
 help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
 	@echo "make test     run the native and the Python tests (ARGS=... goes to pytest)"
-	@echo "make bench    measure ringpost beside others (ARGS=--quick: two minutes)"
+	@echo "make bench    measure ringpost beside others (ARGS=--quick: three minutes)"
 	@echo "make check    formatting, lint, types, stubs, native tests under sanitizers"
 
 # ---- environment --------------------------------------------------------------------------------

@@ -33,11 +33,15 @@ def parse(arguments: list[str] | None = None) -> Options:
     )
     _add_arguments(parser)
     given = parser.parse_args(arguments)
+    rivals = _chosen(parser, "rival", RIVALS, given.only)
+    works = _chosen(parser, "work", WORKS, given.work)
+    if not any(isinstance(rival, work.needs) for rival in rivals for work in works):
+        parser.error("none of these rivals can do any of these works")
     seconds = given.seconds or (0.2 if given.quick else 0.8)
     repetitions = given.repetitions or (2 if given.quick else 5)
     return Options(
-        rivals=_chosen(parser, "rival", RIVALS, given.only),
-        works=_chosen(parser, "work", WORKS, given.work),
+        rivals=rivals,
+        works=works,
         seconds=seconds,
         repetitions=repetitions,
         limit=10 + 20 * seconds,
@@ -47,7 +51,7 @@ def parse(arguments: list[str] | None = None) -> Options:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     rivals, works = ", ".join(each.name for each in RIVALS), ", ".join(each.name for each in WORKS)
-    parser.add_argument("--quick", action="store_true", help="under two minutes, less exact")
+    parser.add_argument("--quick", action="store_true", help="under three minutes, less exact")
     parser.add_argument("--only", action="append", metavar="NAME", help=f"one of {rivals}; repeatable")
     parser.add_argument("--work", action="append", metavar="NAME", help=f"one of {works}; repeatable")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long one measurement takes")

@@ -24,7 +24,7 @@ def serve(
     connection: Connection, make_part: Any, arguments: tuple[Any, ...], scratch: str, limit: float
 ) -> None:
     """Answer the parent's commands until it sends None. The target of every child process."""
-    _arm_watchdog(limit)
+    arm_watchdog(limit)
     os.environ["TMPDIR"] = scratch  # some rivals keep files there
     try:
         connection.send(("started", None))
@@ -46,7 +46,8 @@ def wait_until(start_at: int) -> None:
         time.sleep(delay / 1e9)
 
 
-def _arm_watchdog(limit: float) -> None:
+def arm_watchdog(limit: float) -> None:
+    """This process ends after `limit` seconds, whatever it hangs in."""
     # The default action ends the process even where it hangs inside a C library, and needs no parent.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # control-C reaches the parent too, which ends us

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peer import serve
-from benchmarks.rivals.base import Lane, Rival
+from benchmarks.rivals.base import Rival, SendingLane
 from benchmarks.works.base import Work
 
 _START_DELAY = 2_000_000  # ns: enough for every part to hear of it and go to sleep until then
@@ -53,11 +53,11 @@ def _scratch_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def _lanes(rival: Rival, work: Work, directory: Path) -> Iterator[list[Lane]]:
-    lanes: list[Lane] = []
+def _lanes(rival: Rival, work: Work, directory: Path) -> Iterator[list[SendingLane]]:
+    lanes: list[SendingLane] = []
     try:
         for number in range(work.lanes):
-            lanes.append(rival.lane(f"lane{number}", work.senders, work.size, directory))
+            lanes.append(work.lane(rival, f"lane{number}", directory))
         yield lanes
     finally:
         for lane in lanes:
@@ -67,7 +67,7 @@ def _lanes(rival: Rival, work: Work, directory: Path) -> Iterator[list[Lane]]:
 class _Peers:
     """The child processes: all get each command, and all have to answer before the deadline."""
 
-    def __init__(self, work: Work, lanes: list[Lane], scratch: str, limit: float) -> None:
+    def __init__(self, work: Work, lanes: list[SendingLane], scratch: str, limit: float) -> None:
         self._scratch = scratch
         self._deadline = time.monotonic() + limit
         self._limit = limit

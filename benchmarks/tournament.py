@@ -35,7 +35,12 @@ class Score:
 
 def play(options: Options, progress: Callable[[str], None]) -> list[Score]:
     """Measure everything that the options ask for."""
-    scores = [_entry(rival, work) for work in options.works for rival in options.rivals]
+    scores = [
+        _entry(rival, work)
+        for work in options.works
+        for rival in options.rivals
+        if isinstance(rival, work.needs)
+    ]
     for repetition in range(options.repetitions):
         for score in scores:
             if score.absent or repetition >= score.work.most_repetitions:

@@ -6,9 +6,13 @@ from benchmarks.rivals.base import Rival
 from benchmarks.rivals.cloudtoid import Cloudtoid
 from benchmarks.rivals.fasterfifo import FasterFifo
 from benchmarks.rivals.iceoryx2 import Iceoryx2, Iceoryx2Events
+from benchmarks.rivals.lite_queue import LiteQueue
 from benchmarks.rivals.mp_pipe import MultiprocessingPipe
 from benchmarks.rivals.mp_queue import MultiprocessingQueue
 from benchmarks.rivals.mp_simplequeue import MultiprocessingSimpleQueue
+from benchmarks.rivals.persist_queue import PersistQueue
+from benchmarks.rivals.redis_pubsub import RedisPubSub
+from benchmarks.rivals.redis_streams import RedisStreams
 from benchmarks.rivals.ringpost import Ringpost
 from benchmarks.rivals.subetha import SubEtha, SubEthaCondvar
 from benchmarks.rivals.zeromq import ZeroMQ
@@ -28,4 +32,8 @@ RIVALS: tuple[Rival, ...] = (
     SubEthaCondvar(),
     Iceoryx2(),
     Iceoryx2Events(),
+    RedisStreams(),
+    RedisPubSub(),
+    PersistQueue(),
+    LiteQueue(),
 )

@@ -42,33 +42,43 @@ class Receiver:
     close: Callable[[], Any] = _nothing
 
 
-class Lane(ABC):
-    """A one-way connection from some senders to one receiver. Pickled to the processes that use it."""
+class SendingLane(ABC):
+    """A one-way connection, as senders see it. Pickled to the processes that use it."""
 
     @abstractmethod
     def sender(self, index: int) -> Sender:
         """Called in the process of sender number `index`."""
 
-    @abstractmethod
-    def receiver(self) -> Receiver:
-        """Called in the receiving process, before the senders' calls if they are on the same lane."""
-
     def remove(self) -> None:  # noqa: B027 - most rivals keep everything in the scratch directory
         """Remove what is left of it outside the scratch directory. Called in the parent, at the end."""
 
 
+class Lane(SendingLane):
+    """A connection to receivers that take messages for good: to one, or in a topic each to all of them."""
+
+    @abstractmethod
+    def receiver(self) -> Receiver:
+        """Called in a receiving process, before the senders' calls if they are on the same lane."""
+
+
 class Rival(ABC):
-    """Something that moves messages between processes."""
+    """Something that moves messages between processes. What it can do it says by its further base classes."""
 
     name: str
     module: str
     """What has to be importable for it."""
     distribution: str | None = None
     """Its name on PyPI; None: part of Python."""
+    program: str | None = None
+    """The server it needs, started for each measurement anew."""
     note: str = ""
     """How it is used here, for the foot of the table."""
     batches: bool = False
     """Whether it has a call for many messages, on either side."""
+
+
+class QueueRival(Rival):
+    """One that gives each message to one receiver, for good."""
 
     @abstractmethod
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:

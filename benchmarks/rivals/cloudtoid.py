@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import CAPACITY, Lane, Receiver, Rival, Sender
+from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
 from benchmarks.rivals.polling import retry_send, retry_send_many
 
 
@@ -41,7 +41,7 @@ def _get(try_receive: Callable[[], bytes | None], receive: Callable[[], bytes]) 
     return get
 
 
-class Cloudtoid(Rival):
+class Cloudtoid(QueueRival):
     """Its receiver waits, its sender has to poll when the queue is full."""
 
     name = "cloudtoid-interprocess"

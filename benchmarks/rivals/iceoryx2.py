@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import CAPACITY, Lane, Receiver, Rival, Sender
+from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
 from benchmarks.rivals.polling import retry_receive
+from benchmarks.rivals.topic import TopicRival
 
 _VIEW_FROM = 64 << 10
 _MOST_SAMPLES = 8192
@@ -23,6 +24,7 @@ _MOST_SAMPLES = 8192
 class _ServiceLane(Lane):
     name: str
     senders: int
+    receivers: int
     size: int
     directory: str
     events: bool
@@ -75,14 +77,22 @@ class _ServiceLane(Lane):
             .enable_safe_overflow(False)  # a full subscriber makes the publisher wait
             .subscriber_max_buffer_size(min(_MOST_SAMPLES, CAPACITY // self.size))
             .max_publishers(self.senders)
-            .max_subscribers(1)
+            .max_subscribers(self.receivers)
+            .max_nodes(self.senders + self.receivers)
             .open_or_create()
         )
 
     def _events(self, node: Any) -> Any:
         import iceoryx2
 
-        return node.service_builder(iceoryx2.ServiceName.new(self.name)).event().open_or_create()
+        return (
+            node.service_builder(iceoryx2.ServiceName.new(self.name))
+            .event()
+            .max_notifiers(self.senders)
+            .max_listeners(self.receivers)
+            .max_nodes(self.senders + self.receivers)
+            .open_or_create()
+        )
 
     @property
     def _prefix(self) -> str:
@@ -133,7 +143,7 @@ def _take_view(subscriber: Any) -> Callable[[], memoryview | None]:
     return take
 
 
-class Iceoryx2(Rival):
+class Iceoryx2(QueueRival, TopicRival):
     """Fastest: the receiver polls."""
 
     name = "iceoryx2"
@@ -143,7 +153,10 @@ class Iceoryx2(Rival):
     _with_events = False
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
-        return _ServiceLane(name, senders, size, str(directory), self._with_events)
+        return _ServiceLane(name, senders, 1, size, str(directory), self._with_events)
+
+    def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
+        return _ServiceLane(name, 1, subscribers, size, str(directory), self._with_events)
 
 
 class Iceoryx2Events(Iceoryx2):

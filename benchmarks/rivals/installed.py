@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from platform import python_version
@@ -13,14 +16,26 @@ def why_not(rival: Rival) -> str | None:
     """Why this rival cannot be measured here; None if it can."""
     if find_spec(rival.module) is None:
         return f"not installed: pip install {rival.distribution}"
+    if rival.program is not None and shutil.which(rival.program) is None:
+        return f"not installed: the program {rival.program}"
     return None
 
 
 def version_of(rival: Rival) -> str:
-    """The version of the rival's distribution, or of Python."""
+    """The version of the rival's program or distribution, or of Python."""
+    if rival.program is not None:
+        return _version_of_program(rival.program)
     if rival.distribution is None:
         return python_version()
     try:
         return version(rival.distribution)
     except PackageNotFoundError:
         return "?"
+
+
+def _version_of_program(program: str) -> str:
+    if shutil.which(program) is None:
+        return "?"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "?"

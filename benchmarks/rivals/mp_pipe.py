@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import Lane, Receiver, Rival, Sender
+from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _get_from_any(readers: list[Any]) -> Callable[[], bytes]:
     return get
 
 
-class MultiprocessingPipe(Rival):
+class MultiprocessingPipe(QueueRival):
     """The fastest that the standard library has for bytes."""
 
     name = "multiprocessing.Pipe"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import Lane, Receiver, Rival, Sender
+from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _QueueLane(Lane):
         self.queue.close()
 
 
-class MultiprocessingQueue(Rival):
+class MultiprocessingQueue(QueueRival):
     """What everybody has."""
 
     name = "multiprocessing.Queue"

@@ -1,48 +1,102 @@
-"""ringpost itself, with default settings: a named queue."""
+"""ringpost itself, with default settings: named queues and topics."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import Lane, Receiver, Rival, Sender
+from benchmarks.rivals.acking import AckingLane, AckingRival, Consumer
+from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, SendingLane
+from benchmarks.rivals.topic import TopicRival
 
 
 @dataclass(frozen=True)
-class _QueueLane(Lane):
+class _InBroker(SendingLane):
     url: str
     name: str
 
-    def sender(self, index: int) -> Sender:
-        queue = self._queue()
-        return Sender(queue.put, queue.put_many, queue.close)
-
-    def receiver(self) -> Receiver:
-        queue = self._queue()
-        return Receiver(queue.get, queue.get_many, queue.close)
-
-    def _queue(self) -> Any:
+    def broker(self) -> Any:
         import ringpost
 
-        return ringpost.connect(self.url).queue(self.name)
+        return ringpost.connect(self.url)
 
     def remove(self) -> None:
-        import ringpost
-
-        with ringpost.connect(self.url) as broker:
+        with self.broker() as broker:
             broker.destroy()
 
 
-class Ringpost(Rival):
-    """The queue that this repository is about."""
+class _QueueLane(_InBroker, Lane):
+    def sender(self, index: int) -> Sender:
+        queue = self.broker().queue(self.name)
+        return Sender(queue.put, queue.put_many, queue.close)
+
+    def receiver(self) -> Receiver:
+        queue = self.broker().queue(self.name)
+        return Receiver(queue.get, queue.get_many, queue.close)
+
+
+class _AckingLane(_InBroker, AckingLane):
+    def sender(self, index: int) -> Sender:
+        queue = self.broker().queue(self.name)
+        return Sender(queue.put, queue.put_many, queue.close)
+
+    def consumer(self) -> Consumer:
+        import ringpost
+
+        consumer = self.broker().queue(self.name).consumer()
+        return Consumer(
+            receive=consumer.receive,
+            body=attrgetter("body"),
+            ack=ringpost.Message.ack,
+            receive_many=consumer.receive_many,
+            ack_many=consumer.ack_many,
+            close=consumer.close,
+        )
+
+
+class _TopicLane(_InBroker, Lane):
+    def sender(self, index: int) -> Sender:
+        topic = self.broker().topic(self.name)
+        return Sender(topic.publish, _publish_many(topic), topic.close)
+
+    def receiver(self) -> Receiver:
+        subscriber = self.broker().topic(self.name).subscribe(on_lag="block")
+        receive, receive_many = subscriber.receive, subscriber.receive_many
+        return Receiver(
+            get=lambda: receive().body,
+            get_many=lambda limit: [message.body for message in receive_many(limit)],
+            close=subscriber.close,
+        )
+
+
+def _publish_many(topic: Any) -> Callable[[list[bytes]], Any]:
+    return lambda messages: topic.publish_many([("", message) for message in messages])
+
+
+class Ringpost(QueueRival, AckingRival, TopicRival):
+    """The library that this repository is about."""
 
     name = "ringpost"
     module = "ringpost"
     distribution = "ringpost"
-    note = "named queue, default settings"
+    note = "named queue or topic, default settings; subscribers use receive_many"
     batches = True
+    ack_batches = True
+    redelivers = True
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
-        return _QueueLane(f"ring:bench-{os.getpid()}", name)
+        return _QueueLane(_url(), name)
+
+    def acking_lane(self, name: str, directory: Path) -> AckingLane:
+        return _AckingLane(_url(), name)
+
+    def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
+        return _TopicLane(_url(), name)
+
+
+def _url() -> str:
+    return f"ring:bench-{os.getpid()}"

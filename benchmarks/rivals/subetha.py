@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import CAPACITY, Lane, Receiver, Rival, Sender
+from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
 from benchmarks.rivals.polling import (
     retry_call,
     retry_receive,
@@ -150,7 +150,7 @@ def _waiting(try_get: Callable[..., Any], wait_for: Callable[..., bool]) -> Call
     return get
 
 
-class SubEtha(Rival):
+class SubEtha(QueueRival):
     """Fastest: the receiver polls."""
 
     name = "subetha-ipc"

@@ -1,4 +1,4 @@
-"""pyzmq: PUSH and PULL over a Unix domain socket."""
+"""pyzmq over a Unix domain socket: PUSH and PULL, or PUB and SUB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import Lane, Receiver, Rival, Sender
+from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.topic import TopicRival
 
 _COPY_BELOW = 64 << 10  # what pyzmq calls its copy threshold: above it, not copying is faster
 _MOST_WAITING = 100_000  # its default of 1000 makes small messages slower
@@ -45,13 +46,44 @@ class _SocketLane(Lane):
         return context, socket
 
 
-class ZeroMQ(Rival):
+@dataclass(frozen=True)
+class _PublishLane(Lane):
+    address: str
+    subscribers: int
+
+    def sender(self, index: int) -> Sender:
+        import zmq
+
+        context = zmq.Context()
+        socket = context.socket(zmq.XPUB)  # PUB that sees who subscribes
+        socket.set(zmq.XPUB_VERBOSE, 1)
+        socket.set_hwm(0)  # none: above a mark it would drop
+        socket.bind(self.address)
+        for _ in range(self.subscribers):
+            socket.recv()
+        return Sender(socket.send, close=context.destroy)
+
+    def receiver(self) -> Receiver:
+        import zmq
+
+        context = zmq.Context()
+        socket = context.socket(zmq.SUB)
+        socket.set_hwm(0)
+        socket.subscribe(b"")
+        socket.connect(self.address)
+        return Receiver(socket.recv, close=context.destroy)
+
+
+class ZeroMQ(QueueRival, TopicRival):
     """A messaging library that also reaches other machines."""
 
     name = "pyzmq"
     module = "zmq"
     distribution = "pyzmq"
-    note = "PUSH/PULL over ipc://; large messages with copy=False; multipart is no batch, and slower"
+    note = "PUSH/PULL over ipc; large messages with copy=False; multipart is no batch; PUB/SUB unbounded"
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
         return _SocketLane(f"ipc://{directory / name}", size)
+
+    def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
+        return _PublishLane(f"ipc://{directory / name}", subscribers)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.messages import SMALL
-from benchmarks.rivals.base import Lane, Rival
+from benchmarks.rivals.base import QueueRival, Rival, SendingLane
 
 Run = Callable[[float], list[Any]]
 """Lets all parts do an amount of the work; their reports, in the order of the parts."""
@@ -29,6 +30,8 @@ class Work(ABC):
     name: str
     title: str
     metrics: tuple[Metric, ...]
+    needs: type[Rival] = QueueRival
+    """What a rival must be to appear at all."""
     senders: int = 1
     """On each lane."""
     lanes: int = 1
@@ -41,11 +44,16 @@ class Work(ABC):
         return self.senders + 1
 
     def fits(self, rival: Rival) -> bool:
-        """Whether the rival has what this work needs."""
+        """Whether one of those has what this work needs."""
         return True
 
+    def lane(self, rival: Any, name: str, directory: Path) -> SendingLane:
+        """One of the lanes, of a rival that is what the work needs."""
+        lane: SendingLane = rival.lane(name, self.senders, self.size, directory)
+        return lane
+
     @abstractmethod
-    def parts(self, lanes: list[Lane]) -> list[tuple[Any, tuple[Any, ...]]]:
+    def parts(self, lanes: list[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
         """What each process constructs: class and arguments. Receivers first."""
 
     @abstractmethod

@@ -56,7 +56,7 @@ class Idle(Work):
     def processes(self) -> int:
         return 1
 
-    def parts(self, lanes: list[Lane]) -> list[tuple[Any, tuple[Any, ...]]]:
+    def parts(self, lanes: list[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
         arguments = (lanes[0], SMALL)
         return [(_Wait, arguments), (_PutLate, arguments)]
 

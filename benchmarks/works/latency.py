@@ -75,7 +75,7 @@ class RoundTrip(Work):
         Metric("p99.9", "us", higher_is_better=False),
     )
 
-    def parts(self, lanes: list[Lane]) -> list[tuple[Any, tuple[Any, ...]]]:
+    def parts(self, lanes: list[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
         arguments = (*lanes, self.size)
         return [(_Answer, arguments), (_Ask, arguments)]
 

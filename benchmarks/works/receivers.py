@@ -6,7 +6,7 @@ import time
 from itertools import cycle, islice
 
 from benchmarks.messages import BATCH, corrupt, cycle_of, page_stamps
-from benchmarks.rivals.base import Lane
+from benchmarks.rivals.base import Lane, Receiver
 
 
 class GetEach:
@@ -19,12 +19,16 @@ class GetEach:
 
     def run(self, count: int, start_at: int) -> int:
         """Take `count` messages."""
-        get = self._receiver.get
-        for expected in islice(cycle(self._expected), count):
-            got = get()
-            if got != expected:
-                raise corrupt(got, expected)
+        _take_each(self._receiver, self._expected, count)
         return time.monotonic_ns()
+
+
+def _take_each(receiver: Receiver, messages: list[bytes], count: int) -> None:
+    get = receiver.get
+    for expected in islice(cycle(messages), count):
+        got = get()
+        if got != expected:
+            raise corrupt(got, expected)
 
 
 class GetEachFromMany:
@@ -70,6 +74,17 @@ class GetBatches:
 
     def _get_one(self, limit: int) -> list[bytes]:
         return [self._receiver.get()]
+
+
+class GetFastest(GetBatches):
+    """Takes what is there a call, or one where the rival gives one at a time: whatever is faster."""
+
+    def run(self, count: int, start_at: int) -> int:
+        """Take `count` messages."""
+        if self._receiver.get_many is not None:
+            return super().run(count, start_at)
+        _take_each(self._receiver, self._cycle, count)
+        return time.monotonic_ns()
 
 
 class GetLarge:

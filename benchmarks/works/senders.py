@@ -7,13 +7,13 @@ from itertools import cycle, islice
 
 from benchmarks.messages import BATCH, cycle_of
 from benchmarks.peer import wait_until
-from benchmarks.rivals.base import Lane
+from benchmarks.rivals.base import SendingLane
 
 
 class PutEach:
     """Puts one message a call. Reports when it began."""
 
-    def __init__(self, lane: Lane, index: int, size: int) -> None:
+    def __init__(self, lane: SendingLane, index: int, size: int) -> None:
         self._sender = lane.sender(index)
         self._messages = cycle_of(index, size)
         self.close = self._sender.close
@@ -32,7 +32,7 @@ class PutEach:
 class PutBatches:
     """Puts a batch a call; message after message with a rival that has batches for receivers only."""
 
-    def __init__(self, lane: Lane, index: int, size: int) -> None:
+    def __init__(self, lane: SendingLane, index: int, size: int) -> None:
         self._sender = lane.sender(index)
         messages = cycle_of(index, size)
         self._batches = [messages[at : at + BATCH] for at in range(0, len(messages), BATCH)]

@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.messages import BATCH, LARGE, SMALL
-from benchmarks.rivals.base import Lane, Rival
+from benchmarks.rivals.base import Rival
 from benchmarks.works.base import Metric, Run, Work
 from benchmarks.works.pace import paced
 from benchmarks.works.receivers import GetBatches, GetEach, GetEachFromMany, GetLarge
 from benchmarks.works.senders import PutBatches, PutEach
 
 
-class _Stream(Work):
+class Stream(Work):
+    """What all of them do."""
+
     metrics = (Metric("rate", "msg/s", higher_is_better=True),)
     step = BATCH
     receiving: type = GetEach
     sending: type = PutEach
 
-    def parts(self, lanes: list[Lane]) -> list[tuple[Any, tuple[Any, ...]]]:
+    def parts(self, lanes: list[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
         receiver = (self.receiving, (lanes[0], self.senders, self.size))
         senders = [(self.sending, (lanes[0], index, self.size)) for index in range(self.senders)]
         return [receiver, *senders]
@@ -36,14 +38,14 @@ class _Stream(Work):
         return messages_per_second
 
 
-class OneToOne(_Stream):
+class OneToOne(Stream):
     """The plainest use of a queue."""
 
     name = "1-to-1"
     title = f"1 producer to 1 consumer, {SMALL}-byte messages, one a call"
 
 
-class Batches(_Stream):
+class Batches(Stream):
     """Many messages a call, where the rival can."""
 
     name = "batches"
@@ -55,7 +57,7 @@ class Batches(_Stream):
         return rival.batches
 
 
-class FourToOne(_Stream):
+class FourToOne(Stream):
     """Producers get into each other's way."""
 
     name = "4-to-1"
@@ -64,7 +66,7 @@ class FourToOne(_Stream):
     receiving = GetEachFromMany
 
 
-class LargeMessages(_Stream):
+class LargeMessages(Stream):
     """What counts is how often the bytes are copied."""
 
     name = "large"
