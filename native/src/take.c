@@ -9,13 +9,14 @@
 #include "subject.h"
 
 /* T1. With RP_OK the lock is held and there is a frame at `read`. */
-static rp_status begin(rp_log *log, uint32_t group, rp_wait *wait, rp_hold *hold) {
+static rp_status begin(rp_log *log, uint32_t group, uint32_t limit, rp_wait *wait, rp_hold *hold) {
     rp_status status = rp_group_try_lock(log, group, wait, hold);
     if (rp_unlikely(status != RP_OK)) return status;
     if (rp_unlikely(rp_load_relaxed(&hold->group->lease_top) != 0) && rp_lease_is_due(log, hold))
         return rp_group_unlock(hold, RP_RETURNED_FIRST);
     if (rp_unlikely(rp_load_relaxed(&hold->group->state) == RP_GROUP_LOSSY))
         return RP_OK; /* asks for itself */
+    if (limit > 1) rp_store_relaxed(&hold->group->seen, hold->read); /* a batch is all that is there */
     status = rp_group_look(log, hold);
     return rp_likely(status == RP_OK) ? RP_OK : rp_group_unlock(hold, status);
 }
@@ -146,7 +147,7 @@ static rp_status try_take(rp_log *log, uint32_t group, void *buffer, size_t size
                           rp_wait *wait, rp_taken *out) {
     rp_hold at;
     *out = (rp_taken){0};
-    rp_status status = begin(log, group, wait, &at);
+    rp_status status = begin(log, group, limit, wait, &at);
     if (status != RP_OK) return status;
     if (rp_unlikely(rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY))
         return take_lossy(log, &at, buffer, size, limit, out);
@@ -203,7 +204,7 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     rp_hold at;
     rp_frame frame;
     rp_descriptor descriptor;
-    rp_status status = begin(log, group, wait, &at);
+    rp_status status = begin(log, group, 1, wait, &at);
     if (status != RP_OK) return status;
     if (rp_read_once(rp_frame_at(log, at.read)->sequence) != sequence) return rp_group_unlock(&at, RP_EMPTY);
     status = rp_read_descriptor(log, at.read, &frame, &descriptor);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import weakref
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
-from ringpost.errors import Crowded, LeaseLost, ShutDown
+from ringpost.errors import Crowded, Full, LeaseLost, ShutDown
 from ringpost.message import Message
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ringpost.requests import Replies
 
 
+_LATER = 1.0  # seconds until what found no room among the dead letters is looked at again
+
+_log = logging.getLogger("ringpost")
 _consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
 
 
@@ -152,14 +156,25 @@ class Consumer:
                 self._held.discard(message)  # it lay here for too long, and was given to another
                 return False
             if self._max_deliveries is not None and message.deliveries > self._max_deliveries:
-                self._bury(message, "max_deliveries")
+                self._bury_or_keep(message, "max_deliveries")
                 return False
         if message.ttl_ms and message.expired:
             self._group.count_expired()
             if not message.settled:
-                self._bury(message, "expired")
+                self._bury_or_keep(message, "expired")
             return False
         return True
+
+    def _bury_or_keep(self, message: Message, reason: str) -> None:
+        """Where the dead letters are full it is looked at again a little later."""
+        try:
+            self._bury(message, reason)
+        except Full as full:
+            _log.warning("%s", full)
+            self._held.discard(message)
+            self._group.give_back([message], _LATER, True)
+        except LeaseLost:
+            pass  # somebody else sees to it
 
     # ---- settling ------------------------------------------------------------------------------
 

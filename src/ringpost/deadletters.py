@@ -12,7 +12,7 @@ import msgspec
 
 from ringpost._binding.contract import Log
 from ringpost.envelope import Envelope, seal
-from ringpost.errors import Empty, ShutDown, Unsupported
+from ringpost.errors import Empty, Full, ShutDown, Unsupported
 from ringpost.levels import Levels
 from ringpost.message import Message
 
@@ -59,6 +59,7 @@ class DeadLetters:
         return self.queue.qsize()
 
     def _add(self, message: Message, reason: str) -> None:
+        """Raises Full, at once: whoever receives must not wait for who looks after dead letters."""
         death = Death(
             reason=reason,
             queue=self._source,
@@ -70,7 +71,15 @@ class DeadLetters:
         )
         headers = {**message.headers, DEATH: msgspec.to_builtins(death)}
         envelope = msgspec.structs.replace(message._open(), headers=headers)
-        self.queue._log.send_raw(message.kind, message.payload, message.raw_subject, seal(envelope))
+        try:
+            self.queue._log.send_raw(
+                message.kind, message.payload, message.raw_subject, seal(envelope), block=False
+            )
+        except Full as full:
+            raise Full(
+                f"{full}: the dead letters of {self._source!r} have no room for message {message.id}, which "
+                "stays where it is; replay() or delete some of them"
+            ) from None
 
     def peek(self, limit: int = 100) -> list[tuple[Death, Message]]:
         """The first of them, without taking them."""

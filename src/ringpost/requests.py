@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from ringpost.engines import Kind
 from ringpost.errors import QueueDeleted, ShutDown
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Replies:
         """Raises QueueNotFound if whoever asked is gone."""
         queue = self._others.get(reply_to)
         if queue is None:
+            self._forget_the_gone()
             queue = self._broker._open_reply_queue(reply_to, create=False)
             self._others[reply_to] = queue
         try:
@@ -99,6 +101,14 @@ class Replies:
         except (QueueDeleted, ShutDown):
             self._others.pop(reply_to).close()
             raise
+
+    def _forget_the_gone(self) -> None:
+        """Whoever answers many must not keep the memory of those who have left."""
+        for name, queue in list(self._others.items()):
+            info = queue._log.info()
+            if info["deleted"] or info["participants"] <= 1:  # nobody but us
+                self._others.pop(name, None)
+                queue.close()
 
     # ---- ending --------------------------------------------------------------------------------
 
@@ -114,6 +124,8 @@ class Replies:
         queue.shutdown()
         if thread is not None and thread.is_alive():
             thread.join(5)
+        assert queue.name is not None
+        self._broker._engine.delete_log(Kind.REPLIES, queue.name)  # those who answered have it open still
         queue.close()
         for future in list(self._waiting.values()):
             future.cancel()

@@ -1,0 +1,143 @@
+"""Dead letters: what nobody could handle lies in a queue of its own, says why, and can go back."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+
+import ringpost
+from conformance.patience import BOUND
+
+Queue = ringpost.Queue[Any]
+
+
+@pytest.fixture
+def queue(binding: Any, broker: ringpost.Broker) -> Queue:
+    return broker.queue("jobs")
+
+
+def fail(queue: Queue, times: int, **settings: Any) -> None:
+    with queue.consumer(prefetch=1, **settings) as consumer:
+        for _ in range(times):
+            consumer.receive(BOUND).nack()
+
+
+def test_after_so_many_deliveries_it_is_given_up(queue: Queue) -> None:
+    queue.producer().send("poison", headers={"a": 1}, message_id="id-7")
+    fail(queue, 3, max_deliveries=3)
+    assert (queue.qsize(), len(queue.dead_letters())) == (0, 1)
+    ((death, letter),) = queue.dead_letters().peek()
+    assert (death.reason, death.queue, death.deliveries, death.sequence) == ("max_deliveries", "jobs", 3, 0)
+    assert death.pid == os.getpid()
+    assert death.sent_ns <= death.died_ns <= time.time_ns()
+    assert (letter.body, letter.id, letter.headers["a"]) == ("poison", "id-7", 1)
+    assert queue.stats().dead_lettered == 1
+
+
+def test_it_is_given_up_too_if_its_consumers_die_of_it(queue: Queue, broker: ringpost.Broker) -> None:
+    queue.put("poison")
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            queue.consumer().receive(BOUND)
+            os.kill(os.getpid(), 9)
+        os.waitpid(child, 0)
+    queue.put("good")
+    with queue.consumer(max_deliveries=2) as consumer:
+        assert consumer.receive(BOUND).body == "good"
+        with pytest.raises(ringpost.Empty):
+            consumer.receive(0.3)
+    assert [letter.body for _, letter in queue.dead_letters()] == ["poison"]
+
+
+def test_a_rejected_one_says_why(queue: Queue) -> None:
+    queue.put_many("ab")
+    with queue.consumer(dead_letters=True) as consumer:
+        consumer.receive(0).reject("no such customer")
+        consumer.receive(0).nack(requeue=False)
+    assert [death.reason for death, _ in queue.dead_letters()] == ["no such customer", "nacked"]
+    assert queue.stats().consumers.rejected == 2
+
+
+def test_without_dead_letters_it_goes_away(queue: Queue, broker: ringpost.Broker) -> None:
+    queue.put("x")
+    with queue.consumer() as consumer:
+        consumer.receive(0).reject()
+    assert broker.list() == ["jobs"]
+    assert queue.stats().dead_lettered == 0
+
+
+def test_an_expired_one_is_a_dead_letter(queue: Queue) -> None:
+    queue.producer().send("late", ttl=0.01)
+    queue.producer().send("in time", ttl=60)
+    time.sleep(0.05)
+    with queue.consumer(dead_letters=True) as consumer:
+        assert consumer.receive(0).body == "in time"
+    ((death, letter),) = queue.dead_letters().peek()
+    assert (death.reason, letter.body) == ("expired", "late")
+    assert queue.stats().consumers.expired == 1
+
+
+def test_a_queue_of_any_name_holds_them(queue: Queue, broker: ringpost.Broker) -> None:
+    queue.put("x")
+    with queue.consumer(dead_letters="morgue") as consumer:
+        consumer.receive(0).reject()
+    assert len(queue.dead_letters("morgue")) == 1
+    assert "morgue" in broker.list()
+
+
+def test_replay_puts_them_back_as_they_were(queue: Queue) -> None:
+    for number in range(5):
+        queue.producer().send(number, headers={"n": number})
+    fail(queue, 5, max_deliveries=1)
+    letters = queue.dead_letters()
+    assert letters.replay(2) == 2
+    assert (len(letters), queue.qsize()) == (3, 2)
+    assert letters.replay() == 3
+    assert letters.replay() == 0
+    with queue.consumer() as consumer:
+        messages = [consumer.receive(0) for _ in range(5)]
+        assert [each.body for each in messages] == list(range(5))
+        assert [each.headers for each in messages] == [{"n": number} for number in range(5)]
+        assert not any(each.redelivered for each in messages)
+
+
+def test_looking_takes_nothing(queue: Queue) -> None:
+    queue.put_many("abc")
+    fail(queue, 3, max_deliveries=1)
+    letters = queue.dead_letters()
+    assert [letter.body for _, letter in letters.peek(2)] == ["a", "b"]
+    assert [letter.body for _, letter in letters] == ["a", "b", "c"]
+    assert len(letters) == 3
+    assert "jobs" in repr(letters)
+
+
+def test_a_large_one_goes_there_and_back(queue: Queue) -> None:
+    body = bytes(300_000)
+    queue.put(body)
+    fail(queue, 1, max_deliveries=1)
+    assert queue.dead_letters().replay() == 1
+    assert queue.get_nowait() == body
+
+
+def test_what_cannot_be_decoded_goes_there_and_back(queue: Queue) -> None:
+    queue._log.send_raw(1, b"\xff")
+    fail(queue, 1, max_deliveries=1)
+    assert queue.dead_letters().replay() == 1
+    with pytest.raises(ringpost.DecodeError):
+        queue.get_nowait()
+
+
+def test_full_dead_letters_lose_nothing(queue: Queue, broker: ringpost.Broker) -> None:
+    broker.queue("jobs.dead", maxsize=1)
+    queue.put_many("ab")
+    with queue.consumer(prefetch=1, max_deliveries=1) as consumer:
+        consumer.receive(0).nack()
+        message = consumer.receive(0)
+        with pytest.raises(ringpost.Full):
+            message.nack()
+        assert not message.settled
+    assert queue.get(timeout=BOUND) == "b"
