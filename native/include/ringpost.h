@@ -242,6 +242,8 @@ typedef struct rp_group_settings {
 rp_status rp_group_open(rp_log *log, const char *name, const rp_group_settings *settings, int64_t deadline,
                         uint32_t *group, bool *made);
 rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline);
+/* The same for a group that ends with this process, of which nobody here has a handle any more: never waits. */
+void rp_group_abandon(rp_log *log, uint32_t group);
 
 /* Pass over frames until one has at least this sequence and time (CLOCK_REALTIME, ns). */
 rp_status rp_group_seek(rp_log *log, uint32_t group, uint64_t sequence, uint64_t time_ns, int64_t deadline);

@@ -127,6 +127,18 @@ rp_status rp_join(rp_log *log, int64_t deadline) {
     }
 }
 
+/* Whoever is inside a group has not seen the new state: wait until it is out. */
+static rp_status pass_through_groups(rp_log *log, int64_t deadline) {
+    for (uint32_t g = 0; g < log->geometry.group_count; g++) {
+        rp_hold hold;
+        if (rp_load_acquire(group, &log->groups[g].state) == RP_GROUP_FREE) continue;
+        rp_status status = rp_group_lock(log, rp_group_handle(log, &log->groups[g]), deadline, &hold);
+        if (status == RP_OK) rp_lock_release(&hold.group->lock);
+        if (status != RP_OK && status != RP_NOT_FOUND) return status; /* RP_NOT_FOUND: closed meanwhile */
+    }
+    return RP_OK;
+}
+
 rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline) {
     bool died;
     rp_status status = rp_enter(log);
@@ -135,9 +147,7 @@ rp_status rp_shut_down(rp_log *log, bool immediate, int64_t deadline) {
     if (died) rp_wake_all(log);
     rp_or_release(state, &log->head->state, RP_STATE_SHUT | (immediate ? RP_STATE_DISCARD : 0));
     rp_lock_release(&log->head->lock);
-    rp_hold hold;
-    status = rp_group_lock(log, RP_QUEUE_GROUP, deadline, &hold);
-    if (status == RP_OK) rp_lock_release(&hold.group->lock);
+    status = pass_through_groups(log, deadline);
     rp_wake_all(log);
     return status;
 }

@@ -227,6 +227,15 @@ rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline) {
     return RP_OK;
 }
 
+void rp_group_abandon(rp_log *log, uint32_t handle) {
+    rp_group *group = rp_group_of(log, handle);
+    if (!group || group == log->groups || check_open(log, group, handle) != RP_OK) return;
+    uint32_t state = rp_load_acquire(group, &group->state);
+    if (rp_load_relaxed(&group->owner) != log->me || state == RP_GROUP_FREE) return;
+    if (rp_cas_release(group, &group->state, &state, RP_GROUP_FREE))
+        rp_event_fire(log, RP_EVENT_SPACE, INT_MAX);
+}
+
 /* ---- ranges --------------------------------------------------------------------------------- */
 
 rp_status rp_group_range(rp_log *log, uint32_t handle, uint64_t position, size_t limit, rp_range *out) {
@@ -284,6 +293,7 @@ rp_status rp_group_seek(rp_log *log, uint32_t group, uint64_t sequence, uint64_t
         if (rp_read_once(frame->sequence) >= sequence && rp_read_once(frame->time_ns) >= time_ns) break;
         position += span;
     }
+    rp_store_relaxed(&hold.group->seen, tail);
     rp_store_release(release, &hold.group->read, position);
     rp_lease_move_acked(log, hold.group);
     rp_lock_release(&hold.group->lock);

@@ -15,7 +15,7 @@ static rp_status begin(rp_log *log, uint32_t group, uint32_t limit, rp_wait *wai
     if (rp_unlikely(rp_load_relaxed(&hold->group->lease_top) != 0) && rp_lease_is_due(log, hold))
         return rp_group_unlock(hold, RP_RETURNED_FIRST);
     if (rp_unlikely(rp_load_relaxed(&hold->group->state) == RP_GROUP_LOSSY))
-        return RP_OK; /* asks for itself */
+        return RP_OK;                                                /* asks for itself */
     if (limit > 1) rp_store_relaxed(&hold->group->seen, hold->read); /* a batch is all that is there */
     status = rp_group_look(log, hold);
     return rp_likely(status == RP_OK) ? RP_OK : rp_group_unlock(hold, status);

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
-from ringpost.errors import Crowded, Full, LeaseLost, ShutDown
+from ringpost.errors import Crowded, Full, LeaseLost, RingpostError, ShutDown, Stalled
 from ringpost.message import Message
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LATER = 1.0  # seconds until what found no room among the dead letters is looked at again
 
 _log = logging.getLogger("ringpost")
+# (group, messages, whether nobody has seen them) of consumers that were forgotten without close()
+_left_over: deque[tuple[Group, list[Message], bool]] = deque()
 _consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
 
 
@@ -64,6 +66,7 @@ class Consumer:
         self._owed: list[
             tuple[Message, float]
         ] = []  # given back, with a delay, when there is room to note it
+        self._pid = os.getpid()
         self._closed = False
         _consumers.add(self)
 
@@ -129,6 +132,8 @@ class Consumer:
     def _fetch(self, limit: int, timeout: float | None) -> None:
         group, block = self._group, timeout != 0
         self._pay_back()
+        if _left_over:
+            _give_back_left_over()
         if self._auto_ack:
             group.take(limit, block, timeout, Message, self._ahead)
         else:
@@ -276,6 +281,20 @@ class Consumer:
         if unseen and not self._auto_ack and not self._group.log.closed:
             self._group.give_back(unseen, 0, True)
 
+    def __del__(self) -> None:
+        """Forgotten without close(): what it holds must not wait for the end of this process."""
+        if not getattr(self, "_closed", True) and self._pid == os.getpid() and not self._group.log.closed:
+            self._closed = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """As close(), without waiting for anything."""
+        if not self._auto_ack and (self._ahead or self._held or self._owed):
+            handed_out = [*self._held, *(message for message, _ in self._owed)]
+            _left_over.append((self._group, handed_out, False))
+            _left_over.append((self._group, list(self._ahead), True))
+            _give_back_left_over()
+
     def _forget(self) -> None:
         """In a forked child: what was received is the parent's."""
         self._ahead.clear()
@@ -313,7 +332,22 @@ def _lost(messages: list[Message]) -> LeaseLost:
     )
 
 
+def _give_back_left_over() -> None:
+    for _ in range(len(_left_over)):
+        try:
+            group, messages, unseen = _left_over.popleft()
+        except IndexError:
+            return
+        try:
+            group.give_back(messages, 0, unseen, False)
+        except (Stalled, Crowded):
+            _left_over.append((group, messages, unseen))  # somebody is at it: next time
+        except (RingpostError, ShutDown, ValueError):
+            pass  # deleted, or closed
+
+
 def _forget_all() -> None:
+    _left_over.clear()
     for consumer in list(_consumers):
         consumer._forget()
 

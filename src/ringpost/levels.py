@@ -377,10 +377,14 @@ class LevelsGroup:
     def settle(self, messages: Iterable[Message]) -> list[Message]:
         return [lost for group, part in _by_group(messages) for lost in group.settle(part)]
 
-    def give_back(self, messages: Iterable[Message], delay: float = 0, unseen: bool = False) -> list[Message]:
+    def give_back(
+        self, messages: Iterable[Message], delay: float = 0, unseen: bool = False, wait: bool = True
+    ) -> list[Message]:
         with self._ringing():
             return [
-                lost for group, part in _by_group(messages) for lost in group.give_back(part, delay, unseen)
+                lost
+                for group, part in _by_group(messages)
+                for lost in group.give_back(part, delay, unseen, wait)
             ]
 
     def extend(self, message: Message, seconds: float | None) -> bool:
@@ -420,6 +424,10 @@ class LevelsGroup:
 
     def count_dropped(self, by: int = 1) -> None:
         self._member(self.log._base).count_dropped(by)
+
+    def abandon(self) -> None:
+        for group in self.members():
+            group.abandon()
 
     def remove(self) -> None:
         for group in self.members():

@@ -71,6 +71,11 @@ class Subscriber(Consumer):
         if not self._group.log.closed:
             self._group.remove()
 
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self.name is None:
+            self._group.abandon()  # publishers would wait for it
+
     def close(self) -> None:
         """Give back what was not settled. The place of a named subscriber stays; any other is given up."""
         if self._closed:

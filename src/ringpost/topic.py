@@ -164,7 +164,7 @@ class Topic:
 
         Raises:
             SettingsMismatch: a subscriber of this name has another pattern or on_lag.
-            TooManyProcesses: every subscriber's place is taken (124).
+            TooManyProcesses: every subscriber's place is taken (123).
             ValueError: not a pattern, or settings that do not go together.
         """
         lossy = on_lag == "drop-oldest"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
@@ -407,6 +408,19 @@ def test_an_anonymous_queue_has_no_dead_letters() -> None:
 
 
 def test_a_consumer_that_is_forgotten_gives_back(queue: Queue) -> None:
+    queue.put_many("abc")
+    message = queue.consumer().receive(0)
+    message.ack()  # it is ours as long as it is ours
+    del message
+    assert [queue.get(timeout=BOUND) for _ in range(2)] == ["b", "c"]
+    queue.put("x")
+    message = queue.consumer().receive(0)
+    del message  # it knew its consumer, and that one knew it
+    gc.collect()
+    assert queue.get(timeout=BOUND) == "x"
+
+
+def test_closing_from_another_thread_gives_back(queue: Queue) -> None:
     queue.put("x")
     consumer = queue.consumer()
     consumer.receive(0)

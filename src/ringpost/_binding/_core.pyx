@@ -201,7 +201,7 @@ cdef class Log:
     cdef str held_back(self):
         """Who keeps the ring full, if it is not just the queue's consumers being behind."""
         cdef list groups = self.groups()
-        if not groups or (len(groups) == 1 and groups[0]["in_flight"] == 0):
+        if not groups or (len(groups) == 1 and not groups[0]["name"] and groups[0]["in_flight"] == 0):
             return ""
         slowest = max(groups, key=itemgetter("lag_bytes"))
         return describe_hold(slowest, group_of(self, slowest["handle"]).holdings())

@@ -102,8 +102,11 @@ class Group(Protocol):
     def settle(self, messages: Iterable[Any]) -> list[Any]:
         """Ack all of these. Returns those that were no longer ours."""
 
-    def give_back(self, messages: Iterable[Any], delay: float = 0, unseen: bool = False) -> list[Any]:
-        """Hand them out again, `delay` seconds from now. Returns those that were no longer ours."""
+    def give_back(
+        self, messages: Iterable[Any], delay: float = 0, unseen: bool = False, wait: bool = True
+    ) -> list[Any]:
+        """Hand them out again, `delay` seconds from now. Returns those that were no longer ours. With
+        wait=False: Stalled if somebody else is at it."""
 
     def extend(self, message: Any, seconds: float | None) -> bool: ...
     def restore(
@@ -125,6 +128,9 @@ class Group(Protocol):
     def count_rejected(self, by: int = 1) -> None: ...
     def count_expired(self, by: int = 1) -> None: ...
     def count_dropped(self, by: int = 1) -> None: ...
+    def abandon(self) -> None:
+        """As remove(), for one that ends with us and that nobody here uses: never waits."""
+
     def remove(self) -> None: ...
 
 

@@ -103,6 +103,7 @@ cdef class Group:
 
     cdef readonly Log log
     cdef uint32_t handle
+    cdef uint64_t lost  # frames that were overwritten, and of which no message has told yet
 
     def __init__(self):
         raise TypeError("groups are opened, not made: see Log.open_group()")
@@ -179,9 +180,11 @@ cdef class Group:
         cdef rp_status status
         while True:
             status = rp_try_take(self.log._log, self.handle, buffer, size, limit, &taken)
+            self.lost += taken.lost
             while status == RP_BUSY or status == RP_INTERRUPTED or (status == RP_EMPTY and block):
                 with nogil:
                     status = rp_take(self.log._log, self.handle, buffer, size, limit, deadline, &taken)
+                self.lost += taken.lost
                 if status != RP_INTERRUPTED:
                     break
                 self.log.interrupted()
@@ -270,7 +273,8 @@ cdef class Group:
             if receipts is NULL:
                 message._receipt.deliveries = 1
                 message.settled = True
-                message.lost = taken.lost if i == 0 else 0
+                message.lost = self.lost
+                self.lost = 0
             messages.append(message)
         return messages
 
@@ -330,7 +334,7 @@ cdef class Group:
             raise self.log.fail(status, "acknowledge in")
         return lost
 
-    def give_back(self, messages, delay=0, bint unseen=False):
+    def give_back(self, messages, delay=0, bint unseen=False, bint wait=True):
         """Hand these out again, after `delay` seconds. Returns those that were no longer ours."""
         cdef Delivery message
         cdef list these = list(messages)
@@ -342,17 +346,17 @@ cdef class Group:
             for message in these:
                 receipts[i] = message._receipt
                 i += 1
-            self.give_back_receipts(receipts, count, nanoseconds(delay), unseen)
+            self.give_back_receipts(receipts, count, nanoseconds(delay), unseen, PATIENCE if wait else 0)
             for message in these:
                 message.settled = True
             return [these[i] for i in range(count) if receipts[i].entry == UINT32_MAX]
         finally:
             PyMem_RawFree(receipts)
 
-    cdef int give_back_receipts(self, rp_receipt *receipts, uint32_t count, int64_t delay,
-                                bint unseen) except -1:
+    cdef int give_back_receipts(self, rp_receipt *receipts, uint32_t count, int64_t delay, bint unseen,
+                                int64_t patience=PATIENCE) except -1:
         cdef uint32_t lost = 0, done = 0
-        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        cdef int64_t deadline = rp_monotonic_ns() + patience
         cdef rp_status status
         while count:
             status = rp_give_back(self.log._log, self.handle, receipts, count, delay, unseen, deadline, &lost,
@@ -424,6 +428,10 @@ cdef class Group:
 
     def count_dropped(self, uint64_t by=1):
         rp_count(self.log._log, self.handle, RP_COUNT_DROPPED, by)
+
+    def abandon(self):
+        """Close a group that ends with this process. Never waits."""
+        rp_group_abandon(self.log._log, self.handle)
 
     def remove(self):
         """Close the group for everybody: what it has not handed out is nobody's any more."""

@@ -214,6 +214,7 @@ cdef extern from "ringpost.h" nogil:
     void rp_set_alarm(rp_log *log, uint64_t when_ns)
     uint64_t rp_alarm(rp_log *log)
     bint rp_alarm_rings(rp_log *log)
+    void rp_group_abandon(rp_log *log, uint32_t group)
     uint32_t rp_levels(rp_log *log)
     void rp_add_level(rp_log *log, uint32_t level)
     uint32_t rp_bell_listen(rp_log *log)

@@ -133,7 +133,8 @@ class RingEngine:
         pass
 
 
-# 124 subscribers for a topic; few leases for each, for they lag behind in messages, not in leases
+# 123 subscribers for a topic, for group 0 is nobody's; few leases for each: they lag behind in messages, not
+# in leases
 _BROADCAST = {"broadcast": True, "keep_history": True, "groups": 124, "leases": 64}
 _SETTINGS: dict[Kind, dict[str, Any]] = {
     Kind.QUEUE: {},

@@ -1,0 +1,121 @@
+"""What becomes of subscribers that are too slow, and of those who publish to them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+import ringpost
+from conformance.patience import BOUND, Call
+
+BODY = bytes(1000)
+
+
+@pytest.fixture
+def topic(binding: Any, broker: ringpost.Broker) -> ringpost.Topic:
+    return broker.topic("t", capacity=128 << 10)
+
+
+def publish_until_full(topic: ringpost.Topic) -> tuple[int, str]:
+    for count in range(1000):
+        try:
+            topic.publish(BODY, timeout=0)
+        except ringpost.Full as full:
+            return count, str(full)
+    raise AssertionError("the topic was never full")
+
+
+def test_publishers_wait_for_one_that_blocks(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe(name="slow")
+    count, text = publish_until_full(topic)
+    assert "slow" in text
+    start = time.monotonic()
+    with pytest.raises(ringpost.Full):
+        topic.publish(BODY, timeout=0.1)
+    assert time.monotonic() - start >= 0.1
+    call = Call(topic.publish, BODY)
+    assert call.is_blocked()
+    messages = [subscriber.receive(0) for _ in range(count)]
+    assert call.is_blocked(), "it was received, not acked"
+    subscriber.ack_many(messages)
+    call.result()
+    assert subscriber.receive(0).sequence == count
+
+
+def test_one_that_drops_holds_nobody_back_and_is_told(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe(on_lag="drop-oldest")
+    for number in range(5):
+        topic.publish(number, timeout=0)
+    assert [subscriber.receive(0).body for _ in range(3)] == [0, 1, 2]
+    for _ in range(1000):
+        topic.publish(BODY, timeout=0)
+    assert [subscriber.receive(0).body for _ in range(2)] == [3, 4]  # fetched with the first ones
+    first = subscriber.receive(0)
+    assert first.lost == first.sequence - 5 > 800
+    for sequence in range(first.sequence + 1, 1005):
+        message = subscriber.receive(0)
+        assert (message.sequence, message.lost) == (sequence, 0)
+    assert subscriber.lost == first.lost
+
+
+def test_the_lost_and_the_received_are_all_there_were(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe(on_lag="drop-oldest", prefetch=1)
+    expected = 0
+    for rounds in range(30):
+        for _ in range(rounds * 7):
+            topic.publish(BODY, timeout=0)
+        for _ in range(rounds):
+            try:
+                message = subscriber.receive(0)
+            except ringpost.Empty:
+                break
+            assert message.sequence == expected + message.lost
+            expected = message.sequence + 1
+
+
+def test_one_that_wants_an_error_makes_one(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe(name="strict", on_lag="error")
+    _, text = publish_until_full(topic)
+    assert "strict" in text
+    with pytest.raises(ringpost.Full, match="strict"):
+        topic.publish(BODY)  # although it might wait
+    subscriber.ack_many(subscriber.receive_many(1000, BOUND))
+    topic.publish(BODY, timeout=0)
+
+
+def test_overrun_large_messages_are_counted_too(binding: Any, broker: ringpost.Broker) -> None:
+    topic = broker.topic("large", capacity=1 << 20)
+    subscriber = topic.subscribe(on_lag="drop-oldest", prefetch=1)
+    for number in range(40):
+        topic.publish(bytes([number]) * 50_000, timeout=0)
+    expected = 0
+    while True:
+        try:
+            message = subscriber.receive(0)
+        except ringpost.Empty:
+            break
+        assert message.sequence == expected + message.lost
+        assert message.body == bytes([message.sequence]) * 50_000
+        expected = message.sequence + 1
+    assert expected == 40
+    assert subscriber.lost > 10
+
+
+def test_what_may_be_overwritten_cannot_be_acked(topic: ringpost.Topic) -> None:
+    with pytest.raises(ValueError, match="auto_ack"):
+        topic.subscribe(on_lag="drop-oldest", auto_ack=False)
+    with pytest.raises(ValueError, match="on_lag"):
+        topic.subscribe(on_lag="explode")  # type: ignore[arg-type]
+
+
+def test_a_slow_one_slows_no_other_before_the_ring_is_full(topic: ringpost.Topic) -> None:
+    slow, quick = topic.subscribe(name="slow"), topic.subscribe()
+    count, _ = publish_until_full(topic)
+    assert len(quick.receive_many(1000, 0)) > 0
+    slow.close()
+    assert topic.unsubscribe("slow")
+    for _ in range(3 * count):
+        topic.publish(BODY, timeout=BOUND)
+        quick.receive(0)
