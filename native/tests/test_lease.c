@@ -108,7 +108,7 @@ static void a_full_table_takes_back(void) {
     CHECK_OK(receive(log, 0, 200, 0, RP_NOW));
     CHECK_EQ(received.count, 128); /* half of the table is kept for this */
     memcpy(receipts, received.receipts, sizeof receipts);
-    for (uint32_t i = 0; i < 128; i++) give_back(log, &receipts[i * 37 % 128], 1, i * 30, false);
+    for (uint32_t i = 0; i < 128; i++) give_back(log, &receipts[i * 37 % 128], 1, i % 9 * 30, false);
     bool seen[200] = {false};
     for (uint32_t i = 0; i < 200; i++) {
         CHECK_OK(receive(log, 0, 1, 0, in_ms(BOUND_MS)));
