@@ -290,7 +290,7 @@ class EventBus:
             return subscriber.receive(timeout)
         except Empty:
             return None
-        except ValueError:
+        except (ValueError, QueueDeleted):
             if subscriber.closed:  # the last listener went meanwhile
                 return None
             raise
