@@ -20,7 +20,10 @@ from benchmarks.works.base import Metric, Run, Work
 _HELD = 32  # what ringpost's consumers fetch ahead
 _KILLS = 10
 _LET_HOLD, _KILL = 0, 1  # the two steps of a round
-_LEAST_WAIT, _MOST_WAIT = 0.05, 0.25  # s, before a kill: at random, so as not to be in step with any clock
+_LEAST_WAIT, _MOST_WAIT = (
+    0.05,
+    0.25,
+)  # s, before a kill: at random, never the same, for who waits looks at a beat
 
 
 class _Wait:
@@ -54,7 +57,6 @@ class _Kill:
         self._task = pickle.dumps((lane, _HELD))
         self._sender = lane.sender(0)
         self._holder: subprocess.Popen[bytes] | None = None
-        self._pauses = random.Random(0)
 
     def run(self, step: int, start_at: int) -> int | None:
         if step == _LET_HOLD:
@@ -62,7 +64,7 @@ class _Kill:
             return None
         assert self._holder is not None
         wait_until(start_at)
-        time.sleep(self._pauses.uniform(_LEAST_WAIT, _MOST_WAIT))
+        time.sleep(random.uniform(_LEAST_WAIT, _MOST_WAIT))
         killed = time.monotonic_ns()
         self._holder.kill()
         self._end()
