@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ringpost._binding import binding
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
 from ringpost.errors import Crowded, Full, LeaseLost, RingpostError, ShutDown, Stalled
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ringpost.deadletters import DeadLetters
     from ringpost.requests import Replies
 
+
+hand_out, any_ttl = binding.hand_out, binding.any_ttl
 
 _LATER = 1.0  # seconds until what found no room among the dead letters is looked at again
 
@@ -61,6 +64,7 @@ class Consumer:
         self._backoff = backoff
         self._dead_letters = dead_letters
         self._replies = replies
+        self._is_plain = lease is None and max_deliveries is None
         self._ahead: deque[Message] = deque()  # received, not yet handed out
         self._held: set[Message] = set()  # handed out, not yet settled
         self._owed: list[
@@ -84,16 +88,14 @@ class Consumer:
             QueueDeleted, CorruptLog, Stalled: as Queue.get().
             ValueError: this consumer, or its queue's handle, is closed.
         """
+        message: Message | None
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._check_open()
-            try:
-                self._held.add(self._ahead[0])  # always in one of the two, whatever signal comes
-                message = self._ahead.popleft()
-            except IndexError:
+            message = hand_out(self._ahead, self._held)
+            if message is None:
                 self._fetch(self._prefetch, timeout)
-                continue
-            if self._is_fit(message):
+            elif self._is_fit(message):
                 return message
             if deadline is not None:
                 timeout = max(deadline - time.monotonic(), 0)
@@ -108,9 +110,9 @@ class Consumer:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._check_open()
-            if not self._ahead:
-                self._fetch(limit, timeout)
-            messages = [one for one in self._take_ahead(limit) if self._is_fit(one)]
+            messages = self._take_ahead(limit) if self._ahead else self._fetch_batch(limit, timeout)
+            if not self._is_plain or any_ttl(messages):
+                messages = [one for one in messages if self._is_fit(one)]
             if messages:
                 return messages
             if deadline is not None:
@@ -131,9 +133,7 @@ class Consumer:
 
     def _fetch(self, limit: int, timeout: float | None) -> None:
         group, block = self._group, timeout != 0
-        self._pay_back()
-        if _left_over:
-            _give_back_left_over()
+        self._look_after_returns()
         if self._auto_ack:
             group.take(limit, block, timeout, Message, self._ahead)
         else:
@@ -141,22 +141,35 @@ class Consumer:
         if self._closed:  # by another thread, meanwhile
             self._give_back_ahead()
 
+    def _fetch_batch(self, limit: int, timeout: float | None) -> list[Message]:
+        """To be handed out at once."""
+        group, block = self._group, timeout != 0
+        self._look_after_returns()
+        if self._auto_ack:
+            return group.take(limit, block, timeout, Message, None, self)
+        messages = group.receive(limit, self._lease or 0, block, timeout, Message, self._held, self)
+        if self._closed:  # by another thread, meanwhile
+            self._held.difference_update(messages)
+            group.give_back(messages, 0, True)
+            self._check_open()
+        return messages
+
     def _take_ahead(self, limit: int) -> list[Message]:
         taken: list[Message] = []
-        try:
-            while len(taken) < limit:
-                self._held.add(self._ahead[0])
-                taken.append(self._ahead.popleft())
-        except IndexError:
-            pass
+        while len(taken) < limit:
+            message = hand_out(self._ahead, self._held)
+            if message is None:
+                break
+            message.holder = self
+            taken.append(message)
         return taken
 
     def _is_fit(self, message: Message) -> bool:
         """Ours still, of use still, and not tried too often: it may be handed out."""
-        message._consumer = self
+        message.holder = self
         if message.settled:
             self._held.discard(message)
-        else:
+        elif not self._is_plain:
             if self._lease is not None and not self._group.extend(message, self._lease):
                 self._held.discard(message)  # it lay here for too long, and was given to another
                 return False
@@ -219,6 +232,12 @@ class Consumer:
             return
         if lost:
             raise _lost(lost)
+
+    def _look_after_returns(self) -> None:
+        if self._owed:
+            self._pay_back()
+        if _left_over:
+            _give_back_left_over()
 
     def _pay_back(self) -> None:
         while self._owed:

@@ -352,18 +352,27 @@ class LevelsGroup:
         timeout: float | None,
         message_type: type[M],
         into: Any = None,
+        holder: Any = None,
     ) -> list[M]:
         return self.log.first(
-            lambda log: self._member(log).receive(limit, lease, False, None, message_type, into),
+            lambda log: self._member(log).receive(limit, lease, False, None, message_type, into, holder),
             block,
             timeout,
         )
 
     def take(
-        self, limit: int, block: bool, timeout: float | None, message_type: type[M], into: Any = None
+        self,
+        limit: int,
+        block: bool,
+        timeout: float | None,
+        message_type: type[M],
+        into: Any = None,
+        holder: Any = None,
     ) -> list[M]:
         return self.log.first(
-            lambda log: self._member(log).take(limit, False, None, message_type, into), block, timeout
+            lambda log: self._member(log).take(limit, False, None, message_type, into, holder),
+            block,
+            timeout,
         )
 
     def restore(self, message_type: type[M], *parts: Any) -> M:

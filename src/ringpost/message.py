@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         lost: int
         settled: bool
         expired: bool
+        holder: Consumer
 
 else:
     _Delivery = binding.Delivery
@@ -55,9 +56,8 @@ class Message(_Delivery):
     As a context manager it is acked on success, and given back by nack() when an exception leaves the block.
     """
 
-    __slots__ = ("_consumer", "_envelope", "_retained")
+    __slots__ = ("_envelope", "_retained")
 
-    _consumer: Consumer
     _envelope: Envelope
     _retained: bool
 
@@ -124,7 +124,7 @@ class Message(_Delivery):
 
     def ack(self) -> None:
         """It is done with. Raises LeaseLost if it was given to somebody else meanwhile."""
-        self._consumer._ack(self)
+        self.holder._ack(self)
 
     def nack(self, delay: float | None = None, requeue: bool = True) -> None:
         """It is not done: hand it out again, to anybody.
@@ -136,18 +136,18 @@ class Message(_Delivery):
         Where the consumer has a `max_deliveries` and this was the last one, it goes to the dead letters.
         Raises LeaseLost.
         """
-        self._consumer._nack(self, delay, requeue)
+        self.holder._nack(self, delay, requeue)
 
     def reject(self, reason: str = "rejected") -> None:
         """Nobody should try again: to the dead letters, or away where there are none. Raises LeaseLost."""
-        self._consumer._reject(self, reason)
+        self.holder._reject(self, reason)
 
     def extend(self, seconds: float | None) -> None:
         """Hold it for `seconds` from now; None: as long as this process lives. Raises LeaseLost.
 
         Messages that were received together may be extended together.
         """
-        self._consumer._extend(self, seconds)
+        self.holder._extend(self, seconds)
 
     def reply(self, body: object, **properties: Any) -> None:
         """Send `body` to whoever asked, with this message's correlation_id; `properties` as for send().
@@ -156,7 +156,7 @@ class Message(_Delivery):
             ValueError: it asks for no answer.
             QueueNotFound: whoever asked is gone.
         """
-        self._consumer._reply(self, body, properties)
+        self.holder._reply(self, body, properties)
 
     def __enter__(self) -> Message:
         return self

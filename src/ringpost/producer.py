@@ -112,8 +112,10 @@ class Producer:
                     priority=priority,
                 )
             )
-        ttl_ms = milliseconds(self._ttl if ttl is None else ttl)
-        due_ns = _due_ns(delay, not_before)
+        if ttl is None:
+            ttl = self._ttl
+        ttl_ms = 0 if ttl is None else milliseconds(ttl)
+        due_ns = None if delay is None and not_before is None else _due_ns(delay, not_before)
         to = self._log if not priority else self._level(priority)
         if self._window is not None and message_id is not None:
             return self._put_once(to, message_id, body, envelope, ttl_ms, due_ns, timeout)

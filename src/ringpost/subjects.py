@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _LONGEST_SUBJECT = 255  # bytes
 _LONGEST_PATTERN = 255
 
 
+@lru_cache(4096)  # a publisher uses few of them, many times
 def check_subject(subject: str) -> bytes:
     """A subject as it travels. Raises ValueError, TypeError."""
     return _checked(subject, "subject", _LONGEST_SUBJECT)

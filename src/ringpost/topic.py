@@ -87,7 +87,7 @@ class Topic:
                 )
             )
         encoded = check_subject(subject) if subject else None
-        ttl_ms = milliseconds(ttl)
+        ttl_ms = 0 if ttl is None else milliseconds(ttl)
         try:
             self._log.send(body, encoded, envelope, ttl_ms, False)
         except Full:

@@ -15,9 +15,11 @@ NAMES = (
     "Delivery",
     "Group",
     "Log",
+    "any_ttl",
     "attach",
     "collect",
     "create",
+    "hand_out",
     "layout_version",
     "remove",
     "status_text",
@@ -37,6 +39,7 @@ class Delivery(Protocol):
     without calling __init__. The body is decoded when it is first asked for."""
 
     settled: bool
+    holder: Any
 
     @property
     def group(self) -> Group: ...
@@ -82,9 +85,10 @@ class Group(Protocol):
         timeout: float | None,
         message_type: type[M],
         into: Any = None,
+        holder: Any = None,
     ) -> list[M]:
-        """At least one message, or Empty; they stay in the log until they are settled. `into` is extended
-        with them before any signal handler runs."""
+        """At least one message, or Empty; they stay in the log until they are settled. `into`, a set or a
+        deque, gets them before any signal handler runs; `holder` becomes theirs."""
 
     def take(
         self,
@@ -93,6 +97,7 @@ class Group(Protocol):
         timeout: float | None,
         message_type: type[M],
         into: Any = None,
+        holder: Any = None,
     ) -> list[M]:
         """The same, for good: they are settled."""
 
@@ -248,6 +253,11 @@ class Binding(Protocol):
     def layout_version(self) -> int: ...
     def status_text(self, status: int) -> str: ...
     def subject_matches(self, pattern: str, subject: str) -> bool: ...
+    def hand_out(self, ahead: Any, held: Any) -> Any:
+        """The next one of the deque `ahead`, put into the set `held`: no signal handler, no thread sees it in
+        neither. None: there is none."""
+
+    def any_ttl(self, messages: list[Any]) -> bool: ...
     def create(
         self,
         path: str,

@@ -20,6 +20,7 @@ cdef class Delivery:
     cdef readonly uint32_t ttl_ms
     cdef readonly uint64_t lost
     cdef public bint settled
+    cdef public object holder
     cdef object __weakref__
 
     @property
@@ -73,6 +74,38 @@ cdef class Delivery:
         self._payload = PyBytes_FromStringAndSize(payload + before, size - before)
 
 
+cdef extern from *:
+    """
+    /* type.__new__(type), without looking for it each time */
+    static PyObject *rp_new_message(PyObject *type) {
+        static PyObject *nothing;
+        if (!nothing && !(nothing = PyTuple_New(0))) return NULL;
+        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
+    }
+    """
+    object rp_new_message(object)
+
+
+def hand_out(ahead, set held):
+    """The next one of the deque `ahead`, put into `held`: no signal handler, no thread sees it in neither.
+    None: there is none."""
+    if not ahead:
+        return None
+    message = ahead.popleft()
+    if held is not None:
+        held.add(message)
+    return message
+
+
+def any_ttl(list messages):
+    """Has any of them a time to live?"""
+    cdef Delivery message
+    for message in messages:
+        if message.ttl_ms:
+            return True
+    return False
+
+
 cdef Group group_of(Log log, uint32_t handle):
     cdef Group group = Group.__new__(Group)
     group.log = log
@@ -93,6 +126,18 @@ cdef dict group_fields(const rp_group_info *info):
     return fields
 
 
+cdef list hand_over(list messages, into, holder):
+    cdef Delivery message
+    if type(into) is set:
+        (<set>into).update(messages)
+    elif into is not None:
+        into.extend(messages)
+    if holder is not None:
+        for message in messages:
+            message.holder = holder
+    return messages
+
+
 cdef int64_t nanoseconds(object seconds) except -1:
     return <int64_t>(min(seconds_of(seconds), LONGEST_WAIT) * 1e9)
 
@@ -110,20 +155,17 @@ cdef class Group:
 
     # ---- receiving -------------------------------------------------------------------------
 
-    def receive(self, limit=1, lease=0, bint block=True, timeout=None, message_type=Delivery, into=None):
+    def receive(self, limit=1, lease=0, bint block=True, timeout=None, message_type=Delivery, into=None,
+                holder=None):
         """Messages that stay in the log until they are settled; at least one, or Empty. They are in `into`
         before any signal handler runs."""
         messages = self.deliver(batch_limit(limit), nanoseconds(lease), True, block, timeout, message_type)
-        if into is not None:
-            into.extend(messages)
-        return messages
+        return hand_over(messages, into, holder)
 
-    def take(self, limit=1, bint block=True, timeout=None, message_type=Delivery, into=None):
+    def take(self, limit=1, bint block=True, timeout=None, message_type=Delivery, into=None, holder=None):
         """Messages that are taken for good; at least one, or Empty."""
         messages = self.deliver(batch_limit(limit), 0, False, block, timeout, message_type)
-        if into is not None:
-            into.extend(messages)
-        return messages
+        return hand_over(messages, into, holder)
 
     cdef list deliver(self, uint32_t limit, int64_t lease, bint leased, bint block, timeout, message_type):
         cdef size_t size = BATCH_BUFFER if limit > 1 else FRAME_BUFFER
@@ -261,7 +303,7 @@ cdef class Group:
         for i in range(taken.count):
             frame = <rp_frame *>frames
             frames += rp_align(frame.size)
-            message = message_type.__new__(message_type)
+            message = <Delivery>rp_new_message(message_type)
             if receipts is not NULL:
                 message._receipt = receipts[i]
             if frame.flags & RP_FRAME_LARGE:
