@@ -152,8 +152,8 @@ def test_ctrl_c_in_receive_loses_nothing(broker: ringpost.Broker, fork: Nursery)
                 report.put("interrupted")
 
     child = fork(interrupted)
-    child.wait_until_asleep()
     for _ in range(5):
+        child.wait_until_asleep()
         child.send(signal.SIGINT)
         assert report.get(timeout=PATIENCE) == "interrupted"
     queue.put_many(range(10))
