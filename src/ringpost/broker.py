@@ -8,17 +8,21 @@ import weakref
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as _FutureTimeout
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ringpost.engines import Engine, Kind, open_engine
 from ringpost.errors import QueueDeleted, QueueNotFound
 from ringpost.queue import Queue
+from ringpost.speech import Speech
 
 if TYPE_CHECKING:
     from ringpost.events import EventBus
     from ringpost.requests import Replies
     from ringpost.stats import BrokerStats
     from ringpost.topic import Topic
+    from ringpost.typed import OwnCodec
+
+T = TypeVar("T")
 
 DEFAULT_URL = "ring:default"
 DEAD = ".dead"  # what a dead letter queue's name has more than its queue's
@@ -42,7 +46,7 @@ class Broker:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._open: weakref.WeakSet[Queue[Any] | Topic | EventBus] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Queue[Any] | Topic[Any] | EventBus] = weakref.WeakSet()
         self._letters: dict[str, Queue[Any]] = {}
         self._replies_made: Replies | None = None
         self._closed = False
@@ -52,6 +56,40 @@ class Broker:
         """What connect() was called with."""
         return self._engine.url
 
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        type: builtins.type[T],
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        priorities: bool | None = None,
+        create: bool = True,
+    ) -> Queue[T]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        codec: OwnCodec[T],
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        priorities: bool | None = None,
+        create: bool = True,
+    ) -> Queue[T]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        type: builtins.object = None,
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        pickle: bool = False,
+        priorities: bool | None = None,
+        create: bool = True,
+    ) -> Queue[Any]: ...
     def queue(
         self,
         name: str,
@@ -59,6 +97,8 @@ class Broker:
         capacity: int | None = None,
         maxsize: int | None = None,
         pickle: bool = False,
+        type: Any = None,
+        codec: OwnCodec[Any] | None = None,
         priorities: bool | None = None,
         create: bool = True,
     ) -> Queue[Any]:
@@ -69,6 +109,10 @@ class Broker:
                 for messages above 16 KiB.
             maxsize: the most messages that wait in it; 0: bounded by bytes only (default).
             pickle: allow pickled messages through this handle. Only where you trust every producer.
+            type: of the messages: a msgspec.Struct, a dataclass, a TypedDict, or whatever else msgspec
+                decodes. What is received is checked; what does not fit raises DecodeError from get(), and
+                goes to the dead letters of a consumer.
+            codec: an object with encode(item) -> bytes and decode(bytes) -> item, instead of MessagePack.
             priorities: make one whose producers may give each message a priority. Every priority that is
                 used takes memory as a queue of its own, and `maxsize` is meant for each. None: as it is.
             create: make it if there is none; else QueueNotFound.
@@ -77,31 +121,61 @@ class Broker:
             SettingsMismatch: it exists with another capacity, maxsize or priorities than asked for.
             SegmentFull: /dev/shm has no room for it.
             NotOurs, LayoutMismatch, CorruptLog: the file that is there is not ours to use.
+            TypeError, ValueError: a type or codec that is none; type, codec and pickle together.
         """
         self._check_open()
+        speech = Speech(type, codec, pickle)
         log = self._engine.open_log(
             Kind.QUEUE,
             name,
             capacity=capacity,
             maxsize=maxsize,
-            pickle=pickle,
+            make_codec=speech.make_codec(),
             priorities=priorities,
             create=create,
         )
         queue = Queue._of(log, name, self)
-        queue._pickle = pickle
+        queue._speech = speech
         self._open.add(queue)
         return queue
 
+    @overload
     def topic(
-        self, name: str, *, capacity: int | None = None, pickle: bool = False, create: bool = True
-    ) -> Topic:
+        self, name: str, *, type: builtins.type[T], capacity: int | None = None, create: bool = True
+    ) -> Topic[T]: ...
+    @overload
+    def topic(
+        self, name: str, *, codec: OwnCodec[T], capacity: int | None = None, create: bool = True
+    ) -> Topic[T]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        type: builtins.object = None,
+        capacity: int | None = None,
+        pickle: bool = False,
+        create: bool = True,
+    ) -> Topic[Any]: ...
+    def topic(
+        self,
+        name: str,
+        *,
+        capacity: int | None = None,
+        pickle: bool = False,
+        type: Any = None,
+        codec: OwnCodec[Any] | None = None,
+        create: bool = True,
+    ) -> Topic[Any]:
         """The topic `name`, made if there is none. Arguments and errors are those of queue()."""
         from ringpost.topic import Topic
 
         self._check_open()
-        log = self._engine.open_log(Kind.TOPIC, name, capacity=capacity, pickle=pickle, create=create)
-        topic = Topic(log, name, self)
+        speech = Speech(type, codec, pickle)
+        log = self._engine.open_log(
+            Kind.TOPIC, name, capacity=capacity, make_codec=speech.make_codec(), create=create
+        )
+        topic: Topic[Any] = Topic(log, name, self, speech)
         self._open.add(topic)
         return topic
 
@@ -113,8 +187,11 @@ class Broker:
         from ringpost.topic import Topic
 
         self._check_open()
-        log = self._engine.open_log(Kind.EVENTS, name, capacity=capacity, pickle=pickle, create=create)
-        bus = EventBus(Topic(log, name, self))
+        speech = Speech(None, None, pickle)
+        log = self._engine.open_log(
+            Kind.EVENTS, name, capacity=capacity, make_codec=speech.make_codec(), create=create
+        )
+        bus = EventBus(Topic(log, name, self, speech))
         self._open.add(bus)
         return bus
 
@@ -230,7 +307,7 @@ class Broker:
             return 0
 
     def _reopen_queue(self, queue: Queue[Any]) -> tuple[Any, ...]:
-        return _reopen, (self.url, queue.name, queue._pickle)
+        return _reopen, (self.url, queue.name, queue._speech)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -254,5 +331,5 @@ class Broker:
         return f"<ringpost.Broker {self.url}>"
 
 
-def _reopen(url: str, name: str, pickle: bool) -> Queue[Any]:
-    return connect(url).queue(name, pickle=pickle)
+def _reopen(url: str, name: str, speech: Speech) -> Queue[Any]:
+    return connect(url).queue(name, type=speech.type, codec=speech.codec, pickle=speech.pickle)  # type: ignore[call-overload,no-any-return]

@@ -6,9 +6,10 @@
     msgpack   everything else, by msgspec   dict, list (tuples too), int, float, bool, None, datetime ...
     ndarray   a numpy array                 a read-only numpy array
     pickle    only where opted in           the object
+    own       what a user's codec made      what it makes of that
 
 A codec is an object with `encode(item) -> (kind, buffer)` and `decode(kind, body, sequence) -> item`. The
-bindings encode exact bytes and ASCII str by themselves.
+bindings encode exact bytes and ASCII str by themselves, unless its attribute `plain` is False.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Kind(IntEnum):
     MSGPACK = 2
     NDARRAY = 3
     PICKLE = 4
+    OWN = 5
 
 
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
@@ -51,6 +53,8 @@ _PICKLE = int(Kind.PICKLE)
 
 class StandardCodec:
     """What named queues speak."""
+
+    plain = True
 
     def __init__(self, label: str, *, pickle: bool = False) -> None:
         self._label = label
@@ -92,12 +96,15 @@ class StandardCodec:
             if kind == Kind.BYTES:
                 return body
         except Exception as error:
-            raise _undecodable(self._label, kind, body, sequence, str(error)) from error
+            raise undecodable(self._label, kind, body, sequence, str(error)) from error
+        if kind == Kind.OWN:
+            advice = "it was made by a codec of its own: open the queue with that codec="
+            raise undecodable(self._label, kind, body, sequence, advice)
         if kind != Kind.PICKLE:
-            raise _undecodable(self._label, kind, body, sequence, "a newer ringpost put it")
+            raise undecodable(self._label, kind, body, sequence, "a newer ringpost put it")
         if not self._pickle:
             advice = "open the queue with pickle=True to allow it, if you trust every producer"
-            raise _undecodable(self._label, kind, body, sequence, advice)
+            raise undecodable(self._label, kind, body, sequence, advice)
         return _unpickled(self._label, body, sequence)
 
     def _encode_text(self, text: str) -> tuple[int, Buffer]:
@@ -133,6 +140,8 @@ class StandardCodec:
 class PickleCodec:
     """What anonymous queues speak: everything comes back as multiprocessing.Queue would return it."""
 
+    plain = True
+
     def __init__(self, label: str) -> None:
         self._label = label
 
@@ -143,7 +152,7 @@ class PickleCodec:
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
         """Raises DecodeError, which carries the message."""
         if kind != _PICKLE:
-            raise _undecodable(self._label, kind, body, sequence, "only pickles are put here")
+            raise undecodable(self._label, kind, body, sequence, "only pickles are put here")
         return _unpickled(self._label, body, sequence)
 
 
@@ -202,7 +211,7 @@ def _unpickled(label: str, body: bytes, sequence: int) -> Any:
     try:
         return pickle.loads(body)
     except Exception as error:
-        raise _undecodable(label, Kind.PICKLE, body, sequence, repr(error)) from error
+        raise undecodable(label, Kind.PICKLE, body, sequence, repr(error)) from error
 
 
 # ---- numpy --------------------------------------------------------------------------------------
@@ -278,7 +287,7 @@ def _view_of(item: Any) -> Buffer | None:
         return None
 
 
-def _undecodable(label: str, kind: int, body: bytes, sequence: int, why: str) -> DecodeError:
+def undecodable(label: str, kind: int, body: bytes, sequence: int, why: str) -> DecodeError:
     name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
     return DecodeError(
         f"message {sequence} of {label} ({name}, {len(body)} bytes) cannot be decoded: {why}; "

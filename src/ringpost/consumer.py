@@ -9,12 +9,12 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ringpost._binding import binding
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
-from ringpost.errors import Crowded, Full, LeaseLost, RingpostError, ShutDown, Stalled
+from ringpost.errors import Crowded, DecodeError, Full, LeaseLost, RingpostError, ShutDown, Stalled
 from ringpost.message import Message
 
 if TYPE_CHECKING:
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from ringpost.requests import Replies
 
 
+T = TypeVar("T")
+
 hand_out, any_ttl = binding.hand_out, binding.any_ttl
 
 _LATER = 1.0  # seconds until what found no room among the dead letters is looked at again
 
 _log = logging.getLogger("ringpost")
 # (group, messages, whether nobody has seen them) of consumers that were forgotten without close()
-_left_over: deque[tuple[Group, list[Message], bool]] = deque()
-_consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
+_left_over: deque[tuple[Group, list[Message[Any]], bool]] = deque()
+_consumers: weakref.WeakSet[Consumer[Any]] = weakref.WeakSet()
 
 
-class Consumer:
+class Consumer(Generic[T]):
     """At least once: what it hands out is leased to this process, and comes again if the process dies.
 
     Made by `Queue.consumer()`. May be used by several threads. Closing it gives back what it holds.
@@ -49,6 +51,7 @@ class Consumer:
         backoff: Backoff | None = None,
         dead_letters: DeadLetters | None = None,
         replies: Replies | None = None,
+        checks: bool = False,
     ) -> None:
         if prefetch < 1:
             raise ValueError("'prefetch' must be at least 1")
@@ -64,11 +67,12 @@ class Consumer:
         self._backoff = backoff
         self._dead_letters = dead_letters
         self._replies = replies
-        self._is_plain = lease is None and max_deliveries is None
-        self._ahead: deque[Message] = deque()  # received, not yet handed out
-        self._held: set[Message] = set()  # handed out, not yet settled
+        self._checks = checks
+        self._is_plain = lease is None and max_deliveries is None and not checks
+        self._ahead: deque[Message[T]] = deque()  # received, not yet handed out
+        self._held: set[Message[T]] = set()  # handed out, not yet settled
         self._owed: list[
-            tuple[Message, float]
+            tuple[Message[T], float]
         ] = []  # given back, with a delay, when there is room to note it
         self._pid = os.getpid()
         self._closed = False
@@ -76,7 +80,7 @@ class Consumer:
 
     # ---- receiving -----------------------------------------------------------------------------
 
-    def receive(self, timeout: float | None = None) -> Message:
+    def receive(self, timeout: float | None = None) -> Message[T]:
         """The next message.
 
         Args:
@@ -88,7 +92,7 @@ class Consumer:
             QueueDeleted, CorruptLog, Stalled: as Queue.get().
             ValueError: this consumer, or its queue's handle, is closed.
         """
-        message: Message | None
+        message: Message[T] | None
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._check_open()
@@ -100,7 +104,7 @@ class Consumer:
             if deadline is not None:
                 timeout = max(deadline - time.monotonic(), 0)
 
-    def receive_many(self, limit: int = 256, timeout: float | None = None) -> list[Message]:
+    def receive_many(self, limit: int = 256, timeout: float | None = None) -> list[Message[T]]:
         """What is there, at most `limit` messages (and 1024); waits for the first one only.
 
         Raises what receive() raises.
@@ -118,7 +122,7 @@ class Consumer:
             if deadline is not None:
                 timeout = max(deadline - time.monotonic(), 0)
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[Message[T]]:
         """Messages until the queue is shut down, or this consumer closed."""
         while True:
             try:
@@ -141,7 +145,7 @@ class Consumer:
         if self._closed:  # by another thread, meanwhile
             self._give_back_ahead()
 
-    def _fetch_batch(self, limit: int, timeout: float | None) -> list[Message]:
+    def _fetch_batch(self, limit: int, timeout: float | None) -> list[Message[T]]:
         """To be handed out at once."""
         group, block = self._group, timeout != 0
         self._look_after_returns()
@@ -154,8 +158,8 @@ class Consumer:
             self._check_open()
         return messages
 
-    def _take_ahead(self, limit: int) -> list[Message]:
-        taken: list[Message] = []
+    def _take_ahead(self, limit: int) -> list[Message[T]]:
+        taken: list[Message[T]] = []
         while len(taken) < limit:
             message = hand_out(self._ahead, self._held)
             if message is None:
@@ -164,7 +168,7 @@ class Consumer:
             taken.append(message)
         return taken
 
-    def _is_fit(self, message: Message) -> bool:
+    def _is_fit(self, message: Message[T]) -> bool:
         """Ours still, of use still, and not tried too often: it may be handed out."""
         message.holder = self
         if message.settled:
@@ -181,9 +185,17 @@ class Consumer:
             if not message.settled:
                 self._bury_or_keep(message, "expired")
             return False
+        return not self._checks or self._can_be_read(message)
+
+    def _can_be_read(self, message: Message[T]) -> bool:
+        try:
+            message.body  # noqa: B018 - decodes it
+        except DecodeError as error:
+            self._bury_or_keep(message, f"invalid: {error.__cause__ or error}")
+            return False
         return True
 
-    def _bury_or_keep(self, message: Message, reason: str) -> None:
+    def _bury_or_keep(self, message: Message[T], reason: str) -> None:
         """Where the dead letters are full it is looked at again a little later."""
         try:
             self._bury(message, reason)
@@ -196,7 +208,7 @@ class Consumer:
 
     # ---- settling ------------------------------------------------------------------------------
 
-    def ack_many(self, messages: Iterable[Message]) -> None:
+    def ack_many(self, messages: Iterable[Message[T]]) -> None:
         """Ack all of these at once; much faster than one by one.
 
         Raises LeaseLost, whose `messages` are those that were no longer ours; the others are acked.
@@ -207,13 +219,13 @@ class Consumer:
         if lost:
             raise _lost(lost)
 
-    def _ack(self, message: Message) -> None:
+    def _ack(self, message: Message[T]) -> None:
         self._check_unsettled(message)
         self._held.discard(message)
         if not self._group.settle_one(message):
             raise _lost([message])
 
-    def _nack(self, message: Message, delay: float | None, requeue: bool) -> None:
+    def _nack(self, message: Message[T], delay: float | None, requeue: bool) -> None:
         self._check_unsettled(message)
         if not requeue:
             self._reject(message, "nacked")
@@ -248,25 +260,25 @@ class Consumer:
                 return  # others must settle something first
             self._owed.pop()
 
-    def _reject(self, message: Message, reason: str) -> None:
+    def _reject(self, message: Message[T], reason: str) -> None:
         self._check_unsettled(message)
         self._group.count_rejected()
         self._bury(message, reason)
 
-    def _bury(self, message: Message, reason: str) -> None:
+    def _bury(self, message: Message[T], reason: str) -> None:
         """To the dead letters, if there are any. Settled afterwards: a death in between loses nothing."""
         if self._dead_letters is not None:
             self._dead_letters._add(message, reason)
         self._held.discard(message)
-        if not self._group.settle_one(message):
+        if not message.settled and not self._group.settle_one(message):
             raise _lost([message])
 
-    def _extend(self, message: Message, seconds: float | None) -> None:
+    def _extend(self, message: Message[T], seconds: float | None) -> None:
         self._check_unsettled(message)
         if not self._group.extend(message, seconds):
             raise _lost([message])
 
-    def _reply(self, message: Message, body: object, properties: dict[str, Any]) -> None:
+    def _reply(self, message: Message[T], body: object, properties: dict[str, Any]) -> None:
         if message.reply_to is None:
             raise ValueError(f"{message!r} asks for no answer: it has no reply_to")
         if self._replies is None:
@@ -274,7 +286,7 @@ class Consumer:
         properties.setdefault("correlation_id", message.correlation_id)
         self._replies.send(message.reply_to, body, properties)
 
-    def _check_unsettled(self, message: Message) -> None:
+    def _check_unsettled(self, message: Message[T]) -> None:
         if message.settled:
             raise LeaseLost(f"{message!r} was settled before: ack, nack or reject it once", [message])
 
@@ -329,7 +341,7 @@ class Consumer:
         if self._closed:
             raise ValueError("this consumer was closed before")
 
-    def __enter__(self) -> Consumer:
+    def __enter__(self) -> Consumer[T]:
         return self
 
     def __exit__(
@@ -341,7 +353,7 @@ class Consumer:
         self.close()
 
 
-def _lost(messages: list[Message]) -> LeaseLost:
+def _lost(messages: list[Message[Any]]) -> LeaseLost:
     first = messages[0]
     which = f"message {first.id}" if len(messages) == 1 else f"{len(messages)} messages, first {first.id},"
     return LeaseLost(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,21 +44,22 @@ class Death:
 
 
 class DeadLetters:
-    """The dead letters of one queue, or topic: an ordinary queue, with a way back.
+    """The dead letters of one queue, or topic: an ordinary queue, with a way back."""
 
-    Attributes:
-        queue: the queue they lie in.
-    """
-
-    def __init__(self, queue: Queue[Any], source: str, log: Log | None) -> None:
-        self.queue = queue
+    def __init__(self, open_queue: Callable[[], Queue[Any]], source: str, log: Log | None) -> None:
+        self._open_queue = open_queue
         self._source = source
         self._log = log  # of the queue they came from; None: of a topic
+
+    @property
+    def queue(self) -> Queue[Any]:
+        """The queue they lie in, made when it is needed first."""
+        return self._open_queue()
 
     def __len__(self) -> int:
         return self.queue.qsize()
 
-    def _add(self, message: Message, reason: str) -> None:
+    def _add(self, message: Message[Any], reason: str) -> None:
         """Raises Full, at once: whoever receives must not wait for who looks after dead letters."""
         death = Death(
             reason=reason,
@@ -81,7 +82,7 @@ class DeadLetters:
                 "stays where it is; replay() or delete some of them"
             ) from None
 
-    def peek(self, limit: int = 100) -> list[tuple[Death, Message]]:
+    def peek(self, limit: int = 100) -> list[tuple[Death, Message[Any]]]:
         """The first of them, without taking them."""
         with self.queue.consumer(prefetch=limit) as consumer:
             try:
@@ -115,7 +116,7 @@ class DeadLetters:
                 done += 1
         return done
 
-    def __iter__(self) -> Iterator[tuple[Death, Message]]:
+    def __iter__(self) -> Iterator[tuple[Death, Message[Any]]]:
         """What is there now; ack() a message to remove it, else it stays."""
         return iter(self.peek(1024))
 
@@ -123,7 +124,7 @@ class DeadLetters:
         return f"<ringpost.DeadLetters of {self._source}: {len(self)}>"
 
 
-def death_of(message: Message) -> Death:
+def death_of(message: Message[Any]) -> Death:
     """What happened to a dead letter. Raises LookupError for a message that is none."""
     told = message.headers.get(DEATH)
     if told is None:

@@ -51,7 +51,7 @@ class Event:
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    message: Message
+    message: Message[Any]
 
     @property
     def data(self) -> Any:
@@ -76,11 +76,11 @@ class EventBus:
     The events `error` and `new_listener` are local to one bus object, as in Node.
     """
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic[Any]) -> None:
         self._topic = topic
         self._listeners: list[_Listener] = []
         self._lock = threading.RLock()
-        self._subscriber: Subscriber | None = None
+        self._subscriber: Subscriber[Any] | None = None
         self._stopping = threading.Event()
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
@@ -281,7 +281,7 @@ class EventBus:
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(5)
 
-    def _next(self, timeout: float) -> Message | None:
+    def _next(self, timeout: float) -> Message[Any] | None:
         subscriber = self._subscriber
         if subscriber is None:
             self._stopping.wait(timeout)  # nobody listens yet
@@ -295,7 +295,7 @@ class EventBus:
                 return None
             raise
 
-    def _handle(self, message: Message) -> list[Coroutine[Any, Any, Any]]:
+    def _handle(self, message: Message[Any]) -> list[Coroutine[Any, Any, Any]]:
         """Call the handlers; those of coroutine functions are returned, to be awaited."""
         started: list[Coroutine[Any, Any, Any]] = []
         try:

@@ -380,15 +380,15 @@ class LevelsGroup:
 
     # ---- settling ------------------------------------------------------------------------------
 
-    def settle_one(self, message: Message) -> bool:
+    def settle_one(self, message: Message[Any]) -> bool:
         return message.group.settle_one(message)
 
-    def settle(self, messages: Iterable[Message]) -> list[Message]:
+    def settle(self, messages: Iterable[Message[Any]]) -> list[Message[Any]]:
         return [lost for group, part in _by_group(messages) for lost in group.settle(part)]
 
     def give_back(
-        self, messages: Iterable[Message], delay: float = 0, unseen: bool = False, wait: bool = True
-    ) -> list[Message]:
+        self, messages: Iterable[Message[Any]], delay: float = 0, unseen: bool = False, wait: bool = True
+    ) -> list[Message[Any]]:
         with self._ringing():
             return [
                 lost
@@ -396,7 +396,7 @@ class LevelsGroup:
                 for lost in group.give_back(part, delay, unseen, wait)
             ]
 
-    def extend(self, message: Message, seconds: float | None) -> bool:
+    def extend(self, message: Message[Any], seconds: float | None) -> bool:
         return message.group.extend(message, seconds)
 
     @contextmanager
@@ -455,8 +455,8 @@ def _pieces(items: Iterable[Any]) -> Iterator[list[Any]]:
         yield piece
 
 
-def _by_group(messages: Iterable[Message]) -> list[tuple[Group, list[Message]]]:
-    parts: dict[Group, list[Message]] = {}
+def _by_group(messages: Iterable[Message[Any]]) -> list[tuple[Group, list[Message[Any]]]]:
+    parts: dict[Group, list[Message[Any]]] = {}
     for message in messages:
         parts.setdefault(message.group, []).append(message)
     return list(parts.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ringpost._binding import binding
 from ringpost.envelope import Envelope, unseal
@@ -32,15 +32,17 @@ if TYPE_CHECKING:
         lost: int
         settled: bool
         expired: bool
-        holder: Consumer
+        holder: Consumer[Any]
 
 else:
     _Delivery = binding.Delivery
 
+T = TypeVar("T")
+
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
 
-class Message(_Delivery):
+class Message(_Delivery, Generic[T]):
     """One message, in the hands of this process until it is settled: by ack(), nack() or reject().
 
     Attributes:
@@ -60,6 +62,9 @@ class Message(_Delivery):
 
     _envelope: Envelope
     _retained: bool
+
+    if TYPE_CHECKING:
+        body: T
 
     def _open(self) -> Envelope:
         try:
@@ -158,7 +163,7 @@ class Message(_Delivery):
         """
         self.holder._reply(self, body, properties)
 
-    def __enter__(self) -> Message:
+    def __enter__(self) -> Message[T]:
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ringpost._binding.contract import Log
 from ringpost.envelope import Envelope, seal
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ringpost.levels import Level, Levels
     from ringpost.sidestore import SideStore
 
+T = TypeVar("T")
 Overflow = Literal["block", "raise", "drop-oldest"]
 Parts = tuple[object, "bytes | None", "bytes | None", int]
 
@@ -26,7 +27,7 @@ _PAUSE = 0.002  # seconds between two looks for room
 _LONGEST_TTL = 2**32 / 1000  # seconds: a frame counts milliseconds in 32 bits
 
 
-class Producer:
+class Producer(Generic[T]):
     """Sends to one queue. Made by `Queue.producer()`; may be used by several threads.
 
     When send() returns, the message is in the queue. As a context manager it closes nothing but itself.
@@ -58,7 +59,7 @@ class Producer:
 
     def send(
         self,
-        body: object,
+        body: T,
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
@@ -199,7 +200,7 @@ class Producer:
 
     def send_many(
         self,
-        bodies: Iterable[object],
+        bodies: Iterable[T],
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
@@ -227,7 +228,7 @@ class Producer:
             sent += 1
         return sent
 
-    def batch(self, *, timeout: float | None = None) -> Batch:
+    def batch(self, *, timeout: float | None = None) -> Batch[T]:
         """A context that gathers what is sent and sends it all at its end, in order:
 
         with producer.batch() as batch:
@@ -239,7 +240,7 @@ class Producer:
     def _drop_oldest(self, to: Log | Level) -> None:
         group = to.group()
         try:
-            dropped = group.take(1, False, None, Message)
+            dropped: list[Message[Any]] = group.take(1, False, None, Message)
         except Empty:
             time.sleep(0.001)  # all of it is in consumers' hands: nothing may be dropped
             return
@@ -253,7 +254,7 @@ class Producer:
         if self._closed:
             raise ValueError("this producer was closed before")
 
-    def __enter__(self) -> Producer:
+    def __enter__(self) -> Producer[T]:
         return self
 
     def __exit__(
@@ -265,17 +266,17 @@ class Producer:
         self.close()
 
 
-class Batch:
+class Batch(Generic[T]):
     """What was sent in a `with producer.batch()`. Nothing of it is sent if an exception leaves the block."""
 
-    def __init__(self, producer: Producer, timeout: float | None) -> None:
+    def __init__(self, producer: Producer[T], timeout: float | None) -> None:
         self._producer = producer
         self._timeout = timeout
         self._parts: list[tuple[int, Parts]] = []  # each with its priority
 
     def send(
         self,
-        body: object,
+        body: T,
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
@@ -301,7 +302,7 @@ class Batch:
         ttl_ms = milliseconds(self._producer._ttl if ttl is None else ttl)
         self._parts.append((priority, (body, None, seal(envelope), ttl_ms)))
 
-    def __enter__(self) -> Batch:
+    def __enter__(self) -> Batch[T]:
         return self
 
     def __exit__(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ringpost._binding.contract import Log
 from ringpost.errors import ShutDown
+from ringpost.speech import Speech
 
 if TYPE_CHECKING:
     from ringpost.backoff import Backoff
@@ -44,7 +45,7 @@ class Queue(Generic[T]):
 
     name: str | None
     _log: Log
-    _pickle = False  # a named queue that allows it
+    _speech = Speech()
 
     def __init__(self, maxsize: int = 0, *, capacity: int | None = None) -> None:
         from ringpost import anonymous  # only who uses it pays for its at-exit machinery
@@ -148,7 +149,7 @@ class Queue(Generic[T]):
         overflow: Overflow = "block",
         ttl: float | None = None,
         dedup_window: float | None = None,
-    ) -> Producer:
+    ) -> Producer[T]:
         """A producer: sends messages with headers, a time to live, and more.
 
         Args:
@@ -179,7 +180,7 @@ class Queue(Generic[T]):
         max_deliveries: int | None = None,
         backoff: Backoff | None = None,
         dead_letters: bool | str | None = None,
-    ) -> Consumer:
+    ) -> Consumer[T]:
         """A consumer: its messages stay in the queue until they are acked, and come again if it dies.
 
         Args:
@@ -193,7 +194,7 @@ class Queue(Generic[T]):
             max_deliveries: after so many, a message that is given back goes to the dead letters.
             backoff: how long nack() waits before a message comes again; None: not at all.
             dead_letters: True: the queue NAME.dead; a name: that one; None: NAME.dead if max_deliveries is
-                given, else none.
+                given, or the queue has a type or codec that a message may not fit; False: none.
 
         Raises:
             ValueError: a number out of range; dead letters for an anonymous queue.
@@ -201,7 +202,8 @@ class Queue(Generic[T]):
         from ringpost.consumer import Consumer
 
         letters = None
-        if dead_letters or (dead_letters is None and max_deliveries is not None):
+        wanted = max_deliveries is not None or (self._speech.is_checked and self._broker is not None)
+        if dead_letters or (dead_letters is None and wanted):
             letters = self.dead_letters(dead_letters if isinstance(dead_letters, str) else None)
         if group is None:
             members = self._log.group()
@@ -216,6 +218,7 @@ class Queue(Generic[T]):
             backoff=backoff,
             dead_letters=letters,
             replies=None if self._broker is None else self._broker._replies,
+            checks=self._speech.is_checked,
         )
 
     def dead_letters(self, name: str | None = None) -> DeadLetters:
@@ -229,7 +232,8 @@ class Queue(Generic[T]):
             raise ValueError(
                 "an anonymous queue has no dead letters: open one by name, with connect().queue()"
             )
-        return DeadLetters(self._broker._dead_letter_queue(self.name, name), self.name, self._log)
+        broker, source = self._broker, self.name
+        return DeadLetters(lambda: broker._dead_letter_queue(source, name), source, self._log)
 
     def stats(self) -> QueueStats:
         """Numbers for people and monitors."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
 from ringpost.consumer import Consumer
@@ -10,8 +12,10 @@ from ringpost.message import Message
 from ringpost.requests import Replies
 from ringpost.stored import Stored
 
+T = TypeVar("T")
 
-class Subscriber(Consumer):
+
+class Subscriber(Consumer[T]):
     """Receives what is published under its pattern. Made by `Topic.subscribe()`.
 
     Attributes:
@@ -32,6 +36,7 @@ class Subscriber(Consumer):
         backoff: Backoff | None,
         dead_letters: DeadLetters | None,
         replies: Replies | None,
+        checks: bool,
     ) -> None:
         super().__init__(
             group,
@@ -42,6 +47,7 @@ class Subscriber(Consumer):
             backoff=backoff,
             dead_letters=dead_letters,
             replies=replies,
+            checks=checks,
         )
         self.name = name
         self.pattern = pattern
@@ -49,7 +55,7 @@ class Subscriber(Consumer):
     def _begin_with(self, kept: list[Stored]) -> None:
         """Last values, before what is published from now on."""
         for one in kept:
-            message = self._group.restore(
+            message: Message[T] = self._group.restore(
                 Message, one.kind, one.payload, one.subject, one.headers, 0, one.sent_ns
             )
             message._retained = True

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ringpost._binding.contract import Group, Log
 from ringpost.backoff import Backoff
@@ -16,6 +16,7 @@ from ringpost.deadletters import DeadLetters
 from ringpost.envelope import Envelope, seal
 from ringpost.errors import Full, SettingsMismatch
 from ringpost.producer import milliseconds
+from ringpost.speech import Speech
 from ringpost.stats import TopicStats, topic_stats
 from ringpost.subjects import check_pattern, check_subject
 from ringpost.subscriber import Subscriber
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ringpost.broker import Broker
     from ringpost.retained import Retained
 
+T = TypeVar("T")
 OnLag = Literal["block", "drop-oldest", "error"]
 Start = Literal["latest", "earliest"] | int | datetime
 
@@ -31,23 +33,24 @@ _POLICIES: dict[str, int] = {"block": 0, "drop-oldest": 1, "error": 2}
 _ERROR = _POLICIES["error"]
 
 
-class Topic:
+class Topic(Generic[T]):
     """Publishes to any number of subscribers, in any number of processes. Opened by `Broker.topic()`.
 
     A message goes to those who are subscribed when it is published, and to who subscribes later with
     start="earliest", as long as the ring has not overwritten it.
     """
 
-    def __init__(self, log: Log, name: str, broker: Broker) -> None:
+    def __init__(self, log: Log, name: str, broker: Broker, speech: Speech) -> None:
         self._log = log
         self.name = name
         self._broker = broker
+        self._speech = speech
 
     # ---- publishing ----------------------------------------------------------------------------
 
     def publish(
         self,
-        body: object,
+        body: T,
         subject: str = "",
         *,
         headers: Mapping[str, Any] | None = None,
@@ -111,7 +114,7 @@ class Topic:
         """Keep no last value for this subject any more. False: there was none."""
         return self._retained().clear(check_subject(subject))
 
-    def publish_many(self, messages: Iterable[tuple[str, object]], *, timeout: float | None = None) -> int:
+    def publish_many(self, messages: Iterable[tuple[str, T]], *, timeout: float | None = None) -> int:
         """Publish pairs (subject, body) in order, many in one commit. Returns how many.
 
         Raises what publish() raises; the exception's attribute `put` says how many went in before it.
@@ -144,7 +147,7 @@ class Topic:
         max_deliveries: int | None = None,
         backoff: Backoff | None = None,
         dead_letters: bool | str | None = None,
-    ) -> Subscriber:
+    ) -> Subscriber[T]:
         """Subscribe to the subjects that match `pattern`.
 
         Args:
@@ -176,9 +179,11 @@ class Topic:
             raise ValueError('on_lag="drop-oldest" may overwrite what was not acked: it needs auto_ack=True')
         group = self._open_group(check_pattern(pattern), name, start, on_lag)
         letters = None
-        if dead_letters or (dead_letters is None and max_deliveries is not None):
-            letters = DeadLetters(self._broker._dead_letter_queue(self.name, dead_letters), self.name, None)
-        subscriber = Subscriber(
+        wanted = max_deliveries is not None or self._speech.is_checked
+        if dead_letters or (dead_letters is None and wanted):
+            broker, source = self._broker, self.name
+            letters = DeadLetters(lambda: broker._dead_letter_queue(source, dead_letters), source, None)
+        subscriber: Subscriber[T] = Subscriber(
             group,
             name=name,
             pattern=pattern,
@@ -189,6 +194,7 @@ class Topic:
             backoff=backoff,
             dead_letters=letters,
             replies=self._broker._replies,
+            checks=self._speech.is_checked,
         )
         if retained:
             subscriber._begin_with(self._retained().matching(check_pattern(pattern)))
@@ -263,7 +269,7 @@ class Topic:
         """True after close()."""
         return self._log.closed
 
-    def __enter__(self) -> Topic:
+    def __enter__(self) -> Topic[T]:
         return self
 
     def __exit__(
@@ -275,13 +281,13 @@ class Topic:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._broker.url, self.name)
+        return _reopen, (self._broker.url, self.name, self._speech)
 
     def __repr__(self) -> str:
         return f"<ringpost.Topic {self.name} {'closed' if self.closed else 'open'}>"
 
 
-def _reopen(url: str, name: str) -> Topic:
+def _reopen(url: str, name: str, speech: Speech) -> Topic[Any]:
     from ringpost.broker import connect
 
-    return connect(url).topic(name)
+    return connect(url).topic(name, type=speech.type, codec=speech.codec, pickle=speech.pickle)  # type: ignore[call-overload,no-any-return]

@@ -261,10 +261,10 @@ def test_a_named_one_may_have_dead_letters(topic: Topic, broker: ringpost.Broker
     subscriber = topic.subscribe(name="n", max_deliveries=1)
     topic.publish("poison", "a.b")
     subscriber.receive(0).nack()
-    ((death, letter),) = ringpost.DeadLetters(broker.queue("news.dead"), "news", None).peek()
+    ((death, letter),) = ringpost.DeadLetters(lambda: broker.queue("news.dead"), "news", None).peek()
     assert (death.queue, letter.body, letter.subject) == ("news", "poison", "a.b")
     with pytest.raises(ringpost.Unsupported):
-        ringpost.DeadLetters(broker.queue("news.dead"), "news", None).replay()
+        ringpost.DeadLetters(lambda: broker.queue("news.dead"), "news", None).replay()
 
 
 def test_expired_messages_are_passed_over(topic: Topic) -> None:

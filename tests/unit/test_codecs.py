@@ -223,6 +223,7 @@ def test_kinds_are_never_renumbered() -> None:
         "MSGPACK": 2,
         "NDARRAY": 3,
         "PICKLE": 4,
+        "OWN": 5,
     }
 
 

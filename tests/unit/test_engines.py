@@ -124,7 +124,7 @@ def test_the_scheme_is_read_in_any_case() -> None:
 @pytest.mark.usefixtures("toy")
 def test_an_engine_is_asked_for_everything() -> None:
     with ringpost.connect("toy:x") as broker:
-        queue = broker.queue("jobs", capacity=5, maxsize=6, pickle=True, priorities=True, create=False)
+        queue = broker.queue("jobs", capacity=5, maxsize=6, priorities=True, create=False)
         broker.queue("defaults")
         broker.topic("news", capacity=7)
         assert broker.list() == ["listed queue"]
@@ -132,12 +132,12 @@ def test_an_engine_is_asked_for_everything() -> None:
         assert broker.delete("jobs") is True
         assert broker.delete_topic("news") is True
         broker.destroy()
-    settings = {"capacity": 5, "maxsize": 6, "pickle": True, "priorities": True, "create": False}
-    defaults = {"capacity": None, "maxsize": None, "pickle": False, "priorities": None, "create": True}
+    settings = {"capacity": 5, "maxsize": 6, "make_codec": None, "priorities": True, "create": False}
+    defaults = {"capacity": None, "maxsize": None, "make_codec": None, "priorities": None, "create": True}
     assert broker._engine.asked == [
         ("open_log", "queue", "jobs", settings),
         ("open_log", "queue", "defaults", defaults),
-        ("open_log", "topic", "news", {"capacity": 7, "pickle": False, "create": True}),
+        ("open_log", "topic", "news", {"capacity": 7, "make_codec": None, "create": True}),
         ("delete_log", "queue", "jobs"),
         ("delete_log", "topic", "news"),
         ("destroy",),

@@ -103,6 +103,7 @@ cdef Log opened(Log log, rp_status status, str operation, str path, str label, o
     log.path = path
     log.label = label
     log._codec = codec
+    log.plain = getattr(codec, "plain", True)
     log.closed = False
     return log
 
@@ -159,6 +160,7 @@ cdef class Log:
 
     cdef rp_log *_log
     cdef object _codec
+    cdef bint plain  # bytes and str need no codec
     cdef object __weakref__
     cdef readonly str path, label
     cdef readonly bint closed
@@ -269,10 +271,10 @@ cdef class Log:
         self.check_open()
         if timeout is not None and block:
             seconds_of(timeout)
-        if type(item) is bytes:
+        if self.plain and type(item) is bytes:
             self.put_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), None, None, 0,
                             block, timeout)
-        elif type(item) is str and (<str>item).isascii():
+        elif self.plain and type(item) is str and (<str>item).isascii():
             data = PyUnicode_AsUTF8AndSize(item, &size)
             self.put_buffer(KIND_TEXT, data, size, None, None, 0, block, timeout)
         else:
@@ -284,7 +286,7 @@ cdef class Log:
         self.check_open()
         if timeout is not None and block:
             seconds_of(timeout)
-        if type(item) is bytes:
+        if self.plain and type(item) is bytes:
             self.put_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), subject, headers,
                             ttl_ms, block, timeout)
         else:
@@ -292,9 +294,9 @@ cdef class Log:
 
     def encode(self, item):
         """(kind, body) as it would travel, for send_raw()."""
-        if type(item) is bytes:
+        if self.plain and type(item) is bytes:
             return KIND_BYTES, item
-        if type(item) is str and (<str>item).isascii():
+        if self.plain and type(item) is str and (<str>item).isascii():
             return KIND_TEXT, item.encode()
         kind, buffer = self._codec.encode(item)
         return int(kind), bytes(buffer)
@@ -540,9 +542,9 @@ cdef class Log:
         cdef size_t before = sizeof(rp_frame) + frame.subject_len + frame.headers_len
         cdef char *body = <char *>frame + before
         cdef Py_ssize_t size = frame.size - before
-        if frame.kind == KIND_BYTES:
+        if self.plain and frame.kind == KIND_BYTES:
             return PyBytes_FromStringAndSize(body, size)
-        if frame.kind == KIND_TEXT:
+        if self.plain and frame.kind == KIND_TEXT:
             try:
                 return PyUnicode_DecodeUTF8(body, size, NULL)
             except UnicodeDecodeError:
@@ -551,7 +553,7 @@ cdef class Log:
 
     cdef object decode_large(self, rp_frame *frame, bytes payload):
         cdef size_t before = frame.subject_len + frame.headers_len
-        return decode_body(self._codec, frame.kind, payload[before:] if before else payload, frame.sequence)
+        return decode_body(self, frame.kind, payload[before:] if before else payload, frame.sequence)
 
     cdef int decode_delivery_into(self, Delivery delivery, list items, list errors) except -1:
         try:
@@ -700,16 +702,16 @@ cdef class Log:
             self.interrupted()
 
 
-cdef object decode_body(object codec, uint8_t kind, bytes body, uint64_t sequence):
-    """The two kinds that every codec takes are decoded here, as they are encoded here."""
-    if kind == KIND_BYTES:
+cdef object decode_body(Log log, uint8_t kind, bytes body, uint64_t sequence):
+    """The two kinds that most codecs take are decoded here, as they are encoded here."""
+    if log.plain and kind == KIND_BYTES:
         return body
-    if kind == KIND_TEXT:
+    if log.plain and kind == KIND_TEXT:
         try:
             return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body), NULL)
         except UnicodeDecodeError:
             pass  # the codec says it better
-    return codec.decode(kind, body, sequence)
+    return log._codec.decode(kind, body, sequence)
 
 
 cdef list payloads_of(char *frames, uint32_t count):
@@ -789,10 +791,10 @@ cdef class _Batch:
         cdef Py_buffer view
         cdef Py_ssize_t size = 0
         cdef const char *data
-        if type(item) is bytes:
+        if self.log.plain and type(item) is bytes:
             return self.add_buffer(KIND_BYTES, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item), subject,
                                    headers, ttl_ms)
-        if type(item) is str and (<str>item).isascii():
+        if self.log.plain and type(item) is str and (<str>item).isascii():
             data = PyUnicode_AsUTF8AndSize(item, &size)
             return self.add_buffer(KIND_TEXT, data, size, subject, headers, ttl_ms)
         kind, buffer = self.log._codec.encode(item)

@@ -28,7 +28,13 @@ NAMES = (
 
 
 class Codec(Protocol):
-    """See ringpost.codecs."""
+    """See ringpost.codecs.
+
+    Attributes:
+        plain: exact bytes and ASCII str, and messages of these kinds, need not be shown to it. Default: True.
+    """
+
+    plain: bool
 
     def encode(self, item: object) -> tuple[int, Any]: ...
     def decode(self, kind: int, body: bytes, sequence: int) -> Any: ...

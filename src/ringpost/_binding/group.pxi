@@ -28,7 +28,7 @@ cdef class Delivery:
         if not self._decoded:
             if self._group is None:
                 raise ValueError("this message was not received")
-            self._body = decode_body(self._group.log._codec, self._kind, self._payload, self.sequence)
+            self._body = decode_body(self._group.log, self._kind, self._payload, self.sequence)
             self._decoded = True
         return self._body
 

@@ -16,6 +16,7 @@ from ringpost.errors import Unsupported
 
 if TYPE_CHECKING:
     from ringpost.sidestore import SideStore
+    from ringpost.typed import MakeCodec
 
 
 class Kind(Enum):
@@ -40,11 +41,14 @@ class Engine(Protocol):
         *,
         capacity: int | None = None,
         maxsize: int | None = None,
-        pickle: bool = False,
+        make_codec: MakeCodec | None = None,
         priorities: bool | None = None,
         create: bool = True,
     ) -> Log:
-        """Find or make one. Raises QueueNotFound, SettingsMismatch, and what the engine adds."""
+        """Find or make one; `make_codec` makes its codec of its label.
+
+        Raises QueueNotFound, SettingsMismatch, and what the engine adds.
+        """
 
     def delete_log(self, kind: Kind, name: str) -> bool: ...
     def list_logs(self, kind: Kind) -> list[str]: ...

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ringpost._binding import binding
-from ringpost._binding.contract import Log, NativeLog
+from ringpost._binding.contract import Codec, Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, directory
 from ringpost.errors import LeftOver, QueueNotFound, RingpostError, SettingsMismatch, Unsupported
 
 if TYPE_CHECKING:
     from ringpost.sidestore import SideStore
+    from ringpost.typed import MakeCodec
 
 _GRANULE = 8192  # capacities are rounded down to it
 _SIDE_STORE = "side.lmdb"  # sidestore.NAME, without LMDB
@@ -47,14 +48,14 @@ class RingEngine:
         *,
         capacity: int | None = None,
         maxsize: int | None = None,
-        pickle: bool = False,
+        make_codec: MakeCodec | None = None,
         priorities: bool | None = None,
         create: bool = True,
     ) -> Log:
         what = _Wanted(
             path=self._path(kind, name),
             label=f"{kind.value} {name!r} of {self.url}",
-            pickle=pickle,
+            make_codec=make_codec or StandardCodec,
             settings=dict(
                 _SETTINGS[kind],
                 capacity=capacity or 0,
@@ -148,7 +149,7 @@ _SETTINGS: dict[Kind, dict[str, Any]] = {
 class _Wanted:
     path: Path
     label: str
-    pickle: bool
+    make_codec: MakeCodec
     settings: dict[str, Any]
 
     def attach(self) -> NativeLog:
@@ -159,8 +160,8 @@ class _Wanted:
         directory.make_private(self.path.parent)
         return binding.create(str(self.path), self.label, self._codec(), **self.settings)
 
-    def _codec(self) -> StandardCodec:
-        return StandardCodec(self.label, pickle=self.pickle)
+    def _codec(self) -> Codec:
+        return self.make_codec(self.label)
 
 
 def _find_or_make(what: _Wanted, create: bool) -> NativeLog:
