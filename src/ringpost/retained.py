@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from ringpost._binding import binding
@@ -31,14 +32,17 @@ class Retained:
             return bool(transaction.delete(self._id + subject, db=store.table(_TABLE)))
 
     def matching(self, pattern: str) -> list[Stored]:
-        """The last ones of all subjects that match, by subject; "" matches all."""
+        """The last ones of all subjects that match, by subject; "" matches all. Without what is expired."""
         store = self._store()
         kept = []
+        now = time.time_ns()
         with store.read() as transaction, transaction.cursor(store.table(_TABLE)) as cursor:
             found = cursor.set_range(self._id)
             while found and cursor.key().startswith(self._id):
                 subject = cursor.key()[16:].decode()
                 if not pattern or binding.subject_matches(pattern, subject):
-                    kept.append(unpack(cursor.value()))
+                    message = unpack(cursor.value())
+                    if not message.ttl_ms or message.sent_ns + message.ttl_ms * 1_000_000 > now:
+                        kept.append(message)
                 found = cursor.next()
         return kept

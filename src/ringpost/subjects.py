@@ -16,6 +16,8 @@ def check_subject(subject: str) -> bytes:
 
 def check_pattern(pattern: str) -> str:
     """ "#" matches everything, and costs nothing. Raises ValueError, TypeError."""
+    if pattern == "":
+        raise ValueError('a pattern has at least one word; "#" matches everything')
     _checked(pattern, "pattern", _LONGEST_PATTERN)
     return "" if pattern == "#" else pattern
 
@@ -33,8 +35,13 @@ def _checked(text: str, what: str, longest: int) -> bytes:
 
 
 def from_nats(pattern: str) -> str:
-    """A NATS subject pattern (`*` one token, `>` one or more at the end) in ringpost's spelling."""
+    """A NATS subject pattern (`*` one token, `>` one or more at the end) in ringpost's spelling.
+
+    Raises ValueError for a token `#`, which is a wildcard here, and for `>` before the end.
+    """
     words = pattern.split(".")
+    _refuse(pattern, words, ("#",))
+    _refuse(pattern, words[:-1], (">",))
     if words[-1] == ">":
         words[-1:] = ["*", "#"]
     return ".".join(words)
@@ -43,8 +50,18 @@ def from_nats(pattern: str) -> str:
 def from_mqtt(pattern: str) -> str:
     """An MQTT topic filter (`+` one level, `#` any number at the end, `/` between) in ringpost's spelling.
 
-    Raises ValueError for dots inside a level: they would become levels of their own.
+    Raises ValueError for dots inside a level: they would become levels of their own; for a level `*`, which
+    is a wildcard here; and for `#` before the end.
     """
     if "." in pattern:
         raise ValueError(f"{pattern!r}: a level with a dot in it has no ringpost spelling")
-    return ".".join("*" if word == "+" else word for word in pattern.split("/"))
+    words = pattern.split("/")
+    _refuse(pattern, words, ("*",))
+    _refuse(pattern, words[:-1], ("#",))
+    return ".".join("*" if word == "+" else word for word in words)
+
+
+def _refuse(pattern: str, words: list[str], these: tuple[str, ...]) -> None:
+    for word in words:
+        if word in these:
+            raise ValueError(f"{pattern!r}: {word!r} there has no ringpost spelling")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import TypeVar
 
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
 from ringpost.consumer import Consumer
 from ringpost.deadletters import DeadLetters
+from ringpost.errors import Empty, QueueDeleted
 from ringpost.message import Message
 from ringpost.requests import Replies
 from ringpost.stored import Stored
 
 T = TypeVar("T")
+
+_BATCH = 1024
 
 
 class Subscriber(Consumer[T]):
@@ -61,6 +65,38 @@ class Subscriber(Consumer[T]):
             message._retained = True
             self._ahead.append(message)
 
+    def _begin_at(self, sequence: int, time_ns: int, lossy: bool) -> None:
+        """Pass over what is older."""
+        if not lossy:
+            self._group.seek(sequence, time_ns)
+        while lossy:
+            try:
+                messages: list[Message[T]] = self._group.take(_BATCH, False, 0, Message)
+            except Empty:
+                return
+            for at, message in enumerate(messages):
+                if message.sequence >= sequence and message.time_ns >= time_ns:
+                    self._ahead.extend(messages[at:])
+                    return
+
+    def _fetch(self, limit: int, timeout: float | None) -> None:
+        try:
+            super()._fetch(limit, timeout)
+        except QueueDeleted:
+            self._check_open()  # by another thread: its place went with it
+            raise
+
+    def _fetch_batch(self, limit: int, timeout: float | None) -> list[Message[T]]:
+        try:
+            return super()._fetch_batch(limit, timeout)
+        except QueueDeleted:
+            self._check_open()
+            raise
+
+    def _ack(self, message: Message[T]) -> None:
+        if not message.retained:  # it is kept, whoever has seen it
+            super()._ack(message)
+
     @property
     def lost(self) -> int:
         """How many messages were overwritten before they could be handed out, so far."""
@@ -87,5 +123,5 @@ class Subscriber(Consumer[T]):
         if self._closed:
             return
         super().close()
-        if self.name is None and not self._group.log.closed:
-            self._group.remove()
+        if self.name is None and self._pid == os.getpid() and not self._group.log.closed:
+            self._group.remove()  # in a forked child it is the parent's

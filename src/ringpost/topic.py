@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from ringpost._binding.contract import Group, Log
+from ringpost._binding.contract import Log
 from ringpost.backoff import Backoff
 from ringpost.deadletters import DeadLetters
 from ringpost.envelope import Envelope, seal
@@ -32,6 +35,12 @@ Start = Literal["latest", "earliest"] | int | datetime
 _POLICIES: dict[str, int] = {"block": 0, "drop-oldest": 1, "error": 2}
 _ERROR = _POLICIES["error"]
 
+_EPOCH = 1970
+_LONGEST_NAME = 63  # bytes
+_BATCH = 1024  # messages
+_SLICE = 0.2  # seconds
+_COARSE = 10_000_000  # ns: the clock of messages may be that late, at 100 ticks a second
+
 
 class Topic(Generic[T]):
     """Publishes to any number of subscribers, in any number of processes. Opened by `Broker.topic()`.
@@ -45,6 +54,7 @@ class Topic(Generic[T]):
         self.name = name
         self._broker = broker
         self._speech = speech
+        self._subscribers: weakref.WeakSet[Subscriber[T]] = weakref.WeakSet()
 
     # ---- publishing ----------------------------------------------------------------------------
 
@@ -97,7 +107,9 @@ class Topic(Generic[T]):
             self._check_laggards()
             if timeout == 0:
                 raise
-            self._log.send(body, encoded, envelope, ttl_ms, True, timeout)
+            self._wait_for_room(
+                lambda seconds: self._log.send(body, encoded, envelope, ttl_ms, True, seconds), timeout
+            )
         if retain:
             from ringpost.stored import Stored
 
@@ -120,11 +132,57 @@ class Topic(Generic[T]):
         Raises what publish() raises; the exception's attribute `put` says how many went in before it.
         """
         parts = ((body, check_subject(subject) if subject else None, None, 0) for subject, body in messages)
-        return self._log.send_many(parts, timeout != 0, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        put = 0
+        try:
+            while some := list(islice(parts, _BATCH)):
+                while some:
+                    sent = self._publish_some(some, timeout, deadline)
+                    put += sent
+                    some = some[sent:]
+        except BaseException as error:
+            error.put = put + getattr(error, "put", 0)  # type: ignore[attr-defined]
+            raise
+        return put
+
+    def _publish_some(self, parts: list[Any], timeout: float | None, deadline: float | None) -> int:
+        """As many as there is room for; waits for the first one only."""
+        try:
+            return self._log.send_many(parts, False)
+        except Full as full:
+            put = int(full.put)  # type: ignore[attr-defined]
+            if put:
+                return put
+            self._check_laggards()
+            if timeout == 0:
+                raise
+            left = timeout if not timeout or deadline is None else max(deadline - time.monotonic(), 0)
+            body, subject, headers, ttl_ms = parts[0]
+            self._wait_for_room(
+                lambda seconds: self._log.send(body, subject, headers, ttl_ms, True, seconds), left
+            )
+            return 1
+
+    def _wait_for_room(self, send: Callable[[float | None], object], timeout: float | None) -> None:
+        """In slices, where one that wants an error may fall behind while we wait for another. Raises Full."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            is_strict = any(each["policy"] == _ERROR for each in self._log.groups())
+            try:
+                send(_SLICE if is_strict and (timeout is None or timeout > _SLICE) else timeout)
+                return
+            except Full:
+                self._check_laggards()
+                if deadline is not None:
+                    timeout = deadline - time.monotonic()
+                    if timeout <= 0:
+                        raise
 
     def _check_laggards(self) -> None:
         """Raises Full if a subscriber that wants this to be an error holds us back."""
-        laggard = max(self._log.groups(), key=lambda info: info["lag_bytes"], default=None)
+        laggard = max(
+            self._log.groups(), key=lambda info: (info["lag_bytes"], info["policy"] == _ERROR), default=None
+        )
         if laggard is not None and laggard["policy"] == _ERROR:
             raise Full(
                 f"subscriber {laggard['name']!r} of topic {self.name!r} is {laggard['ready']} messages "
@@ -155,7 +213,8 @@ class Topic(Generic[T]):
             name: a named subscriber keeps its place when its process is gone, and several processes under
                 one name share the work. None: one of its own, which ends with this process.
             start: where a new one begins: at what is published from now on, at the oldest message that is
-                still there, at a sequence, or at a time. A named one that exists goes on where it was.
+                still there, at a sequence, or at a time (a few milliseconds early rather than late). A named
+                one that exists goes on where it was.
             on_lag: if it falls behind by the whole ring: publishers wait ("block"), or raise Full ("error"),
                 or overwrite what it did not get ("drop-oldest"; Message.lost and Subscriber.lost say how
                 many).
@@ -168,7 +227,7 @@ class Topic(Generic[T]):
         Raises:
             SettingsMismatch: a subscriber of this name has another pattern or on_lag.
             TooManyProcesses: every subscriber's place is taken (123).
-            ValueError: not a pattern, or settings that do not go together.
+            ValueError: not a pattern, a name or a start, or settings that do not go together.
         """
         lossy = on_lag == "drop-oldest"
         if on_lag not in _POLICIES:
@@ -177,38 +236,21 @@ class Topic(Generic[T]):
             auto_ack = name is None or lossy
         if lossy and not auto_ack:
             raise ValueError('on_lag="drop-oldest" may overwrite what was not acked: it needs auto_ack=True')
-        group = self._open_group(check_pattern(pattern), name, start, on_lag)
+        matching = check_pattern(pattern)
+        label = f"{os.getpid()}-{uuid.uuid4().hex[:12]}" if name is None else _check_name(name)
+        first = _first_wanted(start)
         letters = None
         wanted = max_deliveries is not None or self._speech.is_checked
         if dead_letters or (dead_letters is None and wanted):
             broker, source = self._broker, self.name
             letters = DeadLetters(lambda: broker._dead_letter_queue(source, dead_letters), source, None)
-        subscriber: Subscriber[T] = Subscriber(
-            group,
-            name=name,
-            pattern=pattern,
-            prefetch=prefetch,
-            lease=lease,
-            auto_ack=auto_ack,
-            max_deliveries=max_deliveries,
-            backoff=backoff,
-            dead_letters=letters,
-            replies=self._broker._replies,
-            checks=self._speech.is_checked,
-        )
-        if retained:
-            subscriber._begin_with(self._retained().matching(check_pattern(pattern)))
-        return subscriber
-
-    def _open_group(self, pattern: str, name: str | None, start: Start, on_lag: str) -> Group:
-        label = name or f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         try:
             group, made = self._log.open_group(
                 label,
-                pattern,
+                matching,
                 policy=_POLICIES[on_lag],
                 from_start=start != "latest",
-                lossy=on_lag == "drop-oldest",
+                lossy=lossy,
                 ends_with_us=name is None,
             )
         except FileExistsError:
@@ -216,12 +258,30 @@ class Topic(Generic[T]):
                 f"subscriber {name!r} of topic {self.name!r} exists with another pattern or on_lag: ask for "
                 "the same, or unsubscribe() it first"
             ) from None
-        if made and not isinstance(start, str) and on_lag != "drop-oldest":
-            if isinstance(start, datetime):
-                group.seek(0, int(start.timestamp() * 1e9))
-            else:
-                group.seek(start)
-        return group
+        try:
+            subscriber: Subscriber[T] = Subscriber(
+                group,
+                name=name,
+                pattern=pattern,
+                prefetch=prefetch,
+                lease=lease,
+                auto_ack=auto_ack,
+                max_deliveries=max_deliveries,
+                backoff=backoff,
+                dead_letters=letters,
+                replies=self._broker._replies,
+                checks=self._speech.is_checked,
+            )
+            if made and first is not None:
+                subscriber._begin_at(*first, lossy)
+            if retained:
+                subscriber._begin_with(self._retained().matching(matching))
+        except BaseException:
+            if made:
+                group.remove()  # publishers would wait for it
+            raise
+        self._subscribers.add(subscriber)
+        return subscriber
 
     def wait_for_subscribers(self, count: int = 1, timeout: float | None = None) -> None:
         """Wait until at least `count` subscribers are there. Raises TimeoutError."""
@@ -262,6 +322,9 @@ class Topic(Generic[T]):
 
     def close(self) -> None:
         """This handle is done, with the subscribers it gave out. The topic stays."""
+        if not self._log.closed:
+            for each in list(self._subscribers):
+                each.close()
         self._log.close()
 
     @property
@@ -285,6 +348,32 @@ class Topic(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<ringpost.Topic {self.name} {'closed' if self.closed else 'open'}>"
+
+
+def _check_name(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a subscriber's name is a str, not {type(name).__qualname__}")
+    if not name or len(name.encode(errors="replace")) > _LONGEST_NAME or not name.isprintable():
+        raise ValueError(
+            f"a subscriber's name has 1 to {_LONGEST_NAME} bytes of printable characters, not {name!r}"
+        )
+    return name
+
+
+def _first_wanted(start: Start) -> tuple[int, int] | None:
+    """Sequence and time (ns) below which it wants nothing; None: no limit. Raises ValueError, TypeError."""
+    if isinstance(start, str):
+        if start not in ("latest", "earliest"):
+            raise ValueError(f"'start' is 'latest', 'earliest', a sequence or a datetime, not {start!r}")
+        return None
+    if isinstance(start, datetime):
+        if start.year < _EPOCH:
+            return 0, 0
+        return 0, max(int(start.timestamp() * 1e9) - _COARSE, 0)
+    sequence = operator.index(start)
+    if not 0 <= sequence < 1 << 64:
+        raise ValueError(f"a sequence is 0 or more, not {start!r}")
+    return sequence, 0
 
 
 def _reopen(url: str, name: str, speech: Speech) -> Topic[Any]:

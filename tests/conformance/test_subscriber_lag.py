@@ -27,6 +27,11 @@ def publish_until_full(topic: ringpost.Topic) -> tuple[int, str]:
     raise AssertionError("the topic was never full")
 
 
+def publish_for_ever(topic: ringpost.Topic) -> None:
+    while True:
+        topic.publish(BODY)
+
+
 def test_publishers_wait_for_one_that_blocks(topic: ringpost.Topic) -> None:
     subscriber = topic.subscribe(name="slow")
     count, text = publish_until_full(topic)
@@ -119,3 +124,93 @@ def test_a_slow_one_slows_no_other_before_the_ring_is_full(topic: ringpost.Topic
     for _ in range(3 * count):
         topic.publish(BODY, timeout=BOUND)
         quick.receive(0)
+
+
+def test_a_batch_too_is_refused_by_one_that_wants_an_error(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe(name="strict", on_lag="error")
+    with pytest.raises(ringpost.Full, match="strict") as caught:
+        topic.publish_many(("a", BODY) for _ in range(1000))
+    put = caught.value.put  # type: ignore[attr-defined]
+    assert put == topic.stats().published == len(subscriber.receive_many(1000, 0)) > 50
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_a_batch_that_does_not_fit_says_how_much_did(topic: ringpost.Topic, timeout: float) -> None:
+    subscriber = topic.subscribe()
+    with pytest.raises(ringpost.Full) as caught:
+        topic.publish_many((("a", BODY) for _ in range(1000)), timeout=timeout)
+    put = caught.value.put  # type: ignore[attr-defined]
+    assert put == topic.stats().published == len(subscriber.receive_many(1000, 0)) > 50
+
+
+def test_a_batch_waits_for_one_that_blocks(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe("a.*", prefetch=1)
+    call = Call(topic.publish_many, ((f"{'ab'[n % 2]}.x", [n, BODY]) for n in range(1000)), timeout=BOUND)
+    assert call.is_blocked()
+    assert [subscriber.receive(BOUND).body[0] for _ in range(500)] == list(range(0, 1000, 2))
+    assert call.result() == 1000
+
+
+def test_an_item_that_cannot_be_sent_ends_a_batch(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe()
+    with pytest.raises(ringpost.EncodeError) as caught:
+        topic.publish_many([("a", 0), ("a", object()), ("a", 2)])
+    put = caught.value.put  # type: ignore[attr-defined]
+    assert put == topic.stats().published == len(subscriber.receive_many(10, 0) if put else [])
+
+
+def test_who_waits_is_told_when_one_that_wants_an_error_holds_it_back(topic: ringpost.Topic) -> None:
+    slow = topic.subscribe(name="slow")
+    topic.publish(BODY)
+    topic.subscribe(name="strict", on_lag="error")
+    publish_until_full(topic)
+    calls = [Call(publish_for_ever, topic), Call(topic.publish_many, [("a", BODY)] * 1000)]
+    assert all(call.is_blocked() for call in calls)
+    slow.ack_many(slow.receive_many(1000, 0))
+    for call in calls:
+        with pytest.raises(ringpost.Full, match="strict"):
+            call.result()
+
+
+def test_of_two_equally_slow_ones_the_error_counts(topic: ringpost.Topic) -> None:
+    topic.subscribe(name="slow")
+    topic.subscribe(on_lag="drop-oldest")
+    topic.subscribe(name="strict", on_lag="error")
+    with pytest.raises(ringpost.Full, match="strict"):
+        publish_for_ever(topic)
+
+
+def test_one_that_drops_beside_one_that_blocks_loses_nothing(topic: ringpost.Topic) -> None:
+    lossy, slow = topic.subscribe(on_lag="drop-oldest"), topic.subscribe()
+    count, _ = publish_until_full(topic)
+    assert len(lossy.receive_many(1000, 0)) == count
+    assert (lossy.lost, len(slow.receive_many(1000, 0))) == (0, count)
+
+
+def test_what_was_lost_is_told_once_by_each_kind_of_receive(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe(on_lag="drop-oldest")
+    for _ in range(500):
+        topic.publish(BODY, timeout=0)
+    first, *others = subscriber.receive_many(1000, 0)
+    assert first.lost == first.sequence == subscriber.lost > 300
+    assert [message.lost for message in others] == [0] * len(others)
+    assert others[-1].sequence == 499
+
+
+def test_with_a_pattern_all_that_was_overwritten_counts_as_lost(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe("a", on_lag="drop-oldest")
+    for number in range(500):
+        topic.publish(BODY, "ab"[number % 2], timeout=0)
+    messages = subscriber.receive_many(1000, 0)
+    assert {message.subject for message in messages} == {"a"}
+    assert [message.sequence for message in messages] == list(range(messages[0].sequence, 500, 2))
+    assert messages[0].lost in (messages[0].sequence, messages[0].sequence - 1)
+
+
+def test_places_that_were_given_up_hold_nobody_back(topic: ringpost.Topic) -> None:
+    subscribers = [topic.subscribe(name="n"), topic.subscribe(), topic.subscribe(on_lag="error")]
+    publish_until_full(topic)
+    for subscriber in subscribers:
+        subscriber.unsubscribe()
+    for _ in range(500):
+        topic.publish(BODY, timeout=0)
