@@ -43,6 +43,8 @@ check: $(VENV)/.with-check
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/mypy
+	$(BIN)/mypy --warn-unused-ignores tests/typing
+	$(BIN)/basedpyright
 	$(BIN)/python -m mypy.stubtest ringpost._binding._core
 	$(MAKE) --no-print-directory -C native asan tsan
 

@@ -83,7 +83,17 @@ class Broker:
         self,
         name: str,
         *,
-        type: builtins.object = None,
+        type: builtins.object,
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        priorities: bool | None = None,
+        create: bool = True,
+    ) -> Queue[Any]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
         capacity: int | None = None,
         maxsize: int | None = None,
         pickle: bool = False,
@@ -149,13 +159,11 @@ class Broker:
     ) -> Topic[T]: ...
     @overload
     def topic(
-        self,
-        name: str,
-        *,
-        type: builtins.object = None,
-        capacity: int | None = None,
-        pickle: bool = False,
-        create: bool = True,
+        self, name: str, *, type: builtins.object, capacity: int | None = None, create: bool = True
+    ) -> Topic[Any]: ...
+    @overload
+    def topic(
+        self, name: str, *, capacity: int | None = None, pickle: bool = False, create: bool = True
     ) -> Topic[Any]: ...
     def topic(
         self,

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ringpost._binding import binding
 from ringpost.errors import Empty, QueueDeleted, ShutDown
@@ -91,6 +91,10 @@ class EventBus:
 
     # ---- listening -----------------------------------------------------------------------------
 
+    @overload
+    def on(self, event: str, handler: H) -> H: ...
+    @overload
+    def on(self, event: str) -> Callable[[H], H]: ...
     def on(self, event: str, handler: H | None = None) -> Any:
         """Call `handler` for each event of this name; as a decorator without one: @bus.on("order.*").
 
@@ -101,10 +105,18 @@ class EventBus:
 
     add_listener = on
 
+    @overload
+    def once(self, event: str, handler: H) -> H: ...
+    @overload
+    def once(self, event: str) -> Callable[[H], H]: ...
     def once(self, event: str, handler: H | None = None) -> Any:
         """As on(), for the next such event only."""
         return self._add(event, handler, once=True, first=False)
 
+    @overload
+    def prepend_listener(self, event: str, handler: H) -> H: ...
+    @overload
+    def prepend_listener(self, event: str) -> Callable[[H], H]: ...
     def prepend_listener(self, event: str, handler: H | None = None) -> Any:
         """As on(), but called before the others."""
         return self._add(event, handler, once=False, first=True)
