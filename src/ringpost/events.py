@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ringpost._binding import binding
-from ringpost.errors import Empty, QueueDeleted, ShutDown
+from ringpost.errors import Empty, Full, QueueDeleted, ShutDown
 from ringpost.message import Message
 from ringpost.subjects import check_pattern, check_subject
 
@@ -34,8 +36,13 @@ ERROR = "error"
 
 _LONGEST_PATTERNS = 255  # bytes, of all together; beyond that everything is received and sorted out here
 _LOOK = 0.2  # seconds after which run() looks whether it should stop
+_SLICE = 0.05  # seconds after which a handler that cannot emit looks whether it is waited for itself
+_BATCH = 1024
 
 _log = logging.getLogger("ringpost.events")
+_buses: weakref.WeakSet[EventBus] = weakref.WeakSet()
+
+Started = list[Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -73,16 +80,27 @@ class _Listener:
 class EventBus:
     """Opened by `Broker.events()`. May be used by several threads.
 
-    The events `error` and `new_listener` are local to one bus object, as in Node.
+    The events `error` and `new_listener` are local to one bus object, as in Node. A forked child has the
+    listeners of its parent, and hears events of its own accord once it runs the loop.
     """
 
     def __init__(self, topic: Topic[Any]) -> None:
         self._topic = topic
         self._listeners: list[_Listener] = []
+        self._begin()
+        _buses.add(self)
+
+    def _begin(self) -> None:
+        """Alone in this process: after a fork, too."""
         self._lock = threading.RLock()
+        self._taking = threading.Lock()
         self._subscriber: Subscriber[Any] | None = None
+        self._subscribed_to_gone = False
+        self._fetched: deque[Message[Any]] = deque()  # by a run_async() that was cancelled meanwhile
         self._stopping = threading.Event()
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self._loops: set[int] = set()  # threads that call handlers
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -136,8 +154,11 @@ class EventBus:
 
     remove_listener = off
 
-    def remove_all_listeners(self) -> None:
-        """Call nobody any more."""
+    def remove_all_listeners(self, event: str | None = None) -> None:
+        """Call nobody any more; with `event`: none of its handlers."""
+        if event is not None:
+            self.off(event)
+            return
         with self._lock:
             self._listeners = []
             self._tell()
@@ -163,7 +184,8 @@ class EventBus:
 
     def _tell(self) -> None:
         """Let the others know which events this bus wants: C passes the rest over."""
-        patterns = sorted({each.pattern for each in self._listeners} - {NEW_LISTENER})
+        self._subscribed_to_gone = False
+        patterns = sorted({each.pattern for each in self._listeners} - {NEW_LISTENER, ERROR})
         if not patterns:
             subscriber, self._subscriber = self._subscriber, None
             if subscriber is not None:
@@ -191,32 +213,70 @@ class EventBus:
         return list(dict.fromkeys(each.pattern for each in self._listeners))
 
     def is_heard(self, event: str) -> bool:
-        """Does any bus of this name, in any process, listen to `event`?"""
+        """Does any bus of this name, in any process, listen to `event`?
+
+        True, too, where one listens to so many names that only it knows them (255 bytes together).
+        """
         return any(_matches_any(str(group["pattern"]), event) for group in self._topic._log.groups())
 
     # ---- emitting ------------------------------------------------------------------------------
 
-    def emit(self, event: str, *args: Any, timeout: float | None = None, **kwargs: Any) -> bool:
+    def emit(self, event: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> bool:
         """Let every listener, in every process, know. Returns whether there is one.
 
         Args:
             args, kwargs: what the handlers get: anything that a topic takes.
-            timeout: seconds to wait for buses that are far behind; None: for ever.
+            timeout: seconds to wait for buses that are far behind; None: for ever. A handler never waits for
+                its own bus.
 
         `error` calls this bus object's own handlers at once, and raises its argument where there is none.
 
         Raises:
             Full, ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError: as for Topic.publish().
-            ValueError: a name with blanks or of more than 255 bytes.
+            ValueError: a name that is empty, with blanks, or of more than 255 bytes.
         """
         if event in (ERROR, NEW_LISTENER):
             return self._emit_special(event, args, kwargs)
-        check_subject(event)
-        self._topic.publish([args, kwargs], event, timeout=timeout)
+        if not check_subject(event):
+            raise ValueError("an event has a name")
+        if threading.get_ident() in self._loops:
+            self._publish_from_handler([args, kwargs], event, timeout)
+        else:
+            self._topic.publish([args, kwargs], event, timeout=timeout)
         return self.is_heard(event)
 
+    def _publish_from_handler(self, body: object, event: str, timeout: float | None) -> None:
+        """What we have not taken yet may be what leaves no room: nobody else would take it."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wait = 0.0
+        while True:
+            try:
+                self._topic.publish(body, event, timeout=wait)
+                return
+            except Full:
+                took = self._take_ahead()
+                if deadline is None:
+                    wait = 0 if took else _SLICE
+                    continue
+                left = deadline - time.monotonic()
+                if left <= 0 and not took:
+                    raise
+                wait = 0 if took else min(_SLICE, left)
+
+    def _take_ahead(self) -> bool:
+        subscriber = self._subscriber
+        if subscriber is None:
+            return False
+        try:
+            subscriber._fetch(_BATCH, 0)
+        except (Empty, ValueError):
+            return False
+        return True
+
     def _emit_special(self, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        heard = self._emit_locally(event, args, kwargs)
+        heard, started = self._emit_locally(event, args, kwargs)
+        for coroutine in started:
+            self._run_or_start(coroutine)
         if not heard and event == ERROR:
             error = args[0] if args else None
             if isinstance(error, BaseException):
@@ -224,44 +284,81 @@ class EventBus:
             raise RuntimeError(f"unhandled error event of {self!r}: {error!r}")
         return heard
 
-    def _emit_locally(self, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _emit_locally(
+        self, event: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Started]:
+        """Did anybody listen? And what is to be awaited."""
+        started: Started = []
         found = [each for each in self._listeners if each.pattern == event]
         for each in found:
-            self._forget_once(each)
-            each.handler(*args, **kwargs)
-        return bool(found)
+            if self._forget_once(each):
+                result = each.handler(*args, **kwargs)
+                if inspect.iscoroutine(result):
+                    started.append(result)
+        return bool(found), started
+
+    def _run_or_start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """As a task of the event loop that runs here; where none does, at once."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            asyncio.run(coroutine)
+            return
+        task = loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # ---- the loop ------------------------------------------------------------------------------
 
     def run(self, timeout: float | None = None) -> None:
         """Call handlers until stop() is called, the bus is shut down, or `timeout` seconds are over.
 
-        Coroutine handlers run in an event loop of their own, one after another.
+        Coroutine handlers run in an event loop of their own, one after another. timeout=0: for what was
+        emitted before.
         """
         self._stopping.clear()
+        self._run(timeout)
+
+    def _run(self, timeout: float | None = None) -> None:
         loop: asyncio.AbstractEventLoop | None = None
         deadline = None if timeout is None else time.monotonic() + timeout
+        me = threading.get_ident()
+        nested = me in self._loops
+        self._loops.add(me)
         try:
-            while not self._stopping.is_set():
+            pending = self._count_pending() if timeout == 0 else None
+            while not self._stopping.is_set() and pending != 0:
                 wait = _LOOK if deadline is None else min(_LOOK, deadline - time.monotonic())
-                if wait <= 0:
+                if pending is not None:
+                    wait, pending = 0, pending - 1
+                elif wait <= 0:
                     return
                 message = self._next(wait)
                 if message is None:
                     continue
                 for coroutine in self._handle(message):
                     loop = loop or asyncio.new_event_loop()
-                    loop.run_until_complete(self._guard_async(coroutine))
+                    try:
+                        loop.run_until_complete(self._guard_async(coroutine))
+                    except asyncio.CancelledError:
+                        pass  # by itself: it ended, and nothing else
+                self._tell_if_gone()
         except (ShutDown, QueueDeleted):
             return
         finally:
+            if not nested:
+                self._loops.discard(me)
             if loop is not None:
                 loop.close()
+
+    def _count_pending(self) -> int:
+        subscriber = self._subscriber
+        return 0 if subscriber is None else len(subscriber._ahead) + subscriber.lag + len(self._fetched)
 
     def run_in_thread(self) -> threading.Thread:
         """Run the loop in a daemon thread; stop() ends it."""
         self._stopping.clear()
-        thread = threading.Thread(target=self.run, name=f"ringpost-events-{self.name}", daemon=True)
+        thread = threading.Thread(target=self._run, name=f"ringpost-events-{self.name}", daemon=True)
         self._threads.add(thread)
         thread.start()
         return thread
@@ -271,20 +368,34 @@ class EventBus:
         self._stopping.clear()
         loop = asyncio.get_running_loop()
         tasks: set[asyncio.Task[None]] = set()
+        me = threading.get_ident()
+        self._loops.add(me)
         try:
             while not self._stopping.is_set():
-                message = await loop.run_in_executor(None, self._next, _LOOK)
-                if message is None:
+                await loop.run_in_executor(None, self._fetch_next)
+                try:
+                    message = self._fetched.popleft()
+                except IndexError:
                     continue
                 for coroutine in self._handle(message):
                     task = loop.create_task(self._guard_async(coroutine))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
+                self._tell_if_gone()
         except (ShutDown, QueueDeleted):
             pass
         finally:
+            self._loops.discard(me)
             if tasks:
-                await asyncio.gather(*tasks)
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _fetch_next(self) -> None:
+        """For a coroutine, which may be cancelled meanwhile: then it is there for the next one."""
+        with self._taking:
+            if not self._fetched:
+                message = self._next(_LOOK)
+                if message is not None:
+                    self._fetched.append(message)
 
     def stop(self) -> None:
         """End run(), after the handler that is under way. Handlers may call it."""
@@ -294,6 +405,13 @@ class EventBus:
                 thread.join(5)
 
     def _next(self, timeout: float) -> Message[Any] | None:
+        try:
+            return self._fetched.popleft()
+        except IndexError:
+            pass
+        if self._subscriber is None and self._listeners:  # we were forked
+            with self._lock:
+                self._tell()
         subscriber = self._subscriber
         if subscriber is None:
             self._stopping.wait(timeout)  # nobody listens yet
@@ -307,28 +425,25 @@ class EventBus:
                 return None
             raise
 
-    def _handle(self, message: Message[Any]) -> list[Coroutine[Any, Any, Any]]:
+    def _handle(self, message: Message[Any]) -> Started:
         """Call the handlers; those of coroutine functions are returned, to be awaited."""
-        started: list[Coroutine[Any, Any, Any]] = []
+        started: Started = []
         try:
             args, kwargs = message.body
         except Exception as error:
-            self._report(error)
-            return started
+            return self._report(error)
         event = Event(message.subject, tuple(args), kwargs, message)
         for each in self._listeners:
             if not _matches(each.pattern, event.name) or not self._forget_once(each):
                 continue
-
-            def call(listener: _Listener = each) -> None:
-                if listener.wants_event:
-                    result = listener.handler(event)
-                else:
-                    result = listener.handler(*event.args, **event.kwargs)
+            try:
+                result = (
+                    each.handler(event) if each.wants_event else each.handler(*event.args, **event.kwargs)
+                )
                 if inspect.iscoroutine(result):
                     started.append(result)
-
-            self._guard(call)
+            except Exception as error:
+                started += self._report(error)
         return started
 
     def _forget_once(self, listener: _Listener) -> bool:
@@ -339,26 +454,36 @@ class EventBus:
             if listener not in self._listeners:
                 return False
             self._listeners = [each for each in self._listeners if each is not listener]
-            self._tell()
+            self._subscribed_to_gone = True
         return True
 
-    def _guard(self, call: Callable[[], Any]) -> None:
-        """A handler's exception goes to `error`, and stops nothing."""
-        try:
-            call()
-        except Exception as error:
-            self._report(error)
+    def _tell_if_gone(self) -> None:
+        """After the handlers, for they may listen again: what was emitted before is theirs then."""
+        if self._subscribed_to_gone:
+            with self._lock:
+                self._tell()
 
     async def _guard_async(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:
             await coroutine
         except Exception as error:
-            self._report(error)
+            for each in self._report(error):
+                await each
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: Exception) -> Started:
+        """A handler's exception goes to `error`, and stops nothing."""
         try:
-            if not self._emit_locally(ERROR, (error,), {}):
-                _log.error("a handler of %r failed, and nobody listens to 'error'", self, exc_info=error)
+            heard, started = self._emit_locally(ERROR, (error,), {})
+        except Exception:
+            _log.exception("a handler of the 'error' event of %r failed", self)
+            return []
+        if not heard:
+            _log.error("a handler of %r failed, and nobody listens to 'error'", self, exc_info=error)
+        return [self._guard_error_handler(each) for each in started]
+
+    async def _guard_error_handler(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await coroutine
         except Exception:
             _log.exception("a handler of the 'error' event of %r failed", self)
 
@@ -382,8 +507,26 @@ class EventBus:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name: the listeners are this object's."""
+        return _reopen, (self._topic._broker.url, self.name, self._topic._speech.pickle)
+
     def __repr__(self) -> str:
         return f"<ringpost.EventBus {self.name}>"
+
+
+def _reopen(url: str, name: str, pickle: bool) -> EventBus:
+    from ringpost.broker import connect
+
+    return connect(url).events(name, pickle=pickle)
+
+
+def _begin_anew() -> None:
+    for bus in list(_buses):
+        bus._begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _wants_event(handler: Handler) -> bool:

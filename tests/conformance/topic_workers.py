@@ -47,3 +47,36 @@ def subscribe_and_hang(url: str, settings: dict[str, Any]) -> None:
     with ringpost.connect(url) as broker, broker.topic("t").subscribe(prefetch=1, **settings) as subscriber:
         subscriber.receive(BOUND)
         Queue().get(timeout=BOUND)
+
+
+# ---- events ---------------------------------------------------------------------------------------
+
+
+def listen(url: str, event: str) -> None:
+    """Until "end"."""
+    with ringpost.connect(url) as broker, broker.events("app") as bus:
+        bus.on("end", bus.stop)
+        bus.on(event, lambda *_: None)
+        bus.run(BOUND)
+
+
+def report_until_end(url: str, pattern: str, report: Queue) -> None:
+    """The names of what it heard, in one message."""
+    with ringpost.connect(url) as broker, broker.events("app") as bus:
+        heard: list[str] = []
+        bus.on("end", lambda _: bus.stop())
+
+        def note(event: ringpost.Event) -> None:
+            heard.append(event.name)
+
+        bus.on(pattern, note)
+        report.put(None, timeout=BOUND)
+        bus.run(BOUND)
+        report.put([pattern, heard], timeout=BOUND)
+
+
+def answer_pings(url: str) -> None:
+    with ringpost.connect(url) as broker, broker.events("app") as bus:
+        bus.on("end", bus.stop)
+        bus.on("ping", lambda number: bus.emit("pong", number))
+        bus.run(BOUND)
