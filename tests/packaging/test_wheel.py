@@ -1,9 +1,11 @@
-"""What is installed is the package, its extension and its stubs, and nothing of how it was built."""
+"""What is published: an sdist that builds the wheel by itself, and a wheel with the package alone."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,11 +13,22 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(400)  # it compiles the extension
+
+
+def run(*command: object, **settings: object) -> None:
+    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, **settings)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout + done.stderr
+
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Built from a copy of the sources, as pip would on another machine."""
-    place = tmp_path_factory.mktemp("wheel")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packaging")
+
+
+@pytest.fixture(scope="module")
+def sdist(place: Path) -> Path:
+    """Built from a copy of the sources, as on another machine."""
     source = place / "source"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -27,13 +40,44 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         if name and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, source],
-        check=True,
+    run(sys.executable, "-m", "build", "--sdist", "--outdir", place, source, timeout=110)
+    (path,) = place.glob("*.tar.gz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel_file(place: Path, sdist: Path) -> Path:
+    run(
+        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, sdist),
         timeout=110,
     )
     (path,) = place.glob("*.whl")
-    return zipfile.ZipFile(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(wheel_file)
+
+
+def test_the_sdist_has_sources_and_nothing_that_was_built(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"native/include/ringpost.h", "src/ringpost/_binding/_core.pyx", "CHANGELOG.md"} <= names
+    assert "src/ringpost/_binding/_core.c" not in names
+    assert not [name for name in names if name.endswith((".so", ".o"))]
+
+
+def test_the_wheel_works(wheel_file: Path, place: Path) -> None:
+    """With tests of the queue, which find it before the sources."""
+    target = place / "installed"
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, wheel_file)
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    probe = "import ringpost; print(ringpost.__file__)"
+    found = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, text=True)
+    assert found.stdout.startswith(str(target))
+    suites = [ROOT / "tests" / "conformance" / f"test_{name}.py" for name in ("basics", "start_methods")]
+    run(sys.executable, "-m", "pytest", "-q", *suites, env=environment, cwd=ROOT, timeout=110)
 
 
 def test_it_holds_the_package_and_no_sources_of_the_extension(wheel: zipfile.ZipFile) -> None:
