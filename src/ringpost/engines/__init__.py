@@ -69,7 +69,7 @@ def open_engine(url: str) -> Engine:
     if not isinstance(url, str):
         raise TypeError(f"a broker URL is a str, not {type(url).__qualname__}")
     scheme = urlsplit(url).scheme
-    if not scheme or not url.isprintable():
+    if not scheme[:1].isalpha() or not url.isprintable():
         raise ValueError(f"{url!r} is no broker URL: say ring:NAME for a queue in shared memory")
     if scheme == "ring":  # the usual one need not be looked up
         from ringpost.engines.ring import RingEngine
