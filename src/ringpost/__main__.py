@@ -1,0 +1,5 @@
+"""python -m ringpost: the command line."""
+
+from ringpost.cli import main
+
+main()
