@@ -6,6 +6,7 @@
 #include "frames.h"
 #include "lease.h"
 #include "pool.h"
+#include "subject.h"
 
 /* ---- locking -------------------------------------------------------------------------------- */
 
@@ -113,11 +114,38 @@ static bool close_if_dead(rp_log *log, rp_group *group) {
     return rp_cas_release(group, &group->state, &state, RP_GROUP_FREE);
 }
 
+/* Who only wants some subjects must not hold producers back for others, also while nobody receives for it. */
+static bool pass_over_unwanted(rp_log *log, rp_group *group) {
+    bool died, moved = false;
+    if (!group->pattern[0] || rp_load_acquire(group, &group->state) != RP_GROUP_GATING) return false;
+    if (rp_lock_try(log, &group->lock, NULL, &died) != RP_OK) return false;
+    if (died) repair(log, group);
+    uint64_t read = rp_load_relaxed(&group->read), position = read;
+    uint64_t tail = rp_load_acquire(commit, &log->head->tail);
+    size_t length = rp_pattern_length(group);
+    if (rp_load_acquire(group, &group->state) == RP_GROUP_GATING && rp_sane_range(log, read, tail)) {
+        uint64_t span;
+        while (position != tail && !rp_frame_matches(log, position, group->pattern, length) &&
+               (span = rp_frame_span(log, position, tail)))
+            position += span;
+    }
+    if (position != read) {
+        uint64_t acked = rp_load_relaxed(&group->acked);
+        rp_store_relaxed(&group->seen, tail);
+        rp_store_release(release, &group->read, position);
+        rp_lease_move_acked(log, group);
+        moved = rp_load_relaxed(&group->acked) != acked;
+    }
+    rp_lock_release(&group->lock);
+    if (moved) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
+    return moved;
+}
+
 bool rp_repair_groups(rp_log *log) {
     bool repaired = false;
     for (uint32_t g = 0; g < log->geometry.group_count; g++) {
         rp_group *group = &log->groups[g];
-        repaired |= close_if_dead(log, group);
+        repaired |= close_if_dead(log, group) || pass_over_unwanted(log, group);
         uint32_t word = rp_load_relaxed(&group->lock);
         if (rp_load_acquire(group, &group->state) == RP_GROUP_FREE) continue;
         if (word == 0 || rp_load_acquire(release, &group->acked) == rp_load_acquire(release, &group->read))

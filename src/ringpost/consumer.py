@@ -298,6 +298,8 @@ class Consumer(Generic[T]):
         if self._closed:
             return
         self._closed = True
+        if not self._group.log.closed:
+            self._group.interrupt()
         self._give_back_ahead()
         held = [one for one in self._held if not one.settled]
         held += [message for message, _ in self._owed]

@@ -130,8 +130,17 @@ class Levels:
         """Of one priority."""
         return self.first(lambda log: log.get_many(limit, False), block, timeout)
 
-    def first(self, take: Callable[[Log], R], block: bool, timeout: float | None) -> R:
-        """What `take` gets from the highest priority that has something. Raises Empty, ShutDown."""
+    def first(
+        self,
+        take: Callable[[Log], R],
+        block: bool,
+        timeout: float | None,
+        look_around: Callable[[], None] = lambda: None,
+    ) -> R:
+        """What `take` gets from the highest priority that has something. Raises Empty, ShutDown.
+
+        `look_around` is called whenever it is about to sleep.
+        """
         if block and timeout is not None and not timeout >= 0:
             raise ValueError("'timeout' must be a non-negative number")
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -150,6 +159,7 @@ class Levels:
                     ended += 1
                     if ended == len(levels) == len(self.logs()):
                         raise
+            look_around()
             if not block:
                 raise stalled or empty or Empty()
             try:
@@ -332,6 +342,7 @@ class LevelsGroup:
         self.log = log
         self._open_one = open_one
         self._members: dict[Log, Group] = {}
+        self._stopped = False
 
     def members(self) -> list[Group]:
         return [self._member(log) for log in self.log.logs()]
@@ -358,6 +369,7 @@ class LevelsGroup:
             lambda log: self._member(log).receive(limit, lease, False, None, message_type, into, holder),
             block,
             timeout,
+            self._look_around,
         )
 
     def take(
@@ -373,7 +385,16 @@ class LevelsGroup:
             lambda log: self._member(log).take(limit, False, None, message_type, into, holder),
             block,
             timeout,
+            self._look_around,
         )
+
+    def _look_around(self) -> None:
+        if self._stopped:
+            raise ValueError(f"{self.log.label}: this consumer was closed before")
+
+    def interrupt(self) -> None:
+        self._stopped = True
+        self.log._base.ring()
 
     def restore(self, message_type: type[M], *parts: Any) -> M:
         return self._member(self.log._base).restore(message_type, *parts)

@@ -338,8 +338,8 @@ def test_closing_ends_a_loop_in_another_thread(queue: Queue) -> None:
     call = Call(lambda: list(consumer))
     assert call.is_blocked()
     consumer.close()
-    queue.put("for somebody else")
     assert call.result() == []
+    queue.put("for somebody else")
     assert queue.get(timeout=BOUND) == "for somebody else"
 
 

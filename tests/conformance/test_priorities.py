@@ -113,6 +113,14 @@ def test_a_priority_used_first_by_another_process_is_found(queue: Queue, broker:
     os.waitpid(child, 0)
 
 
+def test_closing_ends_a_loop_in_another_thread(queue: Queue) -> None:
+    consumer = queue.consumer()
+    call = Call(lambda: list(consumer))
+    assert call.is_blocked()
+    consumer.close()
+    assert call.result() == []
+
+
 def test_timeouts_are_kept(queue: Queue) -> None:
     queue.producer().send("x", priority=3)
     queue.get_nowait()

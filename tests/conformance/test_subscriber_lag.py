@@ -115,6 +115,18 @@ def test_what_may_be_overwritten_cannot_be_acked(topic: ringpost.Topic) -> None:
         topic.subscribe(on_lag="explode")  # type: ignore[arg-type]
 
 
+def test_publishers_do_not_wait_for_whom_it_does_not_concern(topic: ringpost.Topic) -> None:
+    subscriber = topic.subscribe("a.*", name="n")
+    topic.publish("before", "a.x")
+    for _ in range(30):
+        topic.publish(BODY, "b.x", timeout=0)
+    subscriber.receive(0).ack()
+    for _ in range(2000):
+        topic.publish(BODY, "b.x", timeout=0)
+    topic.publish("after", "a.x", timeout=0)
+    assert subscriber.receive(0).body == "after"
+
+
 def test_a_slow_one_slows_no_other_before_the_ring_is_full(topic: ringpost.Topic) -> None:
     slow, quick = topic.subscribe(name="slow"), topic.subscribe()
     count, _ = publish_until_full(topic)

@@ -139,6 +139,9 @@ class Group(Protocol):
     def count_rejected(self, by: int = 1) -> None: ...
     def count_expired(self, by: int = 1) -> None: ...
     def count_dropped(self, by: int = 1) -> None: ...
+    def interrupt(self) -> None:
+        """Calls that wait in this object, in other threads, raise ValueError."""
+
     def abandon(self) -> None:
         """As remove(), for one that ends with us and that nobody here uses: never waits."""
 

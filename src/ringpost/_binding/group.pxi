@@ -148,6 +148,7 @@ cdef class Group:
 
     cdef readonly Log log
     cdef uint32_t handle
+    cdef bint stopped  # by interrupt()
     cdef uint64_t lost  # frames that were overwritten, and of which no message has told yet
 
     def __init__(self):
@@ -207,7 +208,7 @@ cdef class Group:
                                     &taken)
             if status != RP_INTERRUPTED:
                 break
-            self.log.interrupted()
+            self.look_around()
         if status != RP_OK:
             raise self.log.fail(status, "receive from")
         try:
@@ -229,7 +230,7 @@ cdef class Group:
                 self.lost += taken.lost
                 if status != RP_INTERRUPTED:
                     break
-                self.log.interrupted()
+                self.look_around()
             if status == RP_OK:
                 return self.unpack(buffer, &taken, NULL, message_type)
             if status == RP_TOO_SMALL:
@@ -334,6 +335,18 @@ cdef class Group:
             raise self.log.fail(status, "receive from")
         message.fill(self, frame, data, length)
         return True
+
+    cdef int look_around(self) except -1:
+        """Between two slices of a wait."""
+        self.log.interrupted()
+        if self.stopped:
+            raise ValueError(f"{self.log.label}: this consumer was closed before")
+        return 0
+
+    def interrupt(self):
+        """Calls that wait in this object, in other threads, raise ValueError."""
+        self.stopped = True
+        rp_wake_all(self.log._log)
 
     # ---- settling --------------------------------------------------------------------------
 
