@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
-from ringpost.errors import Crowded, Full, LeaseLost, RingpostError, ShutDown, Stalled
+from ringpost.errors import Crowded, Empty, Full, LeaseLost, RingpostError, ShutDown, Stalled
 from ringpost.message import Message
 
 if TYPE_CHECKING:
     from ringpost.deadletters import DeadLetters
+    from ringpost.readiness import Readiness
     from ringpost.requests import Replies
 
 
@@ -34,6 +35,10 @@ class Consumer:
 
     Made by `Queue.consumer()`. May be used by several threads. Closing it gives back what it holds.
     """
+
+    _message_type: type[Message] = Message
+    _grace: float | None = None  # seconds that a call which does not wait grants to who holds a lock
+    _readiness: Readiness | None = None
 
     def __init__(
         self,
@@ -129,17 +134,40 @@ class Consumer:
                 raise
             yield message
 
+    def fileno(self) -> int:
+        """A descriptor that is readable while receive(timeout=0) may succeed; else as Queue.fileno()."""
+        self._check_open()
+        if self._readiness is None or not self._readiness.is_ours():
+            from ringpost.readiness import Readiness
+
+            self._readiness = Readiness(self._group.watch(True))
+            if self._ahead:
+                self._readiness.keep()
+        return self._readiness.fileno()
+
     def _fetch(self, limit: int, timeout: float | None) -> None:
-        group, block = self._group, timeout != 0
         self._pay_back()
         if _left_over:
             _give_back_left_over()
-        if self._auto_ack:
-            group.take(limit, block, timeout, Message, self._ahead)
-        else:
-            group.receive(limit, self._lease or 0, block, timeout, Message, self._ahead)
+        try:
+            self._fetch_from_group(limit, timeout)
+        except Stalled:
+            raise
+        except Empty:
+            if self._readiness is None:
+                raise
+            self._readiness.again(lambda: self._fetch_from_group(limit, 0))
         if self._closed:  # by another thread, meanwhile
             self._give_back_ahead()
+
+    def _fetch_from_group(self, limit: int, timeout: float | None) -> None:
+        group, block = self._group, timeout != 0
+        if not block:
+            timeout = self._grace
+        if self._auto_ack:
+            group.take(limit, block, timeout, self._message_type, self._ahead)
+        else:
+            group.receive(limit, self._lease or 0, block, timeout, self._message_type, self._ahead)
 
     def _take_ahead(self, limit: int) -> list[Message]:
         taken: list[Message] = []
@@ -188,16 +216,20 @@ class Consumer:
 
         Raises LeaseLost, whose `messages` are those that were no longer ours; the others are acked.
         """
+        self._ack_many(messages)
+
+    def _ack_many(self, messages: Iterable[Message], patience: float | None = None) -> None:
         these = [one for one in messages if not one.settled]
+        lost = self._group.settle(these, patience)
         self._held.difference_update(these)
-        lost = self._group.settle(these)
         if lost:
             raise _lost(lost)
 
-    def _ack(self, message: Message) -> None:
+    def _ack(self, message: Message, patience: float | None = None) -> None:
         self._check_unsettled(message)
+        held = self._group.settle_one(message, patience)
         self._held.discard(message)
-        if not self._group.settle_one(message):
+        if not held:
             raise _lost([message])
 
     def _nack(self, message: Message, delay: float | None, requeue: bool) -> None:
@@ -267,6 +299,8 @@ class Consumer:
         if self._closed:
             return
         self._closed = True
+        if self._readiness is not None:
+            self._readiness.close()
         self._give_back_ahead()
         held = [one for one in self._held if not one.settled]
         held += [message for message, _ in self._owed]

@@ -50,6 +50,7 @@ class Producer:
         self._store = store
         self._levels = levels
         self._window: Window | None = None
+        self._grace: float | None = None  # as a Consumer's
         if dedup_window is not None:
             from ringpost.dedup import Window
 
@@ -158,7 +159,7 @@ class Producer:
         while True:
             try:
                 return self._window.send_once(
-                    message_id, lambda: to.send(body, None, envelope, ttl_ms, False)
+                    message_id, lambda: to.send(body, None, envelope, ttl_ms, False, self._grace)
                 )
             except Full:
                 if self._overflow == "raise" or (deadline is not None and time.monotonic() >= deadline):
@@ -188,7 +189,7 @@ class Producer:
             return
         while True:
             try:
-                to.send(body, None, envelope, ttl_ms, False)
+                to.send(body, None, envelope, ttl_ms, False, self._grace)
                 return
             except Full:
                 if self._overflow == "raise":
@@ -218,7 +219,8 @@ class Producer:
     def _put_many(self, priority: int, parts: Iterable[Parts], timeout: float | None) -> int:
         to = self._log if not priority else self._level(priority)
         if self._overflow != "drop-oldest":
-            return to.send_many(parts, self._overflow == "block", timeout)
+            block = self._overflow == "block"
+            return to.send_many(parts, block, timeout if block else self._grace)
         sent = 0
         for body, _, envelope, ttl_ms in parts:
             self._put(to, body, envelope, ttl_ms, None)
@@ -235,13 +237,18 @@ class Producer:
         return Batch(self, timeout)
 
     def _drop_oldest(self, to: Log | Level) -> None:
+        if not self._drop_one(to):
+            time.sleep(0.001)
+
+    def _drop_one(self, to: Log | Level) -> bool:
+        """False: all of it is in consumers' hands, and nothing may be dropped."""
         group = to.group()
         try:
-            dropped = group.take(1, False, None, Message)
+            dropped = group.take(1, False, self._grace, Message)
         except Empty:
-            time.sleep(0.001)  # all of it is in consumers' hands: nothing may be dropped
-            return
+            return False
         group.count_dropped(len(dropped))
+        return True
 
     def close(self) -> None:
         """This producer sends no more; its queue stays open."""

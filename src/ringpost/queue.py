@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from ringpost.consumer import Consumer
     from ringpost.deadletters import DeadLetters
     from ringpost.producer import Overflow, Producer
+    from ringpost.readiness import Readiness
     from ringpost.stats import QueueStats
 
 T = TypeVar("T")
 
-_HOT = ("put", "put_nowait", "put_many", "get", "get_nowait", "get_many")
+_HOT_PUTS = ("put", "put_nowait", "put_many")
+_HOT_GETS = ("get", "get_nowait", "get_many")
+_HOT = (*_HOT_PUTS, *_HOT_GETS)
 
 
 class Queue(Generic[T]):
@@ -44,7 +47,10 @@ class Queue(Generic[T]):
 
     name: str | None
     _log: Log
+    _source: Any  # what items are taken from: the log
+    _readiness: Readiness | None
     _pickle = False  # a named queue that allows it
+    _consumer_type: type[Consumer] | None = None  # another one than Consumer
 
     def __init__(self, maxsize: int = 0, *, capacity: int | None = None) -> None:
         from ringpost import anonymous  # only who uses it pays for its at-exit machinery
@@ -54,7 +60,9 @@ class Queue(Generic[T]):
 
     def _take_over(self, log: Log, name: str | None, broker: Broker | None) -> None:
         self._log = log
+        self._source = log
         self._broker = broker
+        self._readiness = None
         self.name = name
         if type(self) is Queue:
             # the binding's own methods, with the same signatures: a Python frame less is 50 of 120 ns
@@ -112,12 +120,12 @@ class Queue(Generic[T]):
             DecodeError: it cannot be decoded here; the exception carries it.
             CorruptLog: the shared memory was damaged.
         """
-        item: T = self._log.get(block, timeout)
+        item: T = self._source.get(block, timeout)
         return item
 
     def get_nowait(self) -> T:
         """get(block=False)."""
-        item: T = self._log.get_nowait()
+        item: T = self._source.get_nowait()
         return item
 
     def get_many(self, limit: int | None = None, block: bool = True, timeout: float | None = None) -> list[T]:
@@ -129,7 +137,26 @@ class Queue(Generic[T]):
         came with it (`items`, `more`); any other exception out of decoding, KeyboardInterrupt too, those
         decoded before it (`items`) and the bytes of the others (`payloads`).
         """
-        return self._log.get_many(limit, block, timeout)
+        items: list[T] = self._source.get_many(limit, block, timeout)
+        return items
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while get_nowait() may succeed, for select, selectors, epoll,
+        multiprocessing.connection.wait(), and loops.
+
+        Take until Empty, or wait again and take more. It may be readable in vain: after another process was
+        faster, and ten times a second. It is this handle's, until close(); a forked child asks for its own.
+
+        Raises NotOurs, SegmentFull, QueueDeleted, and OSError where there are no descriptors left.
+        """
+        if self._readiness is None or not self._readiness.is_ours():
+            from ringpost.readiness import Readiness, WatchedLog
+
+            self._readiness = Readiness(self._log.group().watch(True))
+            self._source = WatchedLog(self._log, self._readiness)
+            if type(self) is Queue:
+                self.__dict__.update((each, getattr(self._source, each)) for each in _HOT_GETS)
+        return self._readiness.fileno()
 
     def __iter__(self) -> Iterator[T]:
         """Items until the queue is shut down."""
@@ -200,6 +227,7 @@ class Queue(Generic[T]):
         """
         from ringpost.consumer import Consumer
 
+        make = self._consumer_type or Consumer
         letters = None
         if dead_letters or (dead_letters is None and max_deliveries is not None):
             letters = self.dead_letters(dead_letters if isinstance(dead_letters, str) else None)
@@ -207,7 +235,7 @@ class Queue(Generic[T]):
             members = self._log.group()
         else:
             members, _ = self._log.open_group(group, from_start=True)
-        return Consumer(
+        return make(
             members,
             prefetch=1 if auto_ack else prefetch,
             lease=lease,
@@ -296,7 +324,9 @@ class Queue(Generic[T]):
             self._log.close()
         for each in _HOT:
             self.__dict__.pop(each, None)
-        self._log = cast(Log, _Closed(self._log.label))
+        if self._readiness is not None:
+            self._readiness.close()
+        self._source = self._log = cast(Log, _Closed(self._log.label))
 
     @property
     def closed(self) -> bool:

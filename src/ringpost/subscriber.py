@@ -6,7 +6,6 @@ from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
 from ringpost.consumer import Consumer
 from ringpost.deadletters import DeadLetters
-from ringpost.message import Message
 from ringpost.requests import Replies
 from ringpost.stored import Stored
 
@@ -50,7 +49,7 @@ class Subscriber(Consumer):
         """Last values, before what is published from now on."""
         for one in kept:
             message = self._group.restore(
-                Message, one.kind, one.payload, one.subject, one.headers, 0, one.sent_ns
+                self._message_type, one.kind, one.payload, one.subject, one.headers, 0, one.sent_ns
             )
             message._retained = True
             self._ahead.append(message)

@@ -42,6 +42,8 @@ class Topic:
         self._log = log
         self.name = name
         self._broker = broker
+        self._grace: float | None = None  # as a Consumer's
+        self._subscriber_type: type[Subscriber] = Subscriber
 
     # ---- publishing ----------------------------------------------------------------------------
 
@@ -89,7 +91,7 @@ class Topic:
         encoded = check_subject(subject) if subject else None
         ttl_ms = milliseconds(ttl)
         try:
-            self._log.send(body, encoded, envelope, ttl_ms, False)
+            self._log.send(body, encoded, envelope, ttl_ms, False, self._grace)
         except Full:
             self._check_laggards()
             if timeout == 0:
@@ -178,7 +180,7 @@ class Topic:
         letters = None
         if dead_letters or (dead_letters is None and max_deliveries is not None):
             letters = DeadLetters(self._broker._dead_letter_queue(self.name, dead_letters), self.name, None)
-        subscriber = Subscriber(
+        subscriber = self._subscriber_type(
             group,
             name=name,
             pattern=pattern,
