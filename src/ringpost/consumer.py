@@ -71,6 +71,7 @@ class Consumer:
         self._owed: list[
             tuple[Message, float]
         ] = []  # given back, with a delay, when there is room to note it
+        self._buried: set[Message] = set()  # dead letters, not yet settled
         self._pid = os.getpid()
         self._closed = False
         _consumers.add(self)
@@ -232,23 +233,26 @@ class Consumer:
         if not held:
             raise _lost([message])
 
-    def _nack(self, message: Message, delay: float | None, requeue: bool) -> None:
+    def _nack(
+        self, message: Message, delay: float | None, requeue: bool, patience: float | None = None
+    ) -> None:
         self._check_unsettled(message)
         if not requeue:
-            self._reject(message, "nacked")
+            self._reject(message, "nacked", patience)
             return
         if self._max_deliveries is not None and message.deliveries >= self._max_deliveries:
-            self._bury(message, "max_deliveries")
+            self._bury(message, "max_deliveries", patience)
             return
         if delay is None:
             delay = self._backoff.delay(message.deliveries) if self._backoff else 0
-        self._held.discard(message)
         try:
-            lost = self._group.give_back([message], delay)
+            lost = self._group.give_back([message], delay, patience=patience)
         except Crowded:
+            self._held.discard(message)
             message.settled = True
             self._owed.append((message, delay))
             return
+        self._held.discard(message)
         if lost:
             raise _lost(lost)
 
@@ -261,31 +265,39 @@ class Consumer:
                 return  # others must settle something first
             self._owed.pop()
 
-    def _reject(self, message: Message, reason: str) -> None:
+    def _reject(self, message: Message, reason: str, patience: float | None = None) -> None:
         self._check_unsettled(message)
+        self._bury(message, reason, patience)
         self._group.count_rejected()
-        self._bury(message, reason)
 
-    def _bury(self, message: Message, reason: str) -> None:
+    def _bury(self, message: Message, reason: str, patience: float | None = None) -> None:
         """To the dead letters, if there are any. Settled afterwards: a death in between loses nothing."""
-        if self._dead_letters is not None:
+        if self._dead_letters is not None and message not in self._buried:
             self._dead_letters._add(message, reason)
+            self._buried.add(message)  # what follows may have to be done again
+        held = self._group.settle_one(message, patience)
+        self._buried.discard(message)
         self._held.discard(message)
-        if not self._group.settle_one(message):
+        if not held:
             raise _lost([message])
 
-    def _extend(self, message: Message, seconds: float | None) -> None:
+    def _extend(self, message: Message, seconds: float | None, patience: float | None = None) -> None:
         self._check_unsettled(message)
-        if not self._group.extend(message, seconds):
+        if not self._group.extend(message, seconds, patience):
             raise _lost([message])
 
     def _reply(self, message: Message, body: object, properties: dict[str, Any]) -> None:
+        properties = self._prepare_reply(message, properties)
+        assert self._replies is not None
+        self._replies.send(str(message.reply_to), body, properties)
+
+    def _prepare_reply(self, message: Message, properties: dict[str, Any]) -> dict[str, Any]:
+        """Raises ValueError."""
         if message.reply_to is None:
             raise ValueError(f"{message!r} asks for no answer: it has no reply_to")
         if self._replies is None:
             raise ValueError("an anonymous queue knows no other queues to reply to; use a broker's")
-        properties.setdefault("correlation_id", message.correlation_id)
-        self._replies.send(message.reply_to, body, properties)
+        return {"correlation_id": message.correlation_id, **properties}
 
     def _check_unsettled(self, message: Message) -> None:
         if message.settled:
@@ -334,6 +346,7 @@ class Consumer:
         self._ahead.clear()
         self._held.clear()
         self._owed.clear()
+        self._buried.clear()
 
     @property
     def closed(self) -> bool:

@@ -83,6 +83,7 @@ class EventBus:
         self._subscriber: Subscriber | None = None
         self._stopping = threading.Event()
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self._nudges: set[Callable[[], None]] = set()  # of loops in asyncio: look again
 
     @property
     def name(self) -> str:
@@ -149,6 +150,10 @@ class EventBus:
             self._tell()
         return handler
 
+    def _nudge(self) -> None:
+        for nudge in list(self._nudges):
+            nudge()
+
     def _tell(self) -> None:
         """Let the others know which events this bus wants: C passes the rest over."""
         patterns = sorted({each.pattern for each in self._listeners} - {NEW_LISTENER})
@@ -156,12 +161,14 @@ class EventBus:
             subscriber, self._subscriber = self._subscriber, None
             if subscriber is not None:
                 subscriber.close()
+                self._nudge()
             return
         together = " ".join(patterns)
         if "#" in patterns or len(together.encode()) > _LONGEST_PATTERNS:
             together = ""
         if self._subscriber is None:
             self._subscriber = self._topic.subscribe()
+            self._nudge()
         self._subscriber._group.set_pattern(together)
 
     # ---- asking --------------------------------------------------------------------------------
@@ -254,29 +261,17 @@ class EventBus:
         thread.start()
         return thread
 
-    async def run_async(self) -> None:
-        """The loop inside asyncio: coroutine handlers run as tasks of their own, side by side."""
-        self._stopping.clear()
-        loop = asyncio.get_running_loop()
-        tasks: set[asyncio.Task[None]] = set()
-        try:
-            while not self._stopping.is_set():
-                message = await loop.run_in_executor(None, self._next, _LOOK)
-                if message is None:
-                    continue
-                for coroutine in self._handle(message):
-                    task = loop.create_task(self._guard_async(coroutine))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-        except (ShutDown, QueueDeleted):
-            pass
-        finally:
-            if tasks:
-                await asyncio.gather(*tasks)
+    async def run_async(self, concurrency: int = 100) -> None:
+        """The loop inside asyncio: coroutine handlers run as tasks of their own, side by side, `concurrency` of
+        them at most. No thread is started. (ringpost.aio has emit() as a coroutine, too.)"""
+        from ringpost.aio.events import run
+
+        await run(self, None, concurrency)
 
     def stop(self) -> None:
         """End run(), after the handler that is under way. Handlers may call it."""
         self._stopping.set()
+        self._nudge()
         for thread in list(self._threads):
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(5)

@@ -1,4 +1,4 @@
-"""Message: what a consumer or a subscriber receives."""
+"""Message: what a consumer or a subscriber receives. What it says is Received; ringpost.aio settles its own way."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ else:
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
 
-class Message(_Delivery):
+class Received(_Delivery):
     """One message, in the hands of this process until it is settled: by ack(), nack() or reject().
 
     Attributes:
@@ -51,8 +51,6 @@ class Message(_Delivery):
         lost: how many messages were overwritten before this one, for a subscriber that may be overrun.
         settled: True after ack(), nack() or reject(), and for what needs none of them.
         expired: True once its time to live is over.
-
-    As a context manager it is acked on success, and given back by nack() when an exception leaves the block.
     """
 
     __slots__ = ("_consumer", "_envelope", "_retained")
@@ -120,6 +118,19 @@ class Message(_Delivery):
         """True of a last value that was kept for who subscribes later."""
         return getattr(self, "_retained", False)
 
+    def __repr__(self) -> str:
+        subject = f" {self.subject!r}" if self.subject else ""
+        again = f", delivery {self.deliveries}" if self.redelivered else ""
+        return f"<ringpost.Message {self.id}{subject}, {len(self.payload)} bytes{again}>"
+
+
+class Message(Received):
+    __doc__ = f"""{Received.__doc__}
+    As a context manager it is acked on success, and given back by nack() when an exception leaves the block.
+    """
+
+    __slots__ = ()
+
     # ---- settling ------------------------------------------------------------------------------
 
     def ack(self) -> None:
@@ -176,8 +187,3 @@ class Message(_Delivery):
             self.nack()
         except LeaseLost:
             pass  # somebody else has it: the exception under way says more
-
-    def __repr__(self) -> str:
-        subject = f" {self.subject!r}" if self.subject else ""
-        again = f", delivery {self.deliveries}" if self.redelivered else ""
-        return f"<ringpost.Message {self.id}{subject}, {len(self.payload)} bytes{again}>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
 from types import TracebackType
@@ -317,8 +317,13 @@ class Batch:
     ) -> None:
         if error is not None:
             return
+        for priority, parts in self.runs():
+            self._producer._put_many(priority, parts, self._timeout)
+
+    def runs(self) -> Iterator[tuple[int, list[Parts]]]:
+        """What was sent, in pieces of one priority."""
         for priority, run in groupby(self._parts, key=lambda each: each[0]):
-            self._producer._put_many(priority, (parts for _, parts in run), self._timeout)
+            yield priority, [parts for _, parts in run]
 
 
 def milliseconds(ttl: float | None) -> int:
