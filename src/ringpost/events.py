@@ -262,8 +262,8 @@ class EventBus:
         return thread
 
     async def run_async(self, concurrency: int = 100) -> None:
-        """The loop inside asyncio: coroutine handlers run as tasks of their own, side by side, `concurrency` of
-        them at most. No thread is started. (ringpost.aio has emit() as a coroutine, too.)"""
+        """The loop inside asyncio: coroutine handlers run as tasks of their own, side by side, `concurrency`
+        of them at most. No thread is started. (ringpost.aio has emit() as a coroutine, too.)"""
         from ringpost.aio.events import run
 
         await run(self, None, concurrency)

@@ -1,4 +1,5 @@
-"""Message: what a consumer or a subscriber receives. What it says is Received; ringpost.aio settles its own way."""
+"""Message: what a consumer or a subscriber receives. What it says is Received; ringpost.aio settles its own
+way."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Readiness: what `fileno()` of a queue or a consumer gives to selectors and event loops.
 
-The descriptor is readable while a call that does not wait may succeed. native/src/watch.h says how it is told, and why
-no wake-up is missed; here is who calls what: a call that found nothing settles (clears, arms) and tries once more.
+The descriptor is readable while a call that does not wait may succeed. native/src/watch.h says how it is
+told, and why no wake-up is missed; here is who calls what: a call that found nothing settles (clears, arms)
+and tries once more.
 """
 
 from __future__ import annotations

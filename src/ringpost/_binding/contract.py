@@ -71,8 +71,8 @@ M = TypeVar("M")
 
 
 class Watch(Protocol):
-    """A descriptor that is readable while a try may succeed. After a try that failed: clear(), arm(), try again; if
-    that fails too, wait until it is readable. Not for a forked child."""
+    """A descriptor that is readable while a try may succeed. After a try that failed: clear(), arm(), try
+    again; if that fails too, wait until it is readable. Not for a forked child."""
 
     @property
     def log(self) -> Log: ...
@@ -84,6 +84,9 @@ class Watch(Protocol):
 
     def keep(self) -> None:
         """Timed ones: readable now, until it is armed again."""
+
+    def glance(self, spins: int) -> bool:
+        """For messages: spin a little until there may be some."""
 
     def look(self) -> bool:
         """Every tenth of a second, for wakers may die: is a try worth it? Raises QueueDeleted."""
@@ -120,7 +123,8 @@ class Group(Protocol):
         """For messages. Timed: readable by itself when something is due, and when a slice is over."""
 
     def settle_one(self, message: Any, patience: float | None = None) -> bool:
-        """Ack. False: it is no longer ours. Stalled if somebody was stopped in here for `patience` seconds."""
+        """Ack. False: it is no longer ours. Stalled if somebody was stopped in here for `patience`
+        seconds."""
 
     def settle(self, messages: Iterable[Any], patience: float | None = None) -> list[Any]:
         """Ack all of these. Returns those that were no longer ours."""

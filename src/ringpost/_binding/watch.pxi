@@ -7,6 +7,8 @@ cdef class Watch:
 
     cdef readonly Log log
     cdef rp_watch *_watch
+    cdef uint32_t handle
+    cdef bint frames
 
     def __init__(self):
         raise TypeError("watches are opened, not made: see Group.watch()")
@@ -43,6 +45,11 @@ cdef class Watch:
         self.check_open()
         rp_watch_keep(self._watch)
 
+    def glance(self, uint32_t spins):
+        """Spin a little until there may be something."""
+        self.check_open()
+        return self.frames and rp_glance(self.log._log, self.handle, spins)
+
     def look(self):
         """Is a try worth it? Raises QueueDeleted."""
         self.check_open()
@@ -65,4 +72,6 @@ cdef Watch open_watch(Log log, rp_watched what, uint32_t handle, bint timed):
     if status != RP_OK:
         raise log.fail(status, "watch")
     watch._watch = opened
+    watch.handle = handle
+    watch.frames = what == RP_WATCH_FRAMES
     return watch

@@ -1,7 +1,7 @@
 """ringpost.aio: the same names, for asyncio.
 
-What may wait is a coroutine. No thread is started and nothing polls: a task sleeps until a descriptor is readable. Tasks,
-threads and processes meet in the same queues, whichever way each of them waits.
+What may wait is a coroutine. No thread is started and nothing polls: a task sleeps until a descriptor is
+readable. Tasks, threads and processes meet in the same queues, whichever way each of them waits.
 
 Where things live:
 

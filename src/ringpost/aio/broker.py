@@ -55,8 +55,8 @@ class Broker:
         priorities: bool | None = None,
         create: bool = True,
     ) -> Opening[Queue[Any]]:
-        """The queue `name`, made if there is none: `await broker.queue(name)`, or `async with`. Arguments and errors
-        are those of ringpost.Broker.queue()."""
+        """The queue `name`, made if there is none: `await broker.queue(name)`, or `async with`. Arguments and
+        errors are those of ringpost.Broker.queue()."""
 
         def make() -> Queue[Any]:
             return self._remember(

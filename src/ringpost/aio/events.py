@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ringpost.aio.topic import Topic
 from ringpost.aio.waiting import Waiting
@@ -15,6 +15,9 @@ from ringpost.events import EventBus as SyncEventBus
 from ringpost.message import Message
 from ringpost.subjects import check_subject
 
+if TYPE_CHECKING:
+    from ringpost.subscriber import Subscriber
+
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 
@@ -22,8 +25,8 @@ CONCURRENCY = 100
 
 
 class EventBus:
-    """Opened by `Broker.events()`. Listening and asking are those of ringpost.EventBus; handlers may be coroutine
-    functions, and run side by side."""
+    """Opened by `Broker.events()`. Listening and asking are those of ringpost.EventBus; handlers may be
+    coroutine functions, and run side by side."""
 
     def __init__(self, sync: SyncEventBus) -> None:
         self._sync = sync
@@ -47,7 +50,8 @@ class EventBus:
         return self._sync.name
 
     async def emit(self, event: str, *args: Any, timeout: float | None = None, **kwargs: Any) -> bool:
-        """Let every listener, in every process, know. Returns whether there is one. As ringpost.EventBus.emit()."""
+        """Let every listener, in every process, know. Returns whether there is one. As
+        ringpost.EventBus.emit()."""
         if event in (ERROR, NEW_LISTENER):
             return self._sync._emit_special(event, args, kwargs)
         check_subject(event)
@@ -89,12 +93,13 @@ class EventBus:
 
 
 class _Inbox:
-    """What a bus receives from: its subscriber, which comes with the first listener and goes with the last."""
+    """What a bus receives from: its subscriber, which comes with the first listener and goes with the
+    last."""
 
     def __init__(self, bus: SyncEventBus) -> None:
         self._bus = bus
         self._changed = asyncio.Event()
-        self._subscriber: Any = None
+        self._subscriber: Subscriber | None = None
         self._waiting: Waiting | None = None
 
     def look(self) -> None:
@@ -120,6 +125,7 @@ class _Inbox:
     def _receive(self) -> Message | None:
         if self._bus._stopping.is_set() or self._bus._subscriber is not self._subscriber:
             return None
+        assert self._subscriber is not None
         try:
             message: Message = self._subscriber.receive(0)
             return message
@@ -181,5 +187,3 @@ async def run(bus: SyncEventBus, timeout: float | None, concurrency: int) -> Non
         inbox.close()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
-
-

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 class Message(Received):
     __doc__ = f"""{Received.__doc__}
-    `async with message:` acks it on success, and gives it back by nack() when an exception, a cancellation too, leaves
-    the block. Settling waits for nothing but a lock that is held for a moment.
+    `async with message:` acks it on success, and gives it back by nack() when an exception, a cancellation
+    too, leaves the block. Settling waits for nothing but a lock that is held for a moment.
     """
 
     __slots__ = ()
@@ -30,7 +30,8 @@ class Message(Received):
         await patiently(lambda patience: self._consumer._ack(self._as_sync(), patience))
 
     async def nack(self, delay: float | None = None, requeue: bool = True) -> None:
-        """It is not done: hand it out again, to anybody, `delay` seconds from now. As ringpost.Message.nack()."""
+        """It is not done: hand it out again, to anybody, `delay` seconds from now. As
+        ringpost.Message.nack()."""
         await patiently(lambda patience: self._consumer._nack(self._as_sync(), delay, requeue, patience))
 
     async def reject(self, reason: str = "rejected") -> None:
@@ -46,13 +47,13 @@ class Message(Received):
         consumer = self._consumer
         with_id = consumer._prepare_reply(self._as_sync(), properties)
         assert consumer._replies is not None
-        reply_to = str(self.reply_to)
-        queue: Queue[Any] = consumer._replies.queue_of(reply_to)
+        replies, reply_to = consumer._replies, str(self.reply_to)
+        queue: Queue[Any] = replies.queue_of(reply_to)
         producer = queue.producer(overflow="raise")
         producer._grace = GRACE
         waiting = Waiting(queue._log.watch_space, wakes_all=True)
         try:
-            await waiting.until(lambda: consumer._replies.send_to(producer, reply_to, body, with_id))
+            await waiting.until(lambda: replies.send_to(producer, reply_to, body, with_id))
         finally:
             waiting.close()
 

@@ -26,8 +26,8 @@ _PAUSE = 0.001  # seconds, where all is in consumers' hands and nothing may be d
 class Producer:
     """Sends to one queue. Made by `Queue.producer()`; may be used by several tasks.
 
-    When send() returns, the message is in the queue; if it is cancelled, it is not. As a context manager it closes
-    nothing but itself.
+    When send() returns, the message is in the queue; if it is cancelled, it is not. As a context manager it
+    closes nothing but itself.
     """
 
     def __init__(self, sync: SyncProducer, overflow: Overflow) -> None:
@@ -83,8 +83,8 @@ class Producer:
     ) -> int:
         """Send bodies in order, many in one commit, all with these headers; much faster than one send() each.
 
-        Returns how many were sent. Raises what send() raises; the exception's attribute `put`, a CancelledError's
-        too, then says how many went in before it.
+        Returns how many were sent. Raises what send() raises; the exception's attribute `put`, a
+        CancelledError's too, then says how many went in before it.
         """
 
         def send(piece: list[object]) -> int:
@@ -147,7 +147,8 @@ class Producer:
 
 
 class Batch:
-    """What was sent in an `async with producer.batch()`. Nothing of it is sent if an exception leaves the block."""
+    """What was sent in an `async with producer.batch()`. Nothing of it is sent if an exception leaves the
+    block."""
 
     def __init__(self, producer: Producer, timeout: float | None) -> None:
         self._producer = producer
@@ -184,7 +185,8 @@ async def in_pieces(
     until_room: Callable[[Callable[[], int], float | None], Any],
     timeout: float | None,
 ) -> int:
-    """Put all items in order, as many at once as there is room for. An exception says in `put` how many are in."""
+    """Put all items in order, as many at once as there is room for. An exception says in `put` how many are
+    in."""
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
     left = iter(items)

@@ -26,11 +26,11 @@ R = TypeVar("R")
 class Queue(Generic[T]):
     """A first-in first-out queue between tasks, threads and processes, in shared memory.
 
-    `Queue()` makes an anonymous one; `Broker.queue(name)` opens one by name. Other processes may use the same queue
-    through ringpost.Queue: `Queue.of(queue)` is another handle of one, for tasks.
+    `Queue()` makes an anonymous one; `Broker.queue(name)` opens one by name. Other processes may use the same
+    queue through ringpost.Queue: `Queue.of(queue)` is another handle of one, for tasks.
 
-    What may wait is a coroutine; cancelling one neither takes nor puts. Any number of tasks, in the loops of any number
-    of threads, may wait in one handle.
+    What may wait is a coroutine; cancelling one neither takes nor puts. Any number of tasks, in the loops of
+    any number of threads, may wait in one handle.
     """
 
     def __init__(self, maxsize: int = 0, *, capacity: int | None = None) -> None:

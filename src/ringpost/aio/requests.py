@@ -1,4 +1,5 @@
-"""Requests and replies: one reply queue for each loop that asks, and one task that reads it while anybody waits."""
+"""Requests and replies: one reply queue for each loop that asks, and one task that reads it while anybody
+waits."""
 
 from __future__ import annotations
 
@@ -92,7 +93,9 @@ class Replies:
         self._consumer._waiting.close()
         self._queue.shutdown()
         assert self._queue.name is not None
-        self._broker._engine.delete_log(Kind.REPLIES, self._queue.name)  # those who answered have it open still
+        self._broker._engine.delete_log(
+            Kind.REPLIES, self._queue.name
+        )  # those who answered have it open still
         self._queue._close()
         for answer in self._waiting.values():
             with contextlib.suppress(RuntimeError):

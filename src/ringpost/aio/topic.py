@@ -124,7 +124,7 @@ class Topic:
         ringpost.Topic.subscribe()."""
         return Opening(
             lambda: Subscriber(
-                self._sync.subscribe(  # type: ignore[arg-type]
+                self._sync.subscribe(
                     pattern,
                     name=name,
                     start=start,

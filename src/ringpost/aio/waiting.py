@@ -1,25 +1,31 @@
 """How a task waits: one descriptor for each thing that tasks of one loop wait for, and no thread.
 
-An operation is an attempt, a function that takes (or puts) or raises Empty (or Full), and never waits. A task attempts;
-if that fails it arms the descriptor, looks again, and sleeps until the loop finds it readable. native/src/watch.h says
-why no wake-up is missed between processes. Within the loop:
+An operation is an attempt, a function that takes (or puts) or raises Empty (or Full), and never waits. A task
+attempts; if that fails it arms the descriptor, looks again, and sleeps until the loop finds it readable.
+native/src/watch.h says why no wake-up is missed between processes. Within the loop:
 
-    None is lost by cancelling. A message leaves the log inside an attempt, and no task is suspended between an
-    attempt that succeeded and the return to whoever awaits it: a cancellation comes before it, or after it.
-    Nor is a wake-up: who is cancelled after it was woken, or fails, wakes the next.
+    None is lost by cancelling. A message leaves the log inside an attempt, and no task is suspended between
+    an attempt that succeeded and the return to whoever awaits it: a cancellation comes before it, or after
+    it. Nor is a wake-up: who is cancelled after it was woken, or fails, wakes the next.
 
-    One sleeper is woken at a time, and wakes the next when it got something: there may be more. Where what one
-    can use another cannot (room for a small message, not for a large one), all are woken.
+    One sleeper is woken at a time, and wakes the next when it got something: there may be more. Where what
+    one can use another cannot (room for a small message, not for a large one), all are woken.
 
-Slices: ten times a second the loop looks at what tasks wait for, because a waker may have died between its store and its
-wake-up, and because of leases of the dead. Looking is a glance; a task is woken only if an attempt is worth it. What is
-due at a known time (a delayed message, a lease) gets a timer.
+Before it sleeps, a task that waits alone spins: it lets the loop turn a few times, other tasks too, and
+glances at the log. What is waited for comes within microseconds where processes converse, and an armed
+descriptor costs a system call there and a sleeping core here. Spinning is bounded, and shrinks to nothing
+where it is in vain, as in native/src/wait.c.
+
+Slices: ten times a second the loop looks at what tasks wait for, because a waker may have died between its
+store and its wake-up, and because of leases of the dead. Looking is a glance; a task is woken only if an
+attempt is worth it. What is due at a known time (a delayed message, a lease) gets a timer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import weakref
 from collections.abc import Callable
@@ -34,7 +40,12 @@ SLICE = 0.1  # seconds
 GRACE = 0.002  # seconds that an attempt grants to who holds a lock: the loop stands still meanwhile
 _PAUSE = 0.005  # seconds until the next attempt, if it still is held
 _PATIENCE = 5.0  # seconds for a lock, where there is no timeout to go by
-_IN_A_ROW = 64  # operations that did not wait, until the loop's other tasks have a turn
+_IN_A_ROW = 64  # operations that did not sleep, until the loop's other tasks have a turn
+
+_MOST_SPIN = 60e-6  # seconds
+_LEAST_SPIN = 4e-6  # below it one does not spin
+_SHORT_SLEEP = 150e-6  # a sleep that a longer spin would have spared
+_GLANCES = 200  # at the log, between two turns of the loop
 
 _Loop = asyncio.AbstractEventLoop
 
@@ -59,6 +70,13 @@ class Spot:
 
     def is_worth_it(self) -> bool:
         return self._watch.look()
+
+    def is_alone(self) -> bool:
+        """Nobody sleeps here."""
+        return not self._sleepers
+
+    def glance(self) -> bool:
+        return self._watch.glance(_GLANCES)
 
     def wake(self) -> None:
         """The one that has slept longest, or all."""
@@ -129,6 +147,7 @@ class _Ticker:
     def __init__(self) -> None:
         self._spots: weakref.WeakSet[Spot] = weakref.WeakSet()
         self._runs = False
+        self.spinning = False
 
     def start(self, loop: _Loop, spot: Spot) -> None:
         self._spots.add(spot)
@@ -163,6 +182,7 @@ class Waiting:
         self._wakes_all = wakes_all
         self._spots: weakref.WeakKeyDictionary[_Loop, Spot] = weakref.WeakKeyDictionary()
         self._in_a_row = 0
+        self._spin_for = 0.0 if wakes_all or _is_alone() else _MOST_SPIN
 
     def _spot(self, loop: _Loop) -> Spot:
         spot = self._spots.get(loop)
@@ -171,8 +191,8 @@ class Waiting:
         return spot
 
     async def until(self, attempt: Callable[[], R], timeout: float | None = None) -> R:
-        """What the attempt gives, once it gives something. Raises Empty or Full, as the attempt did last, after
-        `timeout` seconds; 0: at once."""
+        """What the attempt gives, once it gives something. Raises Empty or Full, as the attempt did last,
+        after `timeout` seconds; 0: at once."""
         self._in_a_row += 1
         if self._in_a_row >= _IN_A_ROW:
             self._in_a_row = 0
@@ -182,7 +202,6 @@ class Waiting:
         except (Empty, Full):
             if timeout == 0:
                 raise
-        self._in_a_row = 0
         return await self._sleep_until(attempt, timeout)
 
     async def _sleep_until(self, attempt: Callable[[], R], timeout: float | None) -> R:
@@ -191,7 +210,7 @@ class Waiting:
         deadline = None if timeout is None else time.monotonic() + timeout
         loop = asyncio.get_running_loop()
         spot = self._spot(loop)
-        armed = True  # the first attempt was made: arm at once
+        armed = not await self._spin(loop, spot)
         while True:
             due = spot.arm() if armed else None
             try:
@@ -214,8 +233,35 @@ class Waiting:
                 if left <= 0:
                     return attempt()  # its exception says why
                 due = left if due is None else min(due, left)
+            since = time.monotonic()
             await spot.sleep(loop, due)
+            self._in_a_row = 0
+            self._adapt_spin(time.monotonic() - since)
             armed = False
+
+    async def _spin(self, loop: _Loop, spot: Spot) -> bool:
+        """True as soon as an attempt is worth it. Nothing is taken: a cancellation here loses nothing."""
+        ticker = ticker_of(loop)
+        if self._spin_for < _LEAST_SPIN or ticker.spinning or not spot.is_alone():
+            return False
+        end = time.monotonic() + self._spin_for
+        ticker.spinning = True
+        try:
+            while not spot.glance():
+                if time.monotonic() >= end:
+                    return False
+                await asyncio.sleep(0)
+            return True
+        finally:
+            ticker.spinning = False
+
+    def _adapt_spin(self, slept: float) -> None:
+        if self._spin_for == 0:
+            return
+        if slept < _SHORT_SLEEP:
+            self._spin_for = min(self._spin_for * 2, _MOST_SPIN)
+        else:
+            self._spin_for = max(self._spin_for / 2, _LEAST_SPIN / 2)
 
     def wake(self) -> None:
         """Let everybody who waits in this loop attempt now."""
@@ -241,6 +287,11 @@ class Waiting:
         """Forgotten without close(): its loops must not keep its descriptors."""
         with contextlib.suppress(Exception):
             self.close()
+
+
+def _is_alone() -> bool:
+    """With one core, who spins keeps off the one it waits for."""
+    return len(os.sched_getaffinity(0)) < 2
 
 
 async def patiently(call: Callable[[float], R]) -> R:
