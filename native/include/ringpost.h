@@ -334,6 +334,39 @@ uint32_t rp_bell_listen(rp_log *log);
 rp_status rp_bell_wait(rp_log *log, uint32_t heard, int64_t deadline);
 void rp_bell_ring(rp_log *log);
 
+/* ---- descriptors ----------------------------------------------------------------------------- */
+
+/* For event loops: a descriptor that is readable while a try may succeed. It costs others nothing unless it is armed.
+ *
+ *   try; it fails
+ *   rp_watch_clear(), rp_watch_arm(), try again; it fails, too
+ *   wait until the descriptor is readable (level-triggered), or what rp_watch_arm() returned is over
+ *
+ * Each watch belongs to who opened it: two who wait open two. A slice of 100 ms must end the wait, for a waker may have
+ * died: at its end rp_watch_look() says if a try is worth it. A timed watch becomes readable by itself at that
+ * time. After fork() the child opens its own. */
+typedef struct rp_watch rp_watch;
+
+typedef enum rp_watched {
+    RP_WATCH_FRAMES, /* in a group */
+    RP_WATCH_SPACE,
+    RP_WATCH_BELL, /* of several logs as one queue */
+    RP_WATCH_JOIN,
+} rp_watched;
+
+/* `group` is for RP_WATCH_FRAMES. RP_NOT_OURS, RP_NO_SPACE, RP_NOT_FOUND (its directory is gone), RP_SYSTEM. */
+rp_status rp_watch_open(rp_log *log, rp_watched what, uint32_t group, bool timed, rp_watch **out);
+/* Before its log is detached. */
+void rp_watch_close(rp_watch *watch);
+int rp_watch_fd(const rp_watch *watch);
+void rp_watch_clear(rp_watch *watch);
+/* ns until something is due that nobody will tell of; RP_NEVER. */
+int64_t rp_watch_arm(rp_watch *watch);
+/* Make a timed watch readable now, until it is armed again: there is more to be had. */
+void rp_watch_keep(rp_watch *watch);
+/* RP_OK: try; RP_EMPTY: nothing new; RP_DELETED: the file was removed underneath. A glance. */
+rp_status rp_watch_look(rp_watch *watch);
+
 int64_t rp_monotonic_ns(void);
 const char *rp_status_text(rp_status status);
 /* Version of the segment layout; processes must agree on it. */

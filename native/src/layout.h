@@ -94,6 +94,7 @@ typedef struct rp_head {
     rp_u32 state;               /* RP_STATE_* */
     rp_u32 levels;              /* a bit for each further log of this queue; see bell.c */
     rp_u64 alarm_ns;            /* CLOCK_REALTIME: when somebody must look what is scheduled; 0: never */
+    rp_u64 watched[2];          /* which bits of `armed` are also those of descriptors; see watch.h */
     RP_ALIGNED rp_lock pool_lock;
     rp_u32 pool_next;          /* a run's head: where to look for room first */
     RP_ALIGNED rp_u64 done;    /* task_done() calls */

@@ -430,11 +430,16 @@ static bool more_frames(rp_log *log, const void *group) {
     return rp_load_relaxed(&log->head->tail) != rp_load_relaxed(&((const rp_group *)group)->read);
 }
 
-void rp_lease_bound_sleep(const rp_group *group, rp_wait *wait) {
+int64_t rp_lease_due_in(const rp_group *group) {
     uint64_t due = rp_load_relaxed(&group->due_ns);
-    if (due == 0) return;
+    if (due == 0) return RP_NEVER;
     uint64_t now = now_ns();
-    wait->slice = due > now ? (int64_t)(due - now) + 4000000 : 1000000; /* the clock is coarse */
+    return due > now ? (int64_t)(due - now) + 4000000 : 1000000; /* the clock is coarse */
+}
+
+void rp_lease_bound_sleep(const rp_group *group, rp_wait *wait) {
+    int64_t due = rp_lease_due_in(group);
+    if (due != RP_NEVER) wait->slice = due;
 }
 
 rp_status rp_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, int64_t lease,

@@ -40,7 +40,9 @@ static inline void rp_lease_move_acked(rp_log *log, rp_group *group) {
         rp_lease_find_acked(log, group);
 }
 
-/* Let a wait end when the next returned frame is due. */
+/* ns until the next returned frame is due; RP_NEVER: there is none. A glance. */
+int64_t rp_lease_due_in(const rp_group *group);
+/* Let a wait end then. */
 void rp_lease_bound_sleep(const rp_group *group, rp_wait *wait);
 /* The group is locked and its last holder died; `sequence` is that of the frame at `read`. */
 void rp_lease_repair(rp_log *log, rp_group *group, uint64_t sequence);

@@ -16,6 +16,7 @@
 #include "geometry.h"
 #include "liveness.h"
 #include "wait.h"
+#include "watch.h"
 
 static rp_log *open_logs; /* of this process; guarded by rp_process_lock */
 
@@ -341,8 +342,10 @@ void rp_leave(rp_log *log) {
     rp_process_lock(); /* an attach in another thread would make us stay; a fork would keep the door shut */
     int door = rp_set_slot(log, RP_SLOT_LEAVING) ? rp_reopen(log) : -1;
     if (door >= 0) {
-        if (rp_enter_door(door, RP_HASTE) && !rp_others_stay(log))
+        if (rp_enter_door(door, RP_HASTE) && !rp_others_stay(log)) {
             unlink_same(log->path, log->device, log->inode);
+            rp_watch_remove(log->path, log->geometry.log_id);
+        }
         close(door);
     }
     rp_process_unlock();
@@ -365,7 +368,7 @@ void rp_detach(rp_log *log) {
 
 /* ---- removing ------------------------------------------------------------------------------- */
 
-static void tell_deleted(int fd, uint64_t size) {
+static void tell_deleted(const char *path, int fd, uint64_t size) {
     rp_super super;
     rp_status status = read_super(fd, size, &super);
     if (status != RP_OK && status != RP_STALE) return; /* noise: nobody can be attached */
@@ -375,6 +378,8 @@ static void tell_deleted(int fd, uint64_t size) {
     rp_or_release(state, &head->state, RP_STATE_DELETED);
     rp_wake_everybody(head, (rp_group *)((uint8_t *)map + super.groups_offset), super.group_count);
     munmap(map, size);
+    rp_watch_tell_at(path, super.log_id);
+    rp_watch_remove(path, super.log_id);
 }
 
 rp_status rp_remove(const char *path) {
@@ -383,16 +388,16 @@ rp_status rp_remove(const char *path) {
     rp_status status = open_ours(path, &fd, &st);
     if (status != RP_OK) return status;
     unlink_same(path, st.st_dev, st.st_ino);
-    tell_deleted(fd, (uint64_t)st.st_size);
+    tell_deleted(path, fd, (uint64_t)st.st_size);
     close(fd);
     return RP_OK;
 }
 
-static bool is_left_over(int fd, uint64_t size) {
-    rp_super super;
-    rp_status status = read_super(fd, size, &super);
+static bool is_left_over(int fd, uint64_t size, rp_super *super) {
+    rp_status status = read_super(fd, size, super);
     if (status == RP_STALE) return true;
-    return status == RP_OK && (super.flags & RP_SUPER_AUTO_DELETE) && !rp_anybody_there(fd, super.slot_count);
+    return status == RP_OK && (super->flags & RP_SUPER_AUTO_DELETE) &&
+           !rp_anybody_there(fd, super->slot_count);
 }
 
 rp_status rp_collect(const char *path) {
@@ -401,9 +406,13 @@ rp_status rp_collect(const char *path) {
     rp_process_lock();
     rp_status status = open_ours(path, &fd, &st);
     if (status == RP_OK) {
-        bool left_over = is_left_over(fd, (uint64_t)st.st_size) && rp_enter_door(fd, 0) &&
-                         is_left_over(fd, (uint64_t)st.st_size);
-        if (left_over) unlink_same(path, st.st_dev, st.st_ino);
+        rp_super super;
+        bool left_over = is_left_over(fd, (uint64_t)st.st_size, &super) && rp_enter_door(fd, 0) &&
+                         is_left_over(fd, (uint64_t)st.st_size, &super);
+        if (left_over) {
+            unlink_same(path, st.st_dev, st.st_ino);
+            rp_watch_remove(path, super.log_id);
+        }
         status = close_with(fd, left_over ? RP_OK : RP_EXISTS);
     }
     rp_process_unlock();

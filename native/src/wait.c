@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "liveness.h"
+#include "watch.h"
 
 #define SLICE       INT64_C(100000000) /* the most that a wake-up lost in a death can delay anybody, ns */
 #define MOST_SPIN   50000u             /* ns */
@@ -80,21 +81,31 @@ static void fire(rp_event *event, int count) {
     rp_futex_wake(&event->count, count);
 }
 
-void rp_event_fire(rp_log *log, uint32_t event, int count) {
+/* True: who watches must be told, too. */
+static bool fire_armed(rp_log *log, uint32_t event, int count) {
     uint64_t bit = UINT64_C(1) << event % 64;
-    if (rp_and_acq_rel(arm, &log->head->armed[event / 64], ~bit) & bit) fire(event_of(log, event), count);
+    if (!(rp_and_acq_rel(arm, &log->head->armed[event / 64], ~bit) & bit)) return false;
+    fire(event_of(log, event), count);
+    return rp_watch_disarm(log, event);
 }
 
-static void fire_groups(rp_log *log, uint64_t bits, uint32_t first, int count) {
+void rp_event_fire(rp_log *log, uint32_t event, int count) {
+    if (fire_armed(log, event, count)) rp_watch_tell(log);
+}
+
+static bool fire_groups(rp_log *log, uint64_t bits, uint32_t first, int count) {
+    bool tell = false;
     for (; bits; bits &= bits - 1) {
         uint32_t event = first + (uint32_t)__builtin_ctzll(bits);
-        if (event < RP_LOG_EVENTS + log->geometry.group_count) rp_event_fire(log, event, count);
+        if (event < RP_LOG_EVENTS + log->geometry.group_count) tell |= fire_armed(log, event, count);
     }
+    return tell;
 }
 
 void rp_fire_groups(rp_log *log, uint64_t low, uint64_t high, int count) {
-    fire_groups(log, low, 0, count);
-    fire_groups(log, high, 64, count);
+    bool tell = fire_groups(log, low, 0, count);
+    tell |= fire_groups(log, high, 64, count);
+    if (tell) rp_watch_tell(log); /* once, however many groups */
 }
 
 void rp_wake_everybody(rp_head *head, rp_group *groups, uint32_t group_count) {
@@ -105,6 +116,7 @@ void rp_wake_everybody(rp_head *head, rp_group *groups, uint32_t group_count) {
 void rp_wake_all(rp_log *log) {
     rp_add_relaxed(&log->told, 1);
     rp_wake_everybody(log->head, log->groups, log->geometry.group_count);
+    if (rp_load_relaxed(&log->head->watched[0]) | rp_load_relaxed(&log->head->watched[1])) rp_watch_tell(log);
 }
 
 /* ---- alarm ---------------------------------------------------------------------------------- */

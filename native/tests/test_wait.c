@@ -1,15 +1,11 @@
 /* Sleeping and waking: each sleeper is woken by what it waits for, none by nothing, and nobody who does not sleep
  * costs anybody a system call. A wake-up that is lost shows as time: a slice of 100 ms.
  */
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 
 #include "inside.h"
 #include "messages.h"
+#include "silence.h"
 #include "threads.h"
 
 #define SLICE_MS 100
@@ -34,30 +30,6 @@ static uint64_t all_counts(rp_log *log) {
 }
 
 /* ---- nobody sleeps -------------------------------------------------------------------------- */
-
-/* From now on this process dies of any system call but those to end itself and to read a clock (where there is no
- * vDSO). Sanitizers make calls of their own: with them only futexes are forbidden. */
-static bool forbid_system_calls(void) {
-    const struct sock_filter plain[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_gettime, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_filter sanitized[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = SLOWNESS == 1 ? COUNT(plain) : COUNT(sanitized),
-                                 .filter = (struct sock_filter *)(SLOWNESS == 1 ? plain : sanitized)};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
-}
 
 static void put_and_take_silently(void *argument) {
     rp_log *log = argument;

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ringpost._binding import binding
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
-from ringpost.errors import Crowded, DecodeError, Full, LeaseLost, RingpostError, ShutDown, Stalled
+from ringpost.errors import Crowded, DecodeError, Empty, Full, LeaseLost, RingpostError, ShutDown, Stalled
 from ringpost.message import Message
 
 if TYPE_CHECKING:
     from ringpost.deadletters import DeadLetters
+    from ringpost.readiness import Readiness
     from ringpost.requests import Replies
 
 
@@ -39,6 +40,10 @@ class Consumer(Generic[T]):
 
     Made by `Queue.consumer()`. May be used by several threads. Closing it gives back what it holds.
     """
+
+    _message_type: type[Message[Any]] = Message
+    _grace: float | None = None  # seconds that a call which does not wait grants to who holds a lock
+    _readiness: Readiness | None = None
 
     def __init__(
         self,
@@ -74,6 +79,7 @@ class Consumer(Generic[T]):
         self._owed: list[
             tuple[Message[T], float]
         ] = []  # given back, with a delay, when there is room to note it
+        self._buried: set[Message[Any]] = set()  # dead letters, not yet settled
         self._pid = os.getpid()
         self._closed = False
         _consumers.add(self)
@@ -135,25 +141,55 @@ class Consumer(Generic[T]):
                 raise
             yield message
 
+    def fileno(self) -> int:
+        """A descriptor that is readable while receive(timeout=0) may succeed; else as Queue.fileno()."""
+        self._check_open()
+        if self._readiness is None or not self._readiness.is_ours():
+            from ringpost.readiness import Readiness
+
+            self._readiness = Readiness(self._group.watch(True))
+            if self._ahead:
+                self._readiness.keep()
+        return self._readiness.fileno()
+
     def _fetch(self, limit: int, timeout: float | None) -> None:
-        group, block = self._group, timeout != 0
         self._look_after_returns()
-        if self._auto_ack:
-            group.take(limit, block, timeout, Message, self._ahead)
-        else:
-            group.receive(limit, self._lease or 0, block, timeout, Message, self._ahead)
+        try:
+            self._fetch_from_group(limit, timeout)
+        except Stalled:
+            raise
+        except Empty:
+            if self._readiness is None:
+                raise
+            self._readiness.again(lambda: self._fetch_from_group(limit, 0))
         if self._closed:  # by another thread, meanwhile
             self._give_back_ahead()
 
+    def _fetch_from_group(self, limit: int, timeout: float | None) -> None:
+        group, block = self._group, timeout != 0
+        if not block:
+            timeout = self._grace
+        if self._auto_ack:
+            group.take(limit, block, timeout, self._message_type, self._ahead)
+        else:
+            group.receive(limit, self._lease or 0, block, timeout, self._message_type, self._ahead)
+
     def _fetch_batch(self, limit: int, timeout: float | None) -> list[Message[T]]:
         """To be handed out at once."""
-        group, block = self._group, timeout != 0
+        if self._readiness is not None:
+            self._fetch(limit, timeout)
+            return self._take_ahead(limit)
+        group, block, held = self._group, timeout != 0, self._held
         self._look_after_returns()
+        if not block:
+            timeout = self._grace
         if self._auto_ack:
-            return group.take(limit, block, timeout, Message, None, self)
-        messages = group.receive(limit, self._lease or 0, block, timeout, Message, self._held, self)
+            return group.take(limit, block, timeout, self._message_type, None, self)
+        messages: list[Message[T]] = group.receive(
+            limit, self._lease or 0, block, timeout, self._message_type, held, self
+        )
         if self._closed:  # by another thread, meanwhile
-            self._held.difference_update(messages)
+            held.difference_update(messages)
             group.give_back(messages, 0, True)
             self._check_open()
         return messages
@@ -213,35 +249,42 @@ class Consumer(Generic[T]):
 
         Raises LeaseLost, whose `messages` are those that were no longer ours; the others are acked.
         """
+        self._ack_many(messages)
+
+    def _ack_many(self, messages: Iterable[Message[Any]], patience: float | None = None) -> None:
         these = [one for one in messages if not one.settled]
+        lost = self._group.settle(these, patience)
         self._held.difference_update(these)
-        lost = self._group.settle(these)
         if lost:
             raise _lost(lost)
 
-    def _ack(self, message: Message[T]) -> None:
+    def _ack(self, message: Message[T], patience: float | None = None) -> None:
         self._check_unsettled(message)
+        held = self._group.settle_one(message, patience)
         self._held.discard(message)
-        if not self._group.settle_one(message):
+        if not held:
             raise _lost([message])
 
-    def _nack(self, message: Message[T], delay: float | None, requeue: bool) -> None:
+    def _nack(
+        self, message: Message[T], delay: float | None, requeue: bool, patience: float | None = None
+    ) -> None:
         self._check_unsettled(message)
         if not requeue:
-            self._reject(message, "nacked")
+            self._reject(message, "nacked", patience)
             return
         if self._max_deliveries is not None and message.deliveries >= self._max_deliveries:
-            self._bury(message, "max_deliveries")
+            self._bury(message, "max_deliveries", patience)
             return
         if delay is None:
             delay = self._backoff.delay(message.deliveries) if self._backoff else 0
-        self._held.discard(message)
         try:
-            lost = self._group.give_back([message], delay)
+            lost = self._group.give_back([message], delay, patience=patience)
         except Crowded:
+            self._held.discard(message)
             message.settled = True
             self._owed.append((message, delay))
             return
+        self._held.discard(message)
         if lost:
             raise _lost(lost)
 
@@ -260,31 +303,39 @@ class Consumer(Generic[T]):
                 return  # others must settle something first
             self._owed.pop()
 
-    def _reject(self, message: Message[T], reason: str) -> None:
+    def _reject(self, message: Message[T], reason: str, patience: float | None = None) -> None:
         self._check_unsettled(message)
+        self._bury(message, reason, patience)
         self._group.count_rejected()
-        self._bury(message, reason)
 
-    def _bury(self, message: Message[T], reason: str) -> None:
+    def _bury(self, message: Message[T], reason: str, patience: float | None = None) -> None:
         """To the dead letters, if there are any. Settled afterwards: a death in between loses nothing."""
-        if self._dead_letters is not None:
+        if self._dead_letters is not None and message not in self._buried:
             self._dead_letters._add(message, reason)
+            self._buried.add(message)  # what follows may have to be done again
+        held = self._group.settle_one(message, patience)
+        self._buried.discard(message)
         self._held.discard(message)
-        if not message.settled and not self._group.settle_one(message):
+        if not held:
             raise _lost([message])
 
-    def _extend(self, message: Message[T], seconds: float | None) -> None:
+    def _extend(self, message: Message[T], seconds: float | None, patience: float | None = None) -> None:
         self._check_unsettled(message)
-        if not self._group.extend(message, seconds):
+        if not self._group.extend(message, seconds, patience):
             raise _lost([message])
 
     def _reply(self, message: Message[T], body: object, properties: dict[str, Any]) -> None:
+        properties = self._prepare_reply(message, properties)
+        assert self._replies is not None
+        self._replies.send(str(message.reply_to), body, properties)
+
+    def _prepare_reply(self, message: Message[T], properties: dict[str, Any]) -> dict[str, Any]:
+        """Raises ValueError."""
         if message.reply_to is None:
             raise ValueError(f"{message!r} asks for no answer: it has no reply_to")
         if self._replies is None:
             raise ValueError("an anonymous queue knows no other queues to reply to; use a broker's")
-        properties.setdefault("correlation_id", message.correlation_id)
-        self._replies.send(message.reply_to, body, properties)
+        return {"correlation_id": message.correlation_id, **properties}
 
     def _check_unsettled(self, message: Message[T]) -> None:
         if message.settled:
@@ -300,6 +351,8 @@ class Consumer(Generic[T]):
         self._closed = True
         if not self._group.log.closed:
             self._group.interrupt()
+        if self._readiness is not None:
+            self._readiness.close()
         self._give_back_ahead()
         held = [one for one in self._held if not one.settled]
         held += [message for message, _ in self._owed]
@@ -333,6 +386,7 @@ class Consumer(Generic[T]):
         self._ahead.clear()
         self._held.clear()
         self._owed.clear()
+        self._buried.clear()
 
     @property
     def closed(self) -> bool:

@@ -101,6 +101,7 @@ class EventBus:
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._loops: set[int] = set()  # threads that call handlers
         self._tasks: set[asyncio.Task[None]] = set()
+        self._nudges: set[Callable[[], None]] = set()  # of loops in asyncio: look again
 
     @property
     def name(self) -> str:
@@ -182,6 +183,10 @@ class EventBus:
             self._tell()
         return handler
 
+    def _nudge(self) -> None:
+        for nudge in list(self._nudges):
+            nudge()
+
     def _tell(self) -> None:
         """Let the others know which events this bus wants: C passes the rest over."""
         self._subscribed_to_gone = False
@@ -190,12 +195,14 @@ class EventBus:
             subscriber, self._subscriber = self._subscriber, None
             if subscriber is not None:
                 subscriber.close()
+                self._nudge()
             return
         together = " ".join(patterns)
         if "#" in patterns or len(together.encode()) > _LONGEST_PATTERNS:
             together = ""
         if self._subscriber is None:
             self._subscriber = self._topic.subscribe()
+            self._nudge()
         self._subscriber._group.set_pattern(together)
 
     # ---- asking --------------------------------------------------------------------------------
@@ -363,43 +370,17 @@ class EventBus:
         thread.start()
         return thread
 
-    async def run_async(self) -> None:
-        """The loop inside asyncio: coroutine handlers run as tasks of their own, side by side."""
-        self._stopping.clear()
-        loop = asyncio.get_running_loop()
-        tasks: set[asyncio.Task[None]] = set()
-        me = threading.get_ident()
-        self._loops.add(me)
-        try:
-            while not self._stopping.is_set():
-                await loop.run_in_executor(None, self._fetch_next)
-                try:
-                    message = self._fetched.popleft()
-                except IndexError:
-                    continue
-                for coroutine in self._handle(message):
-                    task = loop.create_task(self._guard_async(coroutine))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                self._tell_if_gone()
-        except (ShutDown, QueueDeleted):
-            pass
-        finally:
-            self._loops.discard(me)
-            if tasks:
-                await asyncio.gather(*tasks, return_exceptions=True)
+    async def run_async(self, concurrency: int = 100) -> None:
+        """The loop inside asyncio: coroutine handlers run as tasks of their own, side by side, `concurrency`
+        of them at most. No thread is started. (ringpost.aio has emit() as a coroutine, too.)"""
+        from ringpost.aio.events import run
 
-    def _fetch_next(self) -> None:
-        """For a coroutine, which may be cancelled meanwhile: then it is there for the next one."""
-        with self._taking:
-            if not self._fetched:
-                message = self._next(_LOOK)
-                if message is not None:
-                    self._fetched.append(message)
+        await run(self, None, concurrency)
 
     def stop(self) -> None:
         """End run(), after the handler that is under way. Handlers may call it."""
         self._stopping.set()
+        self._nudge()
         for thread in list(self._threads):
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(5)

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ringpost._binding import binding
-from ringpost._binding.contract import Group, Log, NativeLog
+from ringpost._binding.contract import Group, Log, NativeLog, Watch
 from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, Stalled
 from ringpost.message import Message
 
@@ -119,7 +119,8 @@ class Levels:
     # ---- taking --------------------------------------------------------------------------------
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        return self.first(lambda log: log.get(False), block, timeout)
+        grace = None if block else timeout
+        return self.first(lambda log: log.get(False, grace), block, timeout)
 
     def get_nowait(self) -> Any:
         return self.get(False)
@@ -128,7 +129,8 @@ class Levels:
         self, limit: int | None = None, block: bool = True, timeout: float | None = None
     ) -> list[Any]:
         """Of one priority."""
-        return self.first(lambda log: log.get_many(limit, False), block, timeout)
+        grace = None if block else timeout
+        return self.first(lambda log: log.get_many(limit, False, grace), block, timeout)
 
     def first(
         self,
@@ -143,7 +145,7 @@ class Levels:
         """
         if block and timeout is not None and not timeout >= 0:
             raise ValueError("'timeout' must be a non-negative number")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None or not block else time.monotonic() + timeout
         while True:
             heard = self._base.listen() if block else 0
             self._look_at_alarm()
@@ -215,6 +217,15 @@ class Levels:
                 if known is not one:
                     together[one["name"]] = _sum(known, one)
         return list(together.values())
+
+    # ---- descriptors ---------------------------------------------------------------------------
+
+    def watch_space(self, timed: bool = False) -> Watch:
+        """For priority 0; a Level's is its own."""
+        return self._base.watch_space(timed)
+
+    def watch_join(self, timed: bool = False) -> Watch:
+        return self._base.watch_join(timed)
 
     # ---- looking -------------------------------------------------------------------------------
 
@@ -319,11 +330,12 @@ class Level:
         self, put: Callable[..., int], items: Iterable[Any], block: bool, timeout: float | None
     ) -> int:
         """So that consumers hear of the first ones while producers wait for room for the others."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None or not block else time.monotonic() + timeout
         done = 0
         for piece in _pieces(items):
+            left = timeout if deadline is None else max(deadline - time.monotonic(), 0)
             try:
-                done += put(piece, block, None if deadline is None else max(deadline - time.monotonic(), 0))
+                done += put(piece, block, left)
             except BaseException as error:
                 error.put = done + getattr(error, "put", 0)  # type: ignore[attr-defined]
                 raise
@@ -333,6 +345,9 @@ class Level:
 
     def group(self) -> Group:
         return self._log.group()
+
+    def watch_space(self, timed: bool = False) -> Watch:
+        return self._log.watch_space(timed)
 
 
 class LevelsGroup:
@@ -365,8 +380,9 @@ class LevelsGroup:
         into: Any = None,
         holder: Any = None,
     ) -> list[M]:
+        grace = None if block else timeout
         return self.log.first(
-            lambda log: self._member(log).receive(limit, lease, False, None, message_type, into, holder),
+            lambda log: self._member(log).receive(limit, lease, False, grace, message_type, into, holder),
             block,
             timeout,
             self._look_around,
@@ -381,8 +397,9 @@ class LevelsGroup:
         into: Any = None,
         holder: Any = None,
     ) -> list[M]:
+        grace = None if block else timeout
         return self.log.first(
-            lambda log: self._member(log).take(limit, False, None, message_type, into, holder),
+            lambda log: self._member(log).take(limit, False, grace, message_type, into, holder),
             block,
             timeout,
             self._look_around,
@@ -399,26 +416,34 @@ class LevelsGroup:
     def restore(self, message_type: type[M], *parts: Any) -> M:
         return self._member(self.log._base).restore(message_type, *parts)
 
+    def watch(self, timed: bool = False) -> Watch:
+        return self.log._base.watch_bell(timed)
+
     # ---- settling ------------------------------------------------------------------------------
 
-    def settle_one(self, message: Message[Any]) -> bool:
-        return message.group.settle_one(message)
+    def settle_one(self, message: Message[Any], patience: float | None = None) -> bool:
+        return message.group.settle_one(message, patience)
 
-    def settle(self, messages: Iterable[Message[Any]]) -> list[Message[Any]]:
-        return [lost for group, part in _by_group(messages) for lost in group.settle(part)]
+    def settle(self, messages: Iterable[Message[Any]], patience: float | None = None) -> list[Message[Any]]:
+        return [lost for group, part in _by_group(messages) for lost in group.settle(part, patience)]
 
     def give_back(
-        self, messages: Iterable[Message[Any]], delay: float = 0, unseen: bool = False, wait: bool = True
+        self,
+        messages: Iterable[Message[Any]],
+        delay: float = 0,
+        unseen: bool = False,
+        wait: bool = True,
+        patience: float | None = None,
     ) -> list[Message[Any]]:
         with self._ringing():
             return [
                 lost
                 for group, part in _by_group(messages)
-                for lost in group.give_back(part, delay, unseen, wait)
+                for lost in group.give_back(part, delay, unseen, wait, patience)
             ]
 
-    def extend(self, message: Message[Any], seconds: float | None) -> bool:
-        return message.group.extend(message, seconds)
+    def extend(self, message: Message[Any], seconds: float | None, patience: float | None = None) -> bool:
+        return message.group.extend(message, seconds, patience)
 
     @contextmanager
     def _ringing(self) -> Iterator[None]:

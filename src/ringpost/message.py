@@ -1,4 +1,5 @@
-"""Message: what a consumer or a subscriber receives."""
+"""Message: what a consumer or a subscriber receives. What it says is Received; ringpost.aio settles its own
+way."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ T = TypeVar("T")
 _NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
 
 
-class Message(_Delivery, Generic[T]):
+class Received(_Delivery, Generic[T]):
     """One message, in the hands of this process until it is settled: by ack(), nack() or reject().
 
     Attributes:
@@ -54,8 +55,6 @@ class Message(_Delivery, Generic[T]):
         lost: how many messages were overwritten before this one, for a subscriber that may be overrun.
         settled: True after ack(), nack() or reject(), and for what needs none of them.
         expired: True once its time to live is over.
-
-    As a context manager it is acked on success, and given back by nack() when an exception leaves the block.
     """
 
     __slots__ = ("_envelope", "_retained")
@@ -125,6 +124,19 @@ class Message(_Delivery, Generic[T]):
         """True of a last value that was kept for who subscribes later."""
         return getattr(self, "_retained", False)
 
+    def __repr__(self) -> str:
+        subject = f" {self.subject!r}" if self.subject else ""
+        again = f", delivery {self.deliveries}" if self.redelivered else ""
+        return f"<ringpost.Message {self.id}{subject}, {len(self.payload)} bytes{again}>"
+
+
+class Message(Received[T]):
+    __doc__ = f"""{Received.__doc__}
+    As a context manager it is acked on success, and given back by nack() when an exception leaves the block.
+    """
+
+    __slots__ = ()
+
     # ---- settling ------------------------------------------------------------------------------
 
     def ack(self) -> None:
@@ -181,8 +193,3 @@ class Message(_Delivery, Generic[T]):
             self.nack()
         except LeaseLost:
             pass  # somebody else has it: the exception under way says more
-
-    def __repr__(self) -> str:
-        subject = f" {self.subject!r}" if self.subject else ""
-        again = f", delivery {self.deliveries}" if self.redelivered else ""
-        return f"<ringpost.Message {self.id}{subject}, {len(self.payload)} bytes{again}>"

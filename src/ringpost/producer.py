@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
 from types import TracebackType
@@ -51,6 +51,7 @@ class Producer(Generic[T]):
         self._store = store
         self._levels = levels
         self._window: Window | None = None
+        self._grace: float | None = None  # as a Consumer's
         if dedup_window is not None:
             from ringpost.dedup import Window
 
@@ -161,7 +162,7 @@ class Producer(Generic[T]):
         while True:
             try:
                 return self._window.send_once(
-                    message_id, lambda: to.send(body, None, envelope, ttl_ms, False)
+                    message_id, lambda: to.send(body, None, envelope, ttl_ms, False, self._grace)
                 )
             except Full:
                 if self._overflow == "raise" or (deadline is not None and time.monotonic() >= deadline):
@@ -191,7 +192,7 @@ class Producer(Generic[T]):
             return
         while True:
             try:
-                to.send(body, None, envelope, ttl_ms, False)
+                to.send(body, None, envelope, ttl_ms, False, self._grace)
                 return
             except Full:
                 if self._overflow == "raise":
@@ -221,7 +222,8 @@ class Producer(Generic[T]):
     def _put_many(self, priority: int, parts: Iterable[Parts], timeout: float | None) -> int:
         to = self._log if not priority else self._level(priority)
         if self._overflow != "drop-oldest":
-            return to.send_many(parts, self._overflow == "block", timeout)
+            block = self._overflow == "block"
+            return to.send_many(parts, block, timeout if block else self._grace)
         sent = 0
         for body, _, envelope, ttl_ms in parts:
             self._put(to, body, envelope, ttl_ms, None)
@@ -238,13 +240,18 @@ class Producer(Generic[T]):
         return Batch(self, timeout)
 
     def _drop_oldest(self, to: Log | Level) -> None:
+        if not self._drop_one(to):
+            time.sleep(0.001)
+
+    def _drop_one(self, to: Log | Level) -> bool:
+        """False: all of it is in consumers' hands, and nothing may be dropped."""
         group = to.group()
         try:
-            dropped: list[Message[Any]] = group.take(1, False, None, Message)
+            dropped: list[Message[Any]] = group.take(1, False, self._grace, Message)
         except Empty:
-            time.sleep(0.001)  # all of it is in consumers' hands: nothing may be dropped
-            return
+            return False
         group.count_dropped(len(dropped))
+        return True
 
     def close(self) -> None:
         """This producer sends no more; its queue stays open."""
@@ -313,8 +320,13 @@ class Batch(Generic[T]):
     ) -> None:
         if error is not None:
             return
+        for priority, parts in self.runs():
+            self._producer._put_many(priority, parts, self._timeout)
+
+    def runs(self) -> Iterator[tuple[int, list[Parts]]]:
+        """What was sent, in pieces of one priority."""
         for priority, run in groupby(self._parts, key=lambda each: each[0]):
-            self._producer._put_many(priority, (parts for _, parts in run), self._timeout)
+            yield priority, [parts for _, parts in run]
 
 
 def milliseconds(ttl: float | None) -> int:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from ringpost.consumer import Consumer
     from ringpost.deadletters import DeadLetters
     from ringpost.producer import Overflow, Producer
+    from ringpost.readiness import Readiness
     from ringpost.stats import QueueStats
 
 T = TypeVar("T")
 
-_HOT = ("put", "put_nowait", "put_many", "get", "get_nowait", "get_many")
+_HOT_PUTS = ("put", "put_nowait", "put_many")
+_HOT_GETS = ("get", "get_nowait", "get_many")
+_HOT = (*_HOT_PUTS, *_HOT_GETS)
 
 
 class Queue(Generic[T]):
@@ -45,7 +48,10 @@ class Queue(Generic[T]):
 
     name: str | None
     _log: Log
+    _source: Any  # what items are taken from: the log
+    _readiness: Readiness | None
     _speech = Speech()
+    _consumer_type: type[Consumer[Any]] | None = None  # another one than Consumer
 
     def __init__(self, maxsize: int = 0, *, capacity: int | None = None) -> None:
         from ringpost import anonymous  # only who uses it pays for its at-exit machinery
@@ -55,7 +61,9 @@ class Queue(Generic[T]):
 
     def _take_over(self, log: Log, name: str | None, broker: Broker | None) -> None:
         self._log = log
+        self._source = log
         self._broker = broker
+        self._readiness = None
         self.name = name
         if type(self) is Queue:
             # the binding's own methods, with the same signatures: a Python frame less is 50 of 120 ns
@@ -113,12 +121,12 @@ class Queue(Generic[T]):
             DecodeError: it cannot be decoded here; the exception carries it.
             CorruptLog: the shared memory was damaged.
         """
-        item: T = self._log.get(block, timeout)
+        item: T = self._source.get(block, timeout)
         return item
 
     def get_nowait(self) -> T:
         """get(block=False)."""
-        item: T = self._log.get_nowait()
+        item: T = self._source.get_nowait()
         return item
 
     def get_many(self, limit: int | None = None, block: bool = True, timeout: float | None = None) -> list[T]:
@@ -130,7 +138,26 @@ class Queue(Generic[T]):
         came with it (`items`, `more`); any other exception out of decoding, KeyboardInterrupt too, those
         decoded before it (`items`) and the bytes of the others (`payloads`).
         """
-        return self._log.get_many(limit, block, timeout)
+        items: list[T] = self._source.get_many(limit, block, timeout)
+        return items
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while get_nowait() may succeed, for select, selectors, epoll,
+        multiprocessing.connection.wait(), and loops.
+
+        Take until Empty, or wait again and take more. It may be readable in vain: after another process was
+        faster, and ten times a second. It is this handle's, until close(); a forked child asks for its own.
+
+        Raises NotOurs, SegmentFull, QueueDeleted, and OSError where there are no descriptors left.
+        """
+        if self._readiness is None or not self._readiness.is_ours():
+            from ringpost.readiness import Readiness, WatchedLog
+
+            self._readiness = Readiness(self._log.group().watch(True))
+            self._source = WatchedLog(self._log, self._readiness)
+            if type(self) is Queue:
+                self.__dict__.update((each, getattr(self._source, each)) for each in _HOT_GETS)
+        return self._readiness.fileno()
 
     def __iter__(self) -> Iterator[T]:
         """Items until the queue is shut down."""
@@ -201,6 +228,7 @@ class Queue(Generic[T]):
         """
         from ringpost.consumer import Consumer
 
+        make = self._consumer_type or Consumer
         letters = None
         wanted = max_deliveries is not None or (self._speech.is_checked and self._broker is not None)
         if dead_letters or (dead_letters is None and wanted):
@@ -209,7 +237,7 @@ class Queue(Generic[T]):
             members = self._log.group()
         else:
             members, _ = self._log.open_group(group, from_start=True)
-        return Consumer(
+        return make(
             members,
             prefetch=1 if auto_ack else prefetch,
             lease=lease,
@@ -300,7 +328,9 @@ class Queue(Generic[T]):
             self._log.close()
         for each in _HOT:
             self.__dict__.pop(each, None)
-        self._log = cast(Log, _Closed(self._log.label))
+        if self._readiness is not None:
+            self._readiness.close()
+        self._source = self._log = cast(Log, _Closed(self._log.label))
 
     @property
     def closed(self) -> bool:

@@ -14,6 +14,7 @@ from ringpost.errors import QueueDeleted, ShutDown
 
 if TYPE_CHECKING:
     from ringpost.broker import Broker
+    from ringpost.producer import Producer
     from ringpost.queue import Queue
 
 
@@ -91,13 +92,22 @@ class Replies:
 
     def send(self, reply_to: str, body: object, properties: dict[str, Any]) -> None:
         """Raises QueueNotFound if whoever asked is gone."""
+        self.send_to(self.queue_of(reply_to).producer(), reply_to, body, properties)
+
+    def queue_of(self, reply_to: str) -> Queue[Any]:
+        """Of somebody who asked. Raises QueueNotFound."""
         queue = self._others.get(reply_to)
         if queue is None:
             self._forget_the_gone()
             queue = self._broker._open_reply_queue(reply_to, create=False)
             self._others[reply_to] = queue
+        return queue
+
+    def send_to(
+        self, producer: Producer[Any], reply_to: str, body: object, properties: dict[str, Any]
+    ) -> None:
         try:
-            queue.producer().send(body, **properties)
+            producer.send(body, **properties)
         except (QueueDeleted, ShutDown):
             self._others.pop(reply_to).close()
             raise

@@ -60,7 +60,7 @@ class Subscriber(Consumer[T]):
         """Last values, before what is published from now on."""
         for one in kept:
             message: Message[T] = self._group.restore(
-                Message, one.kind, one.payload, one.subject, one.headers, 0, one.sent_ns
+                self._message_type, one.kind, one.payload, one.subject, one.headers, 0, one.sent_ns
             )
             message._retained = True
             self._ahead.append(message)
@@ -93,9 +93,9 @@ class Subscriber(Consumer[T]):
             self._check_open()
             raise
 
-    def _ack(self, message: Message[T]) -> None:
+    def _ack(self, message: Message[T], patience: float | None = None) -> None:
         if not message.retained:  # it is kept, whoever has seen it
-            super()._ack(message)
+            super()._ack(message, patience)
 
     @property
     def lost(self) -> int:

@@ -55,6 +55,8 @@ class Topic(Generic[T]):
         self._broker = broker
         self._speech = speech
         self._subscribers: weakref.WeakSet[Subscriber[T]] = weakref.WeakSet()
+        self._grace: float | None = None  # as a Consumer's
+        self._subscriber_type: type[Subscriber[Any]] = Subscriber
 
     # ---- publishing ----------------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class Topic(Generic[T]):
         encoded = check_subject(subject) if subject else None
         ttl_ms = 0 if ttl is None else milliseconds(ttl)
         try:
-            self._log.send(body, encoded, envelope, ttl_ms, False)
+            self._log.send(body, encoded, envelope, ttl_ms, False, self._grace)
         except Full:
             self._check_laggards()
             if timeout == 0:
@@ -259,7 +261,7 @@ class Topic(Generic[T]):
                 "the same, or unsubscribe() it first"
             ) from None
         try:
-            subscriber: Subscriber[T] = Subscriber(
+            subscriber: Subscriber[T] = self._subscriber_type(
                 group,
                 name=name,
                 pattern=pattern,

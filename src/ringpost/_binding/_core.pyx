@@ -131,8 +131,11 @@ def collect(str path not None) -> bool:
 
 
 cdef int64_t deadline_of(bint block, object timeout) except -1:
-    """As the native core wants it. Asked for once a call, so that signals do not prolong it."""
+    """As the native core wants it. Asked for once a call, so that signals do not prolong it. A call that does not
+    wait grants a lock's holder so long as `timeout`, if that is a float below a second: for event loops."""
     if not block:
+        if type(timeout) is float and 0 <= <double>timeout < 1:
+            return -(rp_monotonic_ns() + <int64_t>(<double>timeout * 1e9))
         return -(rp_monotonic_ns() + LOCK_GRACE)
     if timeout is None:
         return RP_NEVER
@@ -386,7 +389,7 @@ cdef class Log:
     cdef object put_all(self, items, bint with_parts, bint block, timeout):
         """Items, or tuples (item, subject, headers, ttl_ms)."""
         self.check_open()
-        cdef _Batch batch = _Batch.__new__(_Batch, self, block, deadline_of(block, timeout))
+        cdef _Batch batch = _Batch.__new__(_Batch, self, block, timeout)
         try:
             if with_parts:
                 for item, subject, headers, ttl_ms in items:
@@ -637,6 +640,17 @@ cdef class Log:
                 found.append(group_fields(&info))
         return found
 
+    # ---- descriptors -----------------------------------------------------------------------
+
+    def watch_space(self, bint timed=False):
+        return open_watch(self, RP_WATCH_SPACE, 0, timed)
+
+    def watch_bell(self, bint timed=False):
+        return open_watch(self, RP_WATCH_BELL, 0, timed)
+
+    def watch_join(self, bint timed=False):
+        return open_watch(self, RP_WATCH_JOIN, 0, timed)
+
     # ---- control ---------------------------------------------------------------------------
 
     def size(self):
@@ -762,6 +776,7 @@ cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
 
 
 include "group.pxi"
+include "watch.pxi"
 
 
 @cython.final
@@ -770,16 +785,18 @@ cdef class _Batch:
 
     cdef Log log
     cdef bint block
+    cdef object timeout
     cdef int64_t deadline
     cdef char *frames
     cdef size_t used
     cdef uint32_t count
     cdef readonly uint64_t done
 
-    def __cinit__(self, Log log, bint block, int64_t deadline):
+    def __cinit__(self, Log log, bint block, timeout):
         self.log = log
         self.block = block
-        self.deadline = deadline
+        self.timeout = timeout
+        self.deadline = deadline_of(block, timeout)
         self.frames = <char *>PyMem_RawMalloc(BATCH_BUFFER)
         if self.frames is NULL:
             raise MemoryError
@@ -840,7 +857,7 @@ cdef class _Batch:
         cdef size_t done_bytes
         cdef rp_status status
         if self.deadline <= RP_NOW:
-            self.deadline = deadline_of(False, None)  # the items may have taken their time
+            self.deadline = deadline_of(False, self.timeout)  # the items may have taken their time
         while self.count:
             status = rp_try_put_frames(self.log._log, at, self.used, self.count, &done, &done_bytes)
             while status == RP_BUSY or status == RP_INTERRUPTED or (

@@ -15,6 +15,7 @@ NAMES = (
     "Delivery",
     "Group",
     "Log",
+    "Watch",
     "any_ttl",
     "attach",
     "collect",
@@ -78,6 +79,28 @@ class Delivery(Protocol):
 M = TypeVar("M")
 
 
+class Watch(Protocol):
+    """A descriptor that is readable while a try may succeed. After a try that failed: clear(), arm(), try
+    again; if that fails too, wait until it is readable. Not for a forked child."""
+
+    @property
+    def log(self) -> Log: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def clear(self) -> None: ...
+    def arm(self) -> float | None:
+        """Seconds until something is due that nobody will tell of."""
+
+    def keep(self) -> None:
+        """Timed ones: readable now, until it is armed again."""
+
+    def glance(self, spins: int) -> bool:
+        """For messages: spin a little until there may be some."""
+
+    def look(self) -> bool:
+        """Every tenth of a second, for wakers may die: is a try worth it? Raises QueueDeleted."""
+
+
 class Group(Protocol):
     """A cursor on a log which any number of consumers share. Thread-safe; works in a forked child."""
 
@@ -107,19 +130,28 @@ class Group(Protocol):
     ) -> list[M]:
         """The same, for good: they are settled."""
 
-    def settle_one(self, message: Any) -> bool:
-        """Ack. False: it is no longer ours."""
+    def watch(self, timed: bool = False) -> Watch:
+        """For messages. Timed: readable by itself when something is due, and when a slice is over."""
 
-    def settle(self, messages: Iterable[Any]) -> list[Any]:
+    def settle_one(self, message: Any, patience: float | None = None) -> bool:
+        """Ack. False: it is no longer ours. Stalled if somebody was stopped in here for `patience`
+        seconds."""
+
+    def settle(self, messages: Iterable[Any], patience: float | None = None) -> list[Any]:
         """Ack all of these. Returns those that were no longer ours."""
 
     def give_back(
-        self, messages: Iterable[Any], delay: float = 0, unseen: bool = False, wait: bool = True
+        self,
+        messages: Iterable[Any],
+        delay: float = 0,
+        unseen: bool = False,
+        wait: bool = True,
+        patience: float | None = None,
     ) -> list[Any]:
         """Hand them out again, `delay` seconds from now. Returns those that were no longer ours. With
         wait=False: Stalled if somebody else is at it."""
 
-    def extend(self, message: Any, seconds: float | None) -> bool: ...
+    def extend(self, message: Any, seconds: float | None, patience: float | None = None) -> bool: ...
     def restore(
         self,
         message_type: type[M],
@@ -150,6 +182,8 @@ class Group(Protocol):
 
 class Log(Protocol):
     """A handle of one log. Thread-safe; works in a forked child; detaches when nobody refers to it.
+
+    Calls with block=False grant the holder of a lock a second, or `timeout` if that is a float below 1.
 
     `on_alarm` is called, if it is not None, before messages are taken and while they are waited for, once the
     alarm's time has come.
@@ -211,6 +245,9 @@ class Log(Protocol):
     def group(self) -> Group:
         """The queue's own group."""
 
+    def watch_space(self, timed: bool = False) -> Watch: ...
+    def watch_join(self, timed: bool = False) -> Watch: ...
+
     def open_group(
         self,
         name: str,
@@ -249,6 +286,7 @@ class NativeLog(Log, Protocol):
     def wait_for_bell(self, heard: int, timeout: float | None = None) -> None:
         """Return when somebody rang since, or after a tenth of a second. Raises Empty."""
 
+    def watch_bell(self, timed: bool = False) -> Watch: ...
     def ring(self) -> None:
         """Wake who waits for the bell."""
 
@@ -258,6 +296,7 @@ class Binding(Protocol):
 
     NAME: str
     Delivery: type[Delivery]
+    Watch: type[Watch]
 
     def layout_version(self) -> int: ...
     def status_text(self, status: int) -> str: ...

@@ -142,6 +142,11 @@ cdef int64_t nanoseconds(object seconds) except -1:
     return <int64_t>(min(seconds_of(seconds), LONGEST_WAIT) * 1e9)
 
 
+cdef int64_t patience_of(object seconds) except -1:
+    """For a lock that somebody else holds: so long it takes if they were stopped."""
+    return PATIENCE if seconds is None else nanoseconds(seconds)
+
+
 @cython.final
 cdef class Group:
     """A cursor on a log which any number of consumers share."""
@@ -348,16 +353,19 @@ cdef class Group:
         self.stopped = True
         rp_wake_all(self.log._log)
 
+    def watch(self, bint timed=False):
+        return open_watch(self.log, RP_WATCH_FRAMES, self.handle, timed)
+
     # ---- settling --------------------------------------------------------------------------
 
-    def settle_one(self, Delivery message):
+    def settle_one(self, Delivery message, patience=None):
         """Ack one. False: it is no longer ours."""
         cdef rp_receipt receipt = message._receipt
-        cdef int64_t lost = self.settle_receipts(&receipt, 1)
+        cdef int64_t lost = self.settle_receipts(&receipt, 1, patience_of(patience))
         message.settled = True
         return lost == 0
 
-    def settle(self, messages):
+    def settle(self, messages, patience=None):
         """Ack these. Returns those that were no longer ours."""
         cdef Delivery message
         cdef list these = list(messages)
@@ -369,16 +377,16 @@ cdef class Group:
             for message in these:
                 receipts[i] = message._receipt
                 i += 1
-            self.settle_receipts(receipts, count)
+            self.settle_receipts(receipts, count, patience_of(patience))
             for message in these:
                 message.settled = True
             return [these[i] for i in range(count) if receipts[i].entry == UINT32_MAX]
         finally:
             PyMem_RawFree(receipts)
 
-    cdef int64_t settle_receipts(self, rp_receipt *receipts, uint32_t count) except -1:
+    cdef int64_t settle_receipts(self, rp_receipt *receipts, uint32_t count, int64_t patience) except -1:
         cdef uint32_t lost = 0
-        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        cdef int64_t deadline = rp_monotonic_ns() + patience
         cdef rp_status status
         while True:
             status = rp_settle(self.log._log, self.handle, receipts, count, deadline, &lost)
@@ -389,7 +397,7 @@ cdef class Group:
             raise self.log.fail(status, "acknowledge in")
         return lost
 
-    def give_back(self, messages, delay=0, bint unseen=False, bint wait=True):
+    def give_back(self, messages, delay=0, bint unseen=False, bint wait=True, patience=None):
         """Hand these out again, after `delay` seconds. Returns those that were no longer ours."""
         cdef Delivery message
         cdef list these = list(messages)
@@ -401,7 +409,8 @@ cdef class Group:
             for message in these:
                 receipts[i] = message._receipt
                 i += 1
-            self.give_back_receipts(receipts, count, nanoseconds(delay), unseen, PATIENCE if wait else 0)
+            self.give_back_receipts(receipts, count, nanoseconds(delay), unseen,
+                                    patience_of(patience) if wait else 0)
             for message in these:
                 message.settled = True
             return [these[i] for i in range(count) if receipts[i].entry == UINT32_MAX]
@@ -423,10 +432,10 @@ cdef class Group:
             PyErr_CheckSignals()
         return 0
 
-    def extend(self, Delivery message, seconds):
+    def extend(self, Delivery message, seconds, patience=None):
         """Hold it that much longer from now; None: until this process ends. False: no longer ours."""
         cdef int64_t lease = 0 if seconds is None else nanoseconds(seconds)
-        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
+        cdef int64_t deadline = rp_monotonic_ns() + patience_of(patience)
         cdef rp_status status
         while True:
             status = rp_extend(self.log._log, self.handle, &message._receipt, lease, deadline)

@@ -220,6 +220,22 @@ cdef extern from "ringpost.h" nogil:
     uint32_t rp_bell_listen(rp_log *log)
     rp_status rp_bell_wait(rp_log *log, uint32_t heard, int64_t deadline)
     void rp_bell_ring(rp_log *log)
+    ctypedef struct rp_watch:
+        pass
+
+    ctypedef enum rp_watched:
+        RP_WATCH_FRAMES
+        RP_WATCH_SPACE
+        RP_WATCH_BELL
+        RP_WATCH_JOIN
+
+    rp_status rp_watch_open(rp_log *log, rp_watched what, uint32_t group, bint timed, rp_watch **out)
+    void rp_watch_close(rp_watch *watch)
+    int rp_watch_fd(const rp_watch *watch)
+    void rp_watch_clear(rp_watch *watch)
+    int64_t rp_watch_arm(rp_watch *watch)
+    void rp_watch_keep(rp_watch *watch)
+    rp_status rp_watch_look(rp_watch *watch)
     int64_t rp_monotonic_ns()
     const char *rp_status_text(rp_status status)
     uint32_t rp_layout_version()

@@ -1,0 +1,222 @@
+"""Producer: sends messages with headers, a time to live, and what else a message can say beside its body."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ringpost.aio.waiting import GRACE, Waiting
+from ringpost.errors import Full, Stalled
+from ringpost.producer import Batch as SyncBatch
+from ringpost.producer import Producer as SyncProducer
+
+if TYPE_CHECKING:
+    from ringpost.producer import Overflow
+
+R = TypeVar("R")
+
+_AT_ONCE = 1024  # messages in one call, between two turns of the loop's other tasks
+_PAUSE = 0.001  # seconds, where all is in consumers' hands and nothing may be dropped
+
+
+class Producer:
+    """Sends to one queue. Made by `Queue.producer()`; may be used by several tasks.
+
+    When send() returns, the message is in the queue; if it is cancelled, it is not. As a context manager it
+    closes nothing but itself.
+    """
+
+    def __init__(self, sync: SyncProducer[Any], overflow: Overflow) -> None:
+        """`sync` raises Full, always."""
+        self._sync = sync
+        self._overflow = overflow
+        self._room: dict[int, Waiting] = {}  # of each priority
+        sync._grace = GRACE
+
+    async def send(
+        self,
+        body: object,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        delay: float | None = None,
+        not_before: datetime | None = None,
+        priority: int = 0,
+        key: str | None = None,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Send one message. Arguments, result and errors are those of ringpost.Producer.send()."""
+
+        def attempt() -> bool:
+            return self._sync.send(
+                body,
+                headers=headers,
+                ttl=ttl,
+                delay=delay,
+                not_before=not_before,
+                priority=priority,
+                key=key,
+                message_id=message_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                content_type=content_type,
+            )
+
+        return await self._until_room(priority, attempt, timeout)
+
+    async def send_many(
+        self,
+        bodies: Iterable[object],
+        *,
+        headers: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> int:
+        """Send bodies in order, many in one commit, all with these headers; much faster than one send() each.
+
+        Returns how many were sent. Raises what send() raises; the exception's attribute `put`, a
+        CancelledError's too, then says how many went in before it.
+        """
+
+        def send(piece: list[object]) -> int:
+            return self._sync.send_many(piece, headers=headers, ttl=ttl, priority=priority)
+
+        return await in_pieces(
+            bodies, send, lambda attempt, left: self._until_room(priority, attempt, left), timeout
+        )
+
+    async def _until_room(self, priority: int, attempt: Callable[[], R], timeout: float | None) -> R:
+        if self._overflow == "block":
+            return await self._waiting(priority).until(attempt, timeout)
+        while True:
+            try:
+                return attempt()
+            except Stalled:
+                raise
+            except Full:
+                if self._overflow == "raise":
+                    raise
+            to = self._sync._log if not priority else self._sync._level(priority)
+            await asyncio.sleep(0 if self._sync._drop_one(to) else _PAUSE)
+
+    def _waiting(self, priority: int) -> Waiting:
+        waiting = self._room.get(priority)
+        if waiting is None:
+            waiting = Waiting(lambda: self._watch(priority), wakes_all=True)
+            self._room[priority] = waiting
+        return waiting
+
+    def _watch(self, priority: int) -> Any:
+        to = self._sync._log if not priority else self._sync._level(priority)
+        return to.watch_space()
+
+    def batch(self, *, timeout: float | None = None) -> Batch:
+        """A context that gathers what is sent and sends it all at its end, in order:
+
+        async with producer.batch() as batch:
+            batch.send(order, headers={"shop": 7})
+        """
+        self._sync._check_open()
+        return Batch(self, timeout)
+
+    async def close(self) -> None:
+        """This producer sends no more; its queue stays open."""
+        self._sync.close()
+        for waiting in self._room.values():
+            waiting.close()
+
+    async def __aenter__(self) -> Producer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Batch:
+    """What was sent in an `async with producer.batch()`. Nothing of it is sent if an exception leaves the
+    block."""
+
+    def __init__(self, producer: Producer, timeout: float | None) -> None:
+        self._producer = producer
+        self._timeout = timeout
+        self._gathered = SyncBatch(producer._sync, None)
+        self.send = self._gathered.send  # gathers: it waits for nothing
+
+    async def __aenter__(self) -> Batch:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            return
+        producer = self._producer
+        for priority, parts in self._gathered.runs():
+
+            def send(piece: list[Any], priority: int = priority) -> int:
+                return producer._sync._put_many(priority, piece, None)
+
+            def wait(attempt: Callable[[], int], left: float | None, priority: int = priority) -> Any:
+                return producer._until_room(priority, attempt, left)
+
+            await in_pieces(parts, send, wait, self._timeout)
+
+
+async def in_pieces(
+    items: Iterable[Any],
+    put: Callable[[list[Any]], int],
+    until_room: Callable[[Callable[[], int], float | None], Any],
+    timeout: float | None,
+) -> int:
+    """Put all items in order, as many at once as there is room for. An exception says in `put` how many are
+    in."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    left = iter(items)
+    done = 0
+    piece: list[Any] = []
+
+    def attempt() -> int:
+        """At least one of the piece, or Full."""
+        try:
+            put(piece)
+        except Full as full:
+            some: int = getattr(full, "put", 0)
+            if some == 0:
+                raise
+            del piece[:some]
+            return some
+        some = len(piece)
+        piece.clear()
+        return some
+
+    try:
+        while True:
+            if not piece:
+                piece.extend(islice(left, _AT_ONCE))
+                if not piece:
+                    return done
+            if done:
+                await asyncio.sleep(0)  # the loop's other tasks have a turn
+            remaining = None if deadline is None else max(deadline - loop.time(), 0)
+            done += await until_room(attempt, remaining)
+    except BaseException as error:
+        error.put = done + getattr(error, "put", 0)  # type: ignore[attr-defined]
+        raise
