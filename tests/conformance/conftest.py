@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +13,9 @@ import ringpost
 from ringpost import _binding, anonymous
 
 MakeQueue = Callable[..., ringpost.Queue[Any]]
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+LONG = 20.0  # seconds, for what does not take long
 
 
 def loadable() -> list[str]:
@@ -62,3 +67,21 @@ def make(binding: Any, kind: str, broker: ringpost.Broker) -> Iterator[MakeQueue
 @pytest.fixture
 def queue(make: MakeQueue) -> ringpost.Queue[Any]:
     return make()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest, binding: Any) -> Run:
+    """Run a coroutine in a fresh event loop, for a bounded time. No thread may be started for it."""
+    run_in = asyncio.run if request.param == "asyncio" else pytest.importorskip("uvloop").run
+
+    def run_it(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        before = threading.active_count()
+
+        async def bounded() -> Any:
+            result = await asyncio.wait_for(coroutine, LONG)
+            assert threading.active_count() <= before
+            return result
+
+        return run_in(bounded())
+
+    return run_it
