@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rivals.acking import AckingLane, AckingRival, Consumer
+from benchmarks.rivals.asynchronous import AsyncLane, AsyncReceiver, AsyncRival, AsyncSender
 from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, SendingLane
 from benchmarks.rivals.topic import TopicRival
 
@@ -37,6 +38,20 @@ class _QueueLane(_InBroker, Lane):
     def receiver(self) -> Receiver:
         queue = self.broker().queue(self.name)
         return Receiver(queue.get, queue.get_many, queue.close)
+
+
+class _AsyncLane(_InBroker, AsyncLane):
+    async def async_sender(self) -> AsyncSender:
+        from ringpost import aio
+
+        queue = aio.Queue.of(self.broker().queue(self.name))
+        return AsyncSender(queue.put, queue.put_many)
+
+    async def async_receiver(self) -> AsyncReceiver:
+        from ringpost import aio
+
+        queue = aio.Queue.of(self.broker().queue(self.name))
+        return AsyncReceiver(queue.get, queue.get_many)
 
 
 class _AckingLane(_InBroker, AckingLane):
@@ -77,19 +92,23 @@ def _publish_many(topic: Any) -> Callable[[list[bytes]], Any]:
     return lambda messages: topic.publish_many([("", message) for message in messages])
 
 
-class Ringpost(QueueRival, AckingRival, TopicRival):
+class Ringpost(QueueRival, AckingRival, TopicRival, AsyncRival):
     """The library that this repository is about."""
 
     name = "ringpost"
     module = "ringpost"
     distribution = "ringpost"
-    note = "named queue or topic, default settings; subscribers use receive_many"
+    note = "named queue or topic, default settings; subscribers use receive_many; asyncio: ringpost.aio"
+    async_batches = True
     batches = True
     ack_batches = True
     redelivers = True
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
         return _QueueLane(_url(), name)
+
+    def async_lane(self, name: str, size: int, directory: Path) -> AsyncLane:
+        return _AsyncLane(_url(), name)
 
     def acking_lane(self, name: str, directory: Path) -> AckingLane:
         return _AckingLane(_url(), name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rivals.asynchronous import AsyncLane, AsyncReceiver, AsyncRival, AsyncSender
 from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender
 from benchmarks.rivals.topic import TopicRival
 
@@ -74,16 +75,48 @@ class _PublishLane(Lane):
         return Receiver(socket.recv, close=context.destroy)
 
 
-class ZeroMQ(QueueRival, TopicRival):
+@dataclass(frozen=True)
+class _AsyncLane(AsyncLane):
+    address: str
+
+    async def async_sender(self) -> AsyncSender:
+        import zmq
+
+        socket = self._socket(zmq.PUSH)
+        socket.connect(self.address)
+        return AsyncSender(socket.send)
+
+    async def async_receiver(self) -> AsyncReceiver:
+        import zmq
+
+        socket = self._socket(zmq.PULL)
+        socket.bind(self.address)
+        return AsyncReceiver(socket.recv)
+
+    def _socket(self, kind: int) -> Any:
+        import zmq.asyncio
+
+        socket = zmq.asyncio.Context.instance().socket(kind)
+        socket.set_hwm(_MOST_WAITING)
+        return socket
+
+
+class ZeroMQ(QueueRival, TopicRival, AsyncRival):
     """A messaging library that also reaches other machines."""
 
     name = "pyzmq"
     module = "zmq"
     distribution = "pyzmq"
-    note = "PUSH/PULL over ipc; large messages with copy=False; multipart is no batch; PUB/SUB unbounded"
+    note = (
+        "PUSH/PULL over ipc; large messages with copy=False; multipart is no batch; PUB/SUB unbounded; "
+        "asyncio: zmq.asyncio"
+    )
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
         return _SocketLane(f"ipc://{directory / name}", size)
+
+    def async_lane(self, name: str, size: int, directory: Path) -> AsyncLane:
+        return _AsyncLane(f"ipc://{directory / name}")
 
     def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
         return _PublishLane(f"ipc://{directory / name}", subscribers)

@@ -5,6 +5,7 @@ from benchmarks.works.base import Work
 from benchmarks.works.fan_out import FanOut, FanOutBatches
 from benchmarks.works.idle import Idle
 from benchmarks.works.latency import RoundTrip
+from benchmarks.works.loops import AsyncBatches, AsyncOneToOne, AsyncRoundTrip
 from benchmarks.works.redelivery import Redelivery
 from benchmarks.works.stream import Batches, FourToOne, LargeMessages, OneToOne
 
@@ -22,4 +23,7 @@ WORKS: tuple[Work, ...] = (
     FanOut(4),
     FanOut(16),
     FanOutBatches(4),
+    AsyncOneToOne(),
+    AsyncBatches(),
+    AsyncRoundTrip(),
 )

@@ -75,6 +75,7 @@ def _collect_left_over(place: Path) -> None:
     for name in os.listdir(place):
         if name.endswith(directory.SUFFIX):
             binding.collect(str(place / name))
+    directory.remove_fifos(place, everything=False)
 
 
 def _leave_all() -> None:

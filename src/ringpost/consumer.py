@@ -353,6 +353,7 @@ class Consumer(Generic[T]):
             self._group.interrupt()
         if self._readiness is not None:
             self._readiness.close()
+            self._readiness = None
         self._give_back_ahead()
         held = [one for one in self._held if not one.settled]
         held += [message for message, _ in self._owed]

@@ -330,6 +330,7 @@ class Queue(Generic[T]):
             self.__dict__.pop(each, None)
         if self._readiness is not None:
             self._readiness.close()
+            self._readiness = None  # and with it the memory
         self._source = self._log = cast(Log, _Closed(self._log.label))
 
     @property

@@ -56,6 +56,16 @@ def test_messages_are_acked(run: Run) -> None:
     run(main())
 
 
+async def fail_at(consumer: aio.Consumer) -> None:
+    async with await consumer.receive():
+        raise RuntimeError
+
+
+async def publish_until_full(topic: aio.Topic, timeout: float | None) -> None:
+    while True:
+        await topic.publish(b"x" * 1000, timeout=timeout)
+
+
 def test_an_exception_gives_back(run: Run) -> None:
     async def main() -> None:
         async with connected() as broker:
@@ -63,8 +73,7 @@ def test_an_exception_gives_back(run: Run) -> None:
             await queue.put("job")
             async with queue.consumer(prefetch=1) as consumer:
                 with pytest.raises(RuntimeError):
-                    async with await consumer.receive():
-                        raise RuntimeError
+                    await fail_at(consumer)
                 message = await consumer.receive()
                 assert message.deliveries == 2
                 await message.nack(delay=0.05)
@@ -194,7 +203,7 @@ def test_sending(run: Run) -> None:
                     await producer.send("x", timeout=0.02)
                 task = asyncio.create_task(producer.send("later"))
                 await waiting(task)
-                for i in range(4):
+                for _ in range(4):
                     await (await consumer.receive()).ack()
                 assert await task
                 assert (await consumer.receive()).body == "later"
@@ -288,16 +297,14 @@ def test_a_slow_subscriber_holds_publishers_back_or_makes_them_fail(run: Run) ->
             topic = await broker.topic("prices", capacity=128 << 10)
             async with topic.subscribe() as slow:
                 with pytest.raises(ringpost.Full):
-                    while True:
-                        await topic.publish(b"x" * 1000, timeout=0)
+                    await publish_until_full(topic, 0)
                 task = asyncio.create_task(topic.publish(b"x" * 1000))
                 await waiting(task)
                 await slow.receive_many(1000)
                 await task
             async with topic.subscribe(on_lag="error"):
                 with pytest.raises(ringpost.Full, match="on_lag"):
-                    while True:
-                        await topic.publish(b"x" * 1000)
+                    await publish_until_full(topic, None)
 
     run(main())
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from ringpost.errors import NotOurs, Status, failure
 
 SUFFIX = ".queue"
+FIFO = ".fifo"  # SEGMENT.IIIIIIII.fifo, made by native/src/watch.c
 ANONYMOUS = ".anonymous"  # no broker can be named so: leading dots are quoted
 _LONGEST = 200  # bytes of a quoted name; file systems allow 255
 
@@ -71,6 +72,14 @@ def remove_if_empty(path: Path) -> None:
             os.rmdir(each)
         except OSError:  # in use, or gone already
             return
+
+
+def remove_fifos(path: Path, everything: bool) -> None:
+    """What the dead, or somebody who removed a segment by hand, left of descriptors; see watch.h."""
+    for fifo in path.glob(f"*{FIFO}"):
+        segment = fifo.with_name(fifo.name.removesuffix(FIFO).rpartition(".")[0])
+        if everything or not segment.exists():
+            fifo.unlink(missing_ok=True)
 
 
 def check_private(path: Path) -> None:

@@ -119,6 +119,7 @@ class RingEngine:
         for kind in Kind:
             for name in self.list_logs(kind):
                 binding.remove(str(self._path(kind, name)))
+        directory.remove_fifos(self._directory, everything=True)
         if (self._directory / _SIDE_STORE).exists():
             from ringpost.sidestore import remove_store
 
