@@ -13,7 +13,6 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -93,10 +92,8 @@ class EventBus:
     def _begin(self) -> None:
         """Alone in this process: after a fork, too."""
         self._lock = threading.RLock()
-        self._taking = threading.Lock()
         self._subscriber: Subscriber[Any] | None = None
         self._subscribed_to_gone = False
-        self._fetched: deque[Message[Any]] = deque()  # by a run_async() that was cancelled meanwhile
         self._stopping = threading.Event()
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._loops: set[int] = set()  # threads that call handlers
@@ -360,7 +357,7 @@ class EventBus:
 
     def _count_pending(self) -> int:
         subscriber = self._subscriber
-        return 0 if subscriber is None else len(subscriber._ahead) + subscriber.lag + len(self._fetched)
+        return 0 if subscriber is None else len(subscriber._ahead) + subscriber.lag
 
     def run_in_thread(self) -> threading.Thread:
         """Run the loop in a daemon thread; stop() ends it."""
@@ -386,13 +383,7 @@ class EventBus:
                 thread.join(5)
 
     def _next(self, timeout: float) -> Message[Any] | None:
-        try:
-            return self._fetched.popleft()
-        except IndexError:
-            pass
-        if self._subscriber is None and self._listeners:  # we were forked
-            with self._lock:
-                self._tell()
+        self._tell_if_forked()
         subscriber = self._subscriber
         if subscriber is None:
             self._stopping.wait(timeout)  # nobody listens yet
@@ -437,6 +428,12 @@ class EventBus:
             self._listeners = [each for each in self._listeners if each is not listener]
             self._subscribed_to_gone = True
         return True
+
+    def _tell_if_forked(self) -> None:
+        """The place in the topic is our parent's: take one of our own."""
+        if self._subscriber is None and self._listeners:
+            with self._lock:
+                self._tell()
 
     def _tell_if_gone(self) -> None:
         """After the handlers, for they may listen again: what was emitted before is theirs then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -163,6 +164,9 @@ async def run(bus: SyncEventBus, timeout: float | None, concurrency: int) -> Non
         bus._stopping.set()
         inbox.look()
 
+    me = threading.get_ident()
+    nested = me in bus._loops
+    bus._loops.add(me)
     bus._nudges.add(nudge)
     timer = None if timeout is None else loop.call_later(timeout, stop)
     try:
@@ -170,10 +174,12 @@ async def run(bus: SyncEventBus, timeout: float | None, concurrency: int) -> Non
             if len(tasks) >= concurrency:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
+            bus._tell_if_forked()
             message = await inbox.next()
             if message is not None:
                 for coroutine in bus._handle(message):
                     start(coroutine)
+                bus._tell_if_gone()
     except (ShutDown, QueueDeleted):
         pass
     except asyncio.CancelledError:
@@ -182,6 +188,8 @@ async def run(bus: SyncEventBus, timeout: float | None, concurrency: int) -> Non
         raise
     finally:
         bus._nudges.discard(nudge)
+        if not nested:
+            bus._loops.discard(me)
         if timer is not None:
             timer.cancel()
         inbox.close()
