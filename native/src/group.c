@@ -22,8 +22,10 @@ static rp_status check_open(rp_log *log, const rp_group *group, uint32_t handle)
                                                                                               : RP_NOT_FOUND;
 }
 
-/* The lock's last holder died, perhaps between two stores of T4 or of lease.h. */
+/* The lock's last holder died, perhaps between two stores of T4 or of lease.h. A closed group is nobody's to repair:
+ * its next life may be in the making. */
 static void repair(rp_log *log, rp_group *group) {
+    if (rp_load_acquire(group, &group->state) == RP_GROUP_FREE) return;
     uint64_t read = rp_load_relaxed(&group->read);
     uint64_t sequence = rp_read_once(rp_frame_at(log, read)->sequence);
     if (rp_load_relaxed(&group->state) != RP_GROUP_LOSSY) {
@@ -35,12 +37,12 @@ static void repair(rp_log *log, rp_group *group) {
 }
 
 static rp_status locked(rp_log *log, uint32_t handle, bool died, rp_hold *hold) {
-    rp_status status = check_open(log, hold->group, handle);
-    if (rp_unlikely(status != RP_OK)) return rp_group_unlock(hold, status);
-    if (rp_unlikely(died)) {
+    if (rp_unlikely(died)) { /* whoever we are: the next one is not told */
         repair(log, hold->group);
         rp_wake_all(log);
     }
+    rp_status status = check_open(log, hold->group, handle);
+    if (rp_unlikely(status != RP_OK)) return rp_group_unlock(hold, status);
     hold->read = rp_load_relaxed(&hold->group->read);
     return RP_OK;
 }
@@ -125,8 +127,8 @@ static bool pass_over_unwanted(rp_log *log, rp_group *group) {
     size_t length = rp_pattern_length(group);
     if (rp_load_acquire(group, &group->state) == RP_GROUP_GATING && rp_sane_range(log, read, tail)) {
         uint64_t span;
-        while (position != tail && !rp_frame_matches(log, position, group->pattern, length) &&
-               (span = rp_frame_span(log, position, tail)))
+        while (position != tail && (span = rp_frame_span(log, position, tail)) &&
+               !rp_frame_matches(log, position, span, group->pattern, length))
             position += span;
     }
     if (position != read) {
@@ -252,11 +254,13 @@ rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline) {
     rp_store_release(group, &hold.group->state, RP_GROUP_FREE);
     rp_lock_release(&hold.group->lock);
     rp_event_fire(log, RP_EVENT_SPACE, INT_MAX);
+    rp_group_wake(log, hold.group, INT_MAX); /* who waits for its frames */
     return RP_OK;
 }
 
 void rp_group_abandon(rp_log *log, uint32_t handle) {
     rp_group *group = rp_group_of(log, handle);
+    if (!rp_has_joined(log)) return; /* a forked child: the group is its parent's */
     if (!group || group == log->groups || check_open(log, group, handle) != RP_OK) return;
     uint32_t state = rp_load_acquire(group, &group->state);
     if (rp_load_relaxed(&group->owner) != log->me || state == RP_GROUP_FREE) return;

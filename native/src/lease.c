@@ -48,10 +48,19 @@ static rp_lease *find_free(rp_log *log, rp_group *group, uint32_t most) {
     return &all.leases[all.top];
 }
 
-/* Half of the table is for splitting: each lease that is held may need one for what of it is given back. */
+static bool is_only_free_one(const table *all, const rp_lease *lease) {
+    for (uint32_t i = 0; i < all->top; i++)
+        if (owner_of(&all->leases[i]) == 0 && &all->leases[i] != lease) return false;
+    return all->top == all->count;
+}
+
+/* Half of the table is for splitting: each lease that is held may need one for what of it is given back. And the
+ * last free lease is for splitting wherever it lies, so that a full table always has two of the same frames. */
 static rp_lease *find_free_for_hand_out(rp_log *log, rp_group *group) {
     uint32_t count = log->geometry.lease_count / log->geometry.group_count;
     rp_lease *lease = find_free(log, group, count / 2);
+    table all = table_of(log, group);
+    if (lease && is_only_free_one(&all, lease)) lease = NULL;
     if (!lease) rp_store_relaxed(&group->starved, 1);
     return lease;
 }
@@ -102,12 +111,11 @@ bool rp_has_leases(rp_log *log, uint32_t handle) {
 
 /* ---- repair, and looking over --------------------------------------------------------------- */
 
-/* What R2 or G2 has put into another lease already. */
+/* What R2 or G2 has put into another lease already, or M into one that was repaired before this one. */
 static uint64_t elsewhere(const table *all, const rp_lease *lease) {
     uint64_t bits = 0, sequence = rp_load_relaxed(&lease->sequence);
-    if (owner_of(lease) == RP_RETURNED) return 0;
-    for (uint32_t i = 0; i < all->top; i++) {
-        const rp_lease *other = &all->leases[i];
+    const rp_lease *end = owner_of(lease) == RP_RETURNED ? lease : &all->leases[all->top];
+    for (const rp_lease *other = all->leases; other < end; other++) {
         if (owner_of(other) == RP_RETURNED && rp_load_relaxed(&other->sequence) == sequence)
             bits |= pending_of(other);
     }
@@ -175,6 +183,51 @@ bool rp_lease_is_due(rp_log *log, rp_hold *hold) {
     if (now - rp_load_relaxed(&hold->group->checked_ns) >= LOOK_OVER) look_over(log, hold->group, now);
     uint64_t due = rp_load_relaxed(&hold->group->due_ns);
     return due && due <= now;
+}
+
+/* ---- merging ---------------------------------------------------------------------------------- */
+
+#define PLACES 1024u /* of a table that finds leases of the same frames */
+#define PASSES 8
+
+/* M. What both held comes as late as the later, and counts as delivered as often as the other. */
+static rp_lease *merge(rp_lease *into, rp_lease *from) {
+    uint64_t due = rp_load_relaxed(&from->deadline_ns);
+    uint32_t deliveries = rp_load_relaxed(&from->deliveries);
+    if (due > rp_load_relaxed(&into->deadline_ns)) rp_store_relaxed(&into->deadline_ns, due);
+    if (deliveries > rp_load_relaxed(&into->deliveries)) rp_store_relaxed(&into->deliveries, deliveries);
+    rp_store_relaxed(&into->pending, pending_of(into) | pending_of(from));
+    rp_keep_order();
+    rp_store_relaxed(&from->owner, 0);
+    return from;
+}
+
+/* Two returned leases of the same frames, due until `due`, become one, the first of them `kept` if that is one of
+ * them. Each pass sorts them into other places: two that are driven apart by a third meet in the next one. */
+static rp_lease *merge_some(const table *all, rp_lease *kept, uint64_t due, uint64_t seed) {
+    uint32_t places[PLACES] = {0};
+    for (uint32_t i = 0; i < all->top; i++) {
+        rp_lease *lease = &all->leases[i];
+        if (owner_of(lease) != RP_RETURNED || rp_load_relaxed(&lease->deadline_ns) > due) continue;
+        uint64_t sequence = rp_load_relaxed(&lease->sequence);
+        uint32_t *place = &places[sequence * (seed | 1) >> 32 & (PLACES - 1)];
+        rp_lease *other = *place ? &all->leases[*place - 1] : NULL;
+        if (other && rp_load_relaxed(&other->sequence) == sequence)
+            return lease == kept ? merge(lease, other) : merge(other, lease);
+        *place = i + 1;
+    }
+    return NULL;
+}
+
+/* The table is full: make one free, rather of those that are due. NULL: others hold what could be merged. */
+static rp_lease *merge_any(rp_log *log, rp_group *group, rp_lease *kept, uint64_t now) {
+    table all = table_of(log, group);
+    for (uint64_t pass = 0; pass < PASSES; pass++) {
+        uint64_t seed = (now + pass) * UINT64_C(0x9e3779b97f4a7c15);
+        rp_lease *lease = merge_some(&all, kept, pass < PASSES / 2 ? now : UINT64_MAX, seed);
+        if (lease) return lease;
+    }
+    return NULL;
 }
 
 /* ---- handing out ---------------------------------------------------------------------------- */
@@ -245,18 +298,22 @@ static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bit
 /* R1, R2. The lease that now holds `bits` for us, or NULL: none was free. */
 static rp_lease *take_over(handing *to, rp_lease *from, uint64_t bits) {
     rp_group *group = to->hold.group;
-    uint64_t rest = pending_of(from) & ~bits;
     uint32_t deliveries = rp_load_relaxed(&from->deliveries) + 1;
-    rp_lease *lease = rest ? find_free_for_split(to->log, group) : from;
-    if (!lease) return NULL;
-    if (rest) {
-        rp_store_relaxed(&lease->position, rp_load_relaxed(&from->position));
-        rp_store_relaxed(&lease->sequence, rp_load_relaxed(&from->sequence));
+    if (pending_of(from) == bits) { /* ours first: a returned lease with our deadline would rest until then */
+        rp_store_relaxed(&from->owner, to->log->me);
+        rp_keep_order();
+        fill_in(to, from, bits, deliveries);
+        return from;
     }
+    rp_lease *lease = find_free_for_split(to->log, group);
+    if (!lease) lease = merge_any(to->log, group, from, to->now);
+    if (!lease) return NULL;
+    rp_store_relaxed(&lease->position, rp_load_relaxed(&from->position));
+    rp_store_relaxed(&lease->sequence, rp_load_relaxed(&from->sequence));
     fill_in(to, lease, bits, deliveries);
     rp_store_relaxed(&lease->owner, to->log->me);
     rp_keep_order();
-    if (rest) rp_store_relaxed(&from->pending, rest);
+    rp_store_relaxed(&from->pending, pending_of(from) & ~bits);
     return lease;
 }
 
@@ -348,7 +405,7 @@ static rp_status hand_out(handing *to) {
             status = RP_CORRUPT;
             break;
         }
-        if (rp_frame_matches(to->log, position, group->pattern, pattern_length)) {
+        if (rp_frame_matches(to->log, position, span, group->pattern, pattern_length)) {
             if (!lease || sequence - rp_load_relaxed(&lease->sequence) >= RP_LEASE_WIDTH) {
                 add_bits(to, lease, bits);
                 bits = 0;
@@ -408,12 +465,13 @@ static rp_status try_receive(rp_log *log, uint32_t group, void *buffer, size_t s
         return rp_group_unlock(&to.hold, RP_INVALID);
     to.now = now_ns();
     to.deadline = lease > 0 ? to.now + (uint64_t)lease : 0;
-    uint64_t acked = rp_load_relaxed(&to.hold.group->acked);
+    uint64_t acked = rp_load_relaxed(&to.hold.group->acked), read = to.hold.read;
     status = fill_buffer(&to);
     rp_store_relaxed(&to.hold.group->delivered, rp_load_relaxed(&to.hold.group->delivered) + to.count);
-    bool more_room = rp_load_relaxed(&to.hold.group->acked) != acked;
+    bool more_room = rp_load_relaxed(&to.hold.group->acked) != acked || /* frames that nobody here wants */
+                     (log->geometry.max_messages && to.hold.read != read);
     rp_lock_release(&to.hold.group->lock);
-    if (more_room) rp_signal(log, RP_EVENT_SPACE, INT_MAX); /* frames that nobody here wants */
+    if (more_room) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     out->count = to.count;
     out->bytes = to.used;
     out->need = to.need;
@@ -426,8 +484,11 @@ rp_status rp_try_receive(rp_log *log, uint32_t group, void *buffer, size_t size,
     return try_receive(log, group, buffer, size, limit, lease, receipts, NULL, out);
 }
 
-static bool more_frames(rp_log *log, const void *group) {
-    return rp_load_relaxed(&log->head->tail) != rp_load_relaxed(&((const rp_group *)group)->read);
+/* Frames that no lease is free for are none. */
+static bool more_frames(rp_log *log, const void *what) {
+    const rp_group *group = what;
+    return rp_load_relaxed(&log->head->tail) != rp_load_relaxed(&group->read) &&
+           !rp_load_relaxed(&group->starved);
 }
 
 int64_t rp_lease_due_in(const rp_group *group) {
@@ -501,7 +562,9 @@ rp_status rp_read_large(rp_log *log, uint32_t handle, const rp_receipt *receipt,
     if (!lease) return RP_NOT_FOUND;
     uint64_t position;
     rp_status status = find_frame(log, lease, receipt->bit, &position);
-    if (status != RP_OK) return status;
+    rp_fence_acquire(release);
+    if (status != RP_OK)
+        return find_held(log, &all, receipt) ? status : RP_NOT_FOUND; /* it ended meanwhile */
     memcpy(payload, log->pool + (uint64_t)descriptor.first * RP_GRANULE, length);
     return rp_pool_is_of(log, descriptor.first, position) ? RP_OK : RP_NOT_FOUND;
 }
@@ -582,8 +645,10 @@ static rp_lease *find_returned(const returning *how, const rp_lease *from, bool 
 }
 
 static bool add_returned(const returning *how, const rp_lease *from, uint64_t bits) {
-    rp_lease *to = find_returned(how, from, false) ? find_free_to_spare(how->log, how->group)
-                                                   : find_free_for_split(how->log, how->group);
+    bool could_share = find_returned(how, from, false);
+    rp_lease *to =
+        could_share ? find_free_to_spare(how->log, how->group) : find_free_for_split(how->log, how->group);
+    if (!to && !could_share) to = merge_any(how->log, how->group, NULL, now_ns());
     if (!to) return false;
     rp_store_relaxed(&to->position, rp_load_relaxed(&from->position));
     rp_store_relaxed(&to->sequence, rp_load_relaxed(&from->sequence));

@@ -58,9 +58,14 @@ int32_t rp_pid_of(rp_log *log, uint32_t owner);
 
 extern uint64_t *volatile rp_token_page;
 
+/* Is this process who `me` says, and not a forked child that has done nothing yet? */
+static inline bool rp_has_joined(const rp_log *log) {
+    return rp_load_acquire(token, &log->token) == *(volatile uint64_t *)rp_token_page;
+}
+
 /* First line of every operation: a forked child becomes a participant of its own. */
 static inline rp_status rp_enter(rp_log *log) {
-    if (rp_likely(rp_load_acquire(token, &log->token) == *(volatile uint64_t *)rp_token_page)) return RP_OK;
+    if (rp_likely(rp_has_joined(log))) return RP_OK;
     return rp_rejoin_after_fork(log);
 }
 

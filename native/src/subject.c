@@ -66,12 +66,13 @@ bool rp_subject_matches(const char *pattern, size_t pattern_len, const char *sub
     }
 }
 
-bool rp_frame_matches(const rp_log *log, uint64_t position, const char *pattern, size_t pattern_len) {
+bool rp_frame_matches(const rp_log *log, uint64_t position, uint64_t span, const char *pattern,
+                      size_t pattern_len) {
     if (pattern_len == 0) return true;
     const rp_frame *frame = rp_frame_at(log, position);
     size_t length = rp_read_once(frame->subject_len);
     if (!(rp_read_once(frame->flags) & RP_FRAME_LARGE)) {
-        if (length > rp_read_once(frame->size) - sizeof *frame) return false;
+        if (length > span - sizeof *frame) return false;
         return rp_subject_matches(pattern, pattern_len, (const char *)(frame + 1), length);
     }
     rp_frame header;

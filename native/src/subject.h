@@ -7,6 +7,7 @@
 #include "log.h"
 
 /* Does the frame at `position`, committed and not overwritten, go to a group with this pattern (empty: all)? */
-bool rp_frame_matches(const rp_log *log, uint64_t position, const char *pattern, size_t pattern_len);
+bool rp_frame_matches(const rp_log *log, uint64_t position, uint64_t span, const char *pattern,
+                      size_t pattern_len);
 
 #endif

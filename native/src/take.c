@@ -79,11 +79,12 @@ static rp_status take_matching(rp_log *log, rp_hold *at, void *buffer, size_t si
     while (position != at->tail && out->count < limit) {
         uint64_t span = rp_frame_span(log, position, at->tail);
         if (span == 0) return rp_group_unlock(at, RP_CORRUPT);
-        if (rp_frame_matches(log, position, at->group->pattern, pattern_length)) {
+        if (rp_frame_matches(log, position, span, at->group->pattern, pattern_length)) {
             rp_walk walk;
             status = rp_walk_frames(log, position, at->tail, size - out->bytes, 1, &walk);
             if (status != RP_OK) break;
             void *copy = (uint8_t *)buffer + out->bytes;
+            span = walk.end - position; /* as it was checked: somebody may write to it */
             memcpy(copy, rp_frame_at(log, position), span);
             if (!rp_check_frames(copy, span, 1)) return rp_group_unlock(at, RP_CORRUPT);
             out->bytes += span;

@@ -1,71 +1,7 @@
 /* Leases: what was received stays in the log until it is settled, and comes again if its holder dies. */
-#include "inside.h"
-#include "lease.h"
-#include "messages.h"
+#include <pthread.h>
 
-#define MANY 4096u
-
-typedef struct batch {
-    _Alignas(RP_ALIGN) uint8_t frames[1 << 18];
-    rp_receipt receipts[MANY];
-    uint64_t numbers[MANY];
-    uint32_t count;
-} batch;
-
-static batch received;
-
-static rp_status receive(rp_log *log, uint32_t group, uint32_t limit, int64_t lease, int64_t deadline) {
-    rp_taken taken;
-    rp_status status = UNTIL(deadline, rp_receive(log, group, received.frames, sizeof received.frames, limit,
-                                                  lease, received.receipts, deadline, &taken));
-    received.count = taken.count;
-    size_t at = 0;
-    for (uint32_t i = 0; i < taken.count; i++) {
-        const rp_frame *frame = (const rp_frame *)(received.frames + at);
-        memcpy(&received.numbers[i], frame + 1, sizeof(uint64_t));
-        at += rp_align(frame->size);
-    }
-    CHECK_EQ(at, taken.bytes);
-    return status;
-}
-
-static void expect_number(rp_log *log, uint64_t number, uint32_t deliveries) {
-    CHECK_OK(receive(log, 0, 1, 0, in_ms(BOUND_MS)));
-    CHECK_EQ(received.count, 1);
-    CHECK_EQ(received.numbers[0], number);
-    CHECK_EQ(received.receipts[0].deliveries, deliveries);
-}
-
-static uint32_t settle(rp_log *log, rp_receipt *receipts, uint32_t count) {
-    uint32_t lost;
-    CHECK_OK(rp_settle(log, 0, receipts, count, in_ms(BOUND_MS), &lost));
-    return lost;
-}
-
-static void give_back(rp_log *log, rp_receipt *receipts, uint32_t count, int64_t delay_ms, bool unseen) {
-    uint32_t lost, done;
-    CHECK_OK(
-        rp_give_back(log, 0, receipts, count, delay_ms * 1000000, unseen, in_ms(BOUND_MS), &lost, &done));
-    CHECK_EQ(lost, 0);
-    CHECK_EQ(done, count);
-}
-
-static void put_numbers(rp_log *log, uint64_t from, uint64_t to) {
-    for (uint64_t i = from; i < to; i++) put_number(log, i);
-}
-
-static uint64_t acked(rp_log *log) { return rp_load_relaxed(&log->groups[0].acked); }
-
-/* Nothing is in flight and nothing is there. */
-static void check_is_done(rp_log *log) {
-    uint64_t returned, held;
-    CHECK_IS(receive(log, 0, 1, 0, RP_NOW), RP_EMPTY);
-    rp_lease_count(log, log->groups, &returned, &held);
-    CHECK_EQ(returned + held, 0);
-    CHECK_EQ(acked(log), rp_load_relaxed(&log->head->tail));
-    CHECK(!rp_has_leases(log, 0));
-    check_invariants(log);
-}
+#include "leases.h"
 
 static void what_is_settled_is_gone(void) {
     rp_log *log = small_log();
@@ -360,6 +296,253 @@ static void a_dead_subscriber_holds_nobody_back(void) {
     CHECK(put > 2 * log->geometry.ring_size / sizeof(numbered));
 }
 
+static const uint32_t nobody = RP_SLOT_MASK - 1; /* an owner who never took part */
+
+/* ---- full tables ---------------------------------------------------------------------------- */
+
+static void expect_each_once(rp_log *log, uint64_t count) {
+    static bool seen[MANY];
+    for (uint64_t i = 0; i < count; i++) {
+        CHECK_OK(receive(log, 0, 1, 0, in_ms(BOUND_MS)));
+        CHECK(!seen[received.numbers[0]]);
+        seen[received.numbers[0]] = true;
+        CHECK_EQ(settle(log, received.receipts, 1), 0);
+    }
+    check_is_done(log);
+}
+
+/* All of the table is returned leases of several frames each: one who wants less than any of them holds gets it. */
+static void a_part_can_be_had_of_a_full_table(void) {
+    rp_log *log = create_log((rp_settings){.capacity = 1 << 20, .leases = 4});
+    rp_receipt receipts[128];
+    put_numbers(log, 0, 128);
+    CHECK_OK(receive(log, 0, 128, 0, RP_NOW));
+    CHECK_EQ(received.count, 128);
+    memcpy(receipts, received.receipts, sizeof receipts);
+    give_back(log, &receipts[0], 2, 30, false);
+    give_back(log, &receipts[64], 2, 30, false);
+    give_back(log, &receipts[2], 62, 0, false);
+    give_back(log, &receipts[66], 62, 0, false);
+    CHECK_EQ(rp_load_relaxed(&log->groups[0].lease_top), 4);
+    expect_each_once(log, 128);
+}
+
+/* What the dead held is given back as it was: whatever the table then looks like, all of it can be had. */
+static void a_table_of_any_kind_runs_empty(void) {
+    static rp_receipt held[MANY];
+    for (uint64_t seed = 1; seed <= ROUNDS(40); seed++) {
+        uint64_t random = seed * 7919, put = 0, done = 0;
+        uint32_t count = 0, none;
+        rp_log *log = create_log((rp_settings){.capacity = 1 << 20, .leases = 4 + (uint32_t)seed % 5});
+        for (int step = 0; step < 60; step++) {
+            uint64_t kind = next_random(&random) % 4;
+            if (kind < 2) {
+                for (uint64_t n = next_random(&random) % 70; n; n--) put_number(log, put++);
+                rp_status status = receive(log, 0, 1 + (uint32_t)(next_random(&random) % 64), 0, RP_NOW);
+                if (status != RP_OK) CHECK_IS(status, RP_EMPTY);
+                memcpy(&held[count], received.receipts, received.count * sizeof *held);
+                count += received.count;
+                continue;
+            }
+            if (count == 0) continue;
+            uint32_t from = (uint32_t)(next_random(&random) % count);
+            uint32_t some = 1 + (uint32_t)(next_random(&random) % 20);
+            if (some > count - from) some = count - from;
+            if (kind == 2) {
+                CHECK_EQ(settle(log, &held[from], some), 0);
+                done += some;
+            } else {
+                rp_status status =
+                    rp_give_back(log, 0, &held[from], some, 200000000, false, RP_NOW, &none, &some);
+                if (status != RP_OK) CHECK_IS(status, RP_NO_SLOT);
+            }
+            memmove(&held[from], &held[from + some], (count - from - some) * sizeof *held);
+            count -= some;
+        }
+        for (uint32_t i = 0; i < log->geometry.lease_count; i++)
+            if (rp_load_relaxed(&log->leases[i].owner) == log->me)
+                rp_store_relaxed(&log->leases[i].owner, nobody);
+        for (; done < put; done++) {
+            CHECK_OK(receive(log, 0, 1, 0, in_ms(BOUND_MS)));
+            CHECK_EQ(settle(log, received.receipts, 1), 0);
+        }
+        check_is_done(log);
+        rp_detach(log);
+        CHECK_OK(rp_remove(log_path()));
+    }
+}
+
+/* Whoever finds no free lease sleeps, although there are messages, and looks around at the end of its slice. */
+static void who_finds_no_free_lease_sleeps(void) {
+    rp_log *log = create_log((rp_settings){.capacity = 1 << 20, .leases = 64});
+    rp_taken taken;
+    put_numbers(log, 0, 100);
+    while (receive(log, 0, 1, INT64_C(3600000000000), RP_NOW) == RP_OK) {
+    }
+    clock_t worked = clock();
+    CHECK_IS(rp_receive(log, 0, received.frames, sizeof received.frames, 1, 0, received.receipts, RP_NEVER,
+                        &taken),
+             RP_INTERRUPTED);
+    CHECK_SOON((clock() - worked) * 1000 / CLOCKS_PER_SEC, 30);
+}
+
+/* ---- waking producers ----------------------------------------------------------------------- */
+
+static void *put_one_more(void *log) {
+    put_number(log, 7);
+    return NULL;
+}
+
+/* A message that is received is none that waits: with a bound on their number there is room for the next. */
+static void receiving_makes_room_in_a_bounded_queue(void) {
+    rp_log *log = create_log((rp_settings){.capacity = RP_MIN_CAPACITY, .max_messages = 1});
+    pthread_t thread;
+    put_number(log, 1);
+    CHECK_EQ(pthread_create(&thread, NULL, put_one_more, log), 0);
+    EVENTUALLY(rp_load_relaxed(&log->head->armed[0]) & 1 << RP_EVENT_SPACE);
+    sleep_ms(20); /* asleep by now; what is left of its slice is longer than what we grant */
+    int64_t start = rp_monotonic_ns();
+    CHECK_OK(receive(log, 0, 1, 0, RP_NOW));
+    pthread_join(thread, NULL);
+    CHECK_SOON(ms_since(start), 40);
+}
+
+/* ---- handles -------------------------------------------------------------------------------- */
+
+/* Somebody with the handle of a group that was closed finds the lock of the dead: the repair is not left out. */
+static void a_stale_handle_leaves_the_repair_done(void) {
+    rp_log *log = small_log();
+    uint32_t stale, group, lost;
+    CHECK_OK(open_group(log, "first", false, RP_NOW, &stale));
+    CHECK_OK(rp_group_close(log, stale, RP_NOW));
+    CHECK_OK(open_group(log, "second", false, RP_NOW, &group));
+    rp_group *at = rp_group_of(log, group);
+    CHECK(at == rp_group_of(log, stale));
+    put_numbers(log, 0, 4);
+    CHECK_OK(receive(log, group, 4, 0, RP_NOW));
+    rp_lease *lease =
+        &log->leases[(at - log->groups) * (log->geometry.lease_count / log->geometry.group_count)];
+    uint32_t dead = dead_owner(log);
+    rp_store_relaxed(&lease->owner, dead); /* in H2 */
+    rp_store_relaxed(&at->read, rp_load_relaxed(&lease->position));
+    rp_store_relaxed(&at->lock, dead);
+    rp_taken taken;
+    CHECK_IS(UNTIL(in_ms(BOUND_MS), rp_receive(log, stale, received.frames, sizeof received.frames, 1, 0,
+                                               received.receipts, in_ms(BOUND_MS), &taken)),
+             RP_NOT_FOUND);
+    for (uint64_t i = 0; i < 4; i++) {
+        CHECK_OK(receive(log, group, 1, 0, in_ms(BOUND_MS)));
+        CHECK_EQ(received.numbers[0], i);
+        CHECK_OK(rp_settle(log, group, received.receipts, 1, RP_NOW, &lost));
+    }
+    CHECK_IS(receive(log, group, 1, 0, RP_NOW), RP_EMPTY);
+}
+
+typedef struct opened {
+    rp_log *log;
+    uint32_t group;
+} opened;
+
+static void abandon(void *argument) {
+    opened *what = argument;
+    rp_group_abandon(what->log, what->group);
+}
+
+/* A forked child that drops its copy of a subscriber, perhaps before it has done anything else. */
+static void a_child_does_not_abandon_its_parents_group(void) {
+    opened what = {.log = small_log()};
+    bool made;
+    CHECK_OK(rp_group_open(what.log, "mine", &(rp_group_settings){.ends_with_us = true}, RP_NOW, &what.group,
+                           &made));
+    join_process(start_process(abandon, &what));
+    CHECK_EQ(rp_load_relaxed(&rp_group_of(what.log, what.group)->state), RP_GROUP_GATING);
+    abandon(&what);
+    CHECK_EQ(rp_load_relaxed(&rp_group_of(what.log, what.group)->state), RP_GROUP_FREE);
+}
+
+#ifndef __SANITIZE_THREAD__ /* these tests are races */
+/* ---- memory that others write to ------------------------------------------------------------ */
+
+static _Atomic bool over;
+
+static void *flip_size(void *argument) {
+    rp_frame *frame = argument;
+    while (!atomic_load(&over))
+        for (int i = 0; i < 100; i++)
+            __atomic_store_n(&frame->size, i % 2 ? sizeof(rp_frame) + 16 : sizeof(rp_frame) + 4000,
+                             __ATOMIC_RELAXED);
+    return NULL;
+}
+
+/* A size is read once: the buffer holds out, whatever another process does to it meanwhile. */
+static void a_size_that_changes_while_it_is_looked_at(void) {
+    rp_log *log = small_log();
+    uint32_t group;
+    bool made;
+    static uint8_t body[4000], buffer[8192];
+    rp_group_settings settings = {.pattern = "a", .from_start = true};
+    CHECK_OK(rp_group_open(log, "a", &settings, RP_NOW, &group, &made));
+    CHECK_OK(
+        rp_try_put(log, &(rp_message){.subject = "a", .subject_len = 1, .body = body, .body_len = 3999}));
+    rp_group *at = rp_group_of(log, group);
+    uint64_t start = rp_load_relaxed(&at->read);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, flip_size, rp_frame_at(log, start)), 0);
+    for (uint32_t i = 0; i < ROUNDS(200000); i++) {
+        rp_taken taken;
+        memset(buffer, 0xa5, sizeof buffer);
+        rp_try_take(log, group, buffer, 64, 1, &taken);
+        for (size_t k = 64; k < sizeof buffer; k += 64) CHECK_EQ(buffer[k], 0xa5);
+        rp_store_relaxed(&at->acked, start);
+        rp_store_relaxed(&at->read, start);
+    }
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+}
+
+static void *lose_and_regain(void *argument) {
+    rp_log *log = argument;
+    rp_lease *lease = &log->leases[0];
+    rp_frame *late = rp_frame_at(log, rp_load_relaxed(&lease->position) + 60 * sizeof(numbered));
+    while (!atomic_load(&over)) {
+        rp_store_relaxed(&lease->owner, RP_RETURNED);
+        rp_write_once(late->size, 1); /* acked by another, and overwritten */
+        for (int i = 0; i < 20; i++) rp_pause();
+        __atomic_store_n(&late->size, sizeof *late + sizeof(uint64_t), __ATOMIC_RELEASE);
+        rp_store_relaxed(&lease->id, rp_load_relaxed(&lease->id) + 1);
+        rp_store_release(release, &lease->owner, log->me);
+        for (int i = 0; i < 20; i++) rp_pause();
+    }
+    return NULL;
+}
+
+/* A lease may end while its large message is being copied: it is lost, and nothing is corrupt. */
+static void a_lease_ends_while_it_is_read(void) {
+    rp_log *log = small_log();
+    static uint8_t body[64];
+    rp_loan loan;
+    rp_taken taken;
+    rp_receipt receipts[64];
+    put_numbers(log, 0, 63);
+    CHECK_OK(rp_borrow(log, sizeof body, RP_NOW, &loan));
+    CHECK_OK(commit_loan(log, &loan, RP_NOW));
+    CHECK_OK(rp_try_receive(log, 0, received.frames, sizeof received.frames, 64, 0, receipts, &taken));
+    CHECK_EQ(taken.count, 64);
+    const rp_frame *frame = (const rp_frame *)(received.frames + 63 * sizeof(numbered));
+    CHECK(frame->flags & RP_FRAME_LARGE);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, lose_and_regain, log), 0);
+    for (uint32_t i = 0; i < ROUNDS(2000000); i++) {
+        receipts[63].id = rp_load_relaxed(&log->leases[0].id);
+        rp_status status = rp_read_large(log, 0, &receipts[63], frame, body, sizeof body);
+        if (status != RP_OK) CHECK_IS(status, RP_NOT_FOUND);
+    }
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+}
+
+#endif
+
 /* ---- half-finished states ------------------------------------------------------------------- */
 
 static rp_lease *lease_at(rp_log *log, uint32_t entry) { return &log->leases[entry]; }
@@ -507,12 +690,21 @@ static void run_storm(uint32_t mortals) {
 static void every_message_is_settled_once(void) { run_storm(0); }
 static void every_message_is_settled_though_holders_die(void) { run_storm(3); }
 
-RUN_TESTS(TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TEST(a_full_table_takes_back),
+#ifdef __SANITIZE_THREAD__
+#define RACES
+#else
+#define RACES TEST(a_size_that_changes_while_it_is_looked_at), TEST(a_lease_ends_while_it_is_read),
+#endif
+
+RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TEST(a_full_table_takes_back),
           TEST(single_receives_share_leases), TEST(what_is_given_back_comes_first),
           TEST(a_part_of_what_was_given_back_can_be_had), TEST(a_delay_is_kept), TEST(a_lease_runs_out),
           TEST(the_dead_lose_their_leases), TEST(takers_are_told_of_what_was_given_back),
           TEST(large_frames_are_leased_in_place), TEST(a_full_table_makes_receivers_wait),
           TEST(only_what_matches_is_handed_out), TEST(a_lossy_group_is_told_what_it_lost),
-          TEST(a_dead_subscriber_holds_nobody_back), TEST(died_before_read), TEST(died_while_adding),
+          TEST(a_dead_subscriber_holds_nobody_back), TEST(a_part_can_be_had_of_a_full_table),
+          TEST(a_table_of_any_kind_runs_empty), TEST(who_finds_no_free_lease_sleeps),
+          TEST(receiving_makes_room_in_a_bounded_queue), TEST(a_stale_handle_leaves_the_repair_done),
+          TEST(a_child_does_not_abandon_its_parents_group), TEST(died_before_read), TEST(died_while_adding),
           TEST(died_while_taking_some), TEST(died_while_giving_some_back), TEST(died_while_settling),
           TEST(every_message_is_settled_once), TEST(every_message_is_settled_though_holders_die))
