@@ -14,6 +14,7 @@ from crash.workers import Site, consume, drain, produce
 
 ROUNDS = max(1, round(float(os.environ.get("RINGPOST_STORM", "1"))))  # storms, each with its own seed
 NEVER = Flag()
+LEAST = 20  # kills a second: a breeze is no storm
 
 
 @dataclass
@@ -57,7 +58,7 @@ def storm(site: Site, fork: Nursery, seconds: float, producers: int = 2, consume
     posts += [start(site.ledger.new_journal()) for _ in range(consumers)]
     kills = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end or kills < LEAST * seconds:  # however slow the machine is
         time.sleep(rng.uniform(0.0001, 0.02))
         post = rng.choice(posts)
         _kill(post)
@@ -81,7 +82,7 @@ def kill_at_random(
     children = [start() for _ in range(together)]
     kills = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end or kills < LEAST * seconds:
         time.sleep(rng.uniform(0.0001, longest))
         victim = rng.randrange(together)
         assert not children[victim].ended(), "it had to wait too long, or failed"

@@ -33,7 +33,6 @@ pytestmark = pytest.mark.timeout(60 + 10 * SECONDS * ROUNDS)
 def check_after(site: Site, weather: Weather) -> None:
     """Survivors work as if nothing had happened, and all room is there again."""
     queue = site.queue
-    assert weather.kills >= 20 * SECONDS, "a breeze is no storm"
     assert weather.audit.taken >= weather.kills, "they were killed before they could work"
     assert queue.qsize() == 0
     everything = bytes(site.work.capacity // 2)

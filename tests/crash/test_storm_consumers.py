@@ -14,7 +14,7 @@ import ringpost
 from crash.cargo import Cargo
 from crash.children import Child, Nursery
 from crash.deliveries import ACKED, RECEIVED, Account, Deliveries, Diary
-from crash.storm import ROUNDS, random_seed
+from crash.storm import LEAST, ROUNDS, random_seed
 from crash.workers import PATIENCE
 
 SECONDS = 1.5
@@ -120,7 +120,7 @@ def storm(queue: Queue, way: Way, fork: Nursery, deliveries: Deliveries) -> int:
 
     posts = [start(None) for _ in range(2)] + [start(deliveries.new_diary()) for _ in range(3)]
     kills, end = 0, time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end or kills < LEAST * SECONDS:
         time.sleep(rng.uniform(0.0001, 0.02))
         at = rng.randrange(len(posts))
         child, diary = posts[at]
@@ -142,7 +142,6 @@ def test_storm_over_consumers(broker: ringpost.Broker, fork: Nursery, way: Way) 
         kills = storm(queue, way, fork, deliveries)
         account = deliveries.audit()
         print(f"{kills} kills; {account}")
-        assert kills >= 20 * SECONDS
         assert account.received >= kills
         check_whole(queue)
 
