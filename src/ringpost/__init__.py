@@ -14,6 +14,8 @@ Where things live:
     anonymous.py                           queues without a name, like multiprocessing.Queue()
     codecs.py                              how objects become bytes
     errors.py                              every exception, and what each one advises
+    aio/                                   all of these for asyncio
+    readiness.py                           fileno(), for selectors
     engines/     Engine                    what moves the messages; ring: is shared memory
     _binding/                              the native core (native/), behind one contract
 """
