@@ -34,9 +34,9 @@ class Window:
         if not 0 < len(encoded) <= _LONGEST:
             raise ValueError(f"a message_id has 1 to {_LONGEST} bytes where duplicates are looked for")
         store, now = self._store(), time.time_ns()
-        table = store.table(_TABLE)
         key = self._id + b"\0" + encoded
         with store.write() as transaction:
+            table = store.table(_TABLE)
             known = transaction.get(key, db=table)
             if known is not None and int.from_bytes(known, "big") > now:
                 return False

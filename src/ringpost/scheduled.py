@@ -45,11 +45,12 @@ class Schedule:
         """Put what is due into the queue, oldest first, as far as there is room."""
         store = self._store()
         try:
-            with store.write(timeout=0) as transaction:
+            with store.alone(timeout=0):
                 if self._log.alarm() > time.time_ns():
                     return  # another process was faster
-                following = self._move(transaction, store.table(_TABLE))
-                self._log.set_alarm(following)  # while nobody else can
+                with store.begin() as transaction:
+                    following = self._move(transaction, store.table(_TABLE))
+                self._log.set_alarm(following)
         except Stalled:
             return  # somebody else is at it
 

@@ -4,8 +4,9 @@ A memory broker's lies in its directory in shared memory and is never synced: it
 Its tables: messages that are not due yet (scheduled.py), ids that were sent (dedup.py), last values
 (retained.py). Keys begin with the 16 bytes of their log's id.
 
-Writers take a lock of their own first, which has a timeout and goes with its process; LMDB's has no timeout,
-and is then never contended. Nothing here keeps a transaction open across anybody else's code.
+Writers, and who opens it, take a lock of their own first, which has a timeout and goes with its process;
+LMDB's has no timeout, and is then never contended. Nothing here keeps a transaction open across anybody
+else's code, and nobody forks within one: the child could not open the store again.
 """
 
 from __future__ import annotations
@@ -30,9 +31,15 @@ TABLES = (b"scheduled", b"sent", b"retained")
 
 _MAP_SIZE = 1 << 36  # address space, not memory: the file grows as needed
 _PAUSE = 0.001  # seconds between two tries for the lock
+_READERS = 1024  # at one moment
+_SWEEP = (
+    256  # transactions between two looks for readers that were killed: they keep pages from being used again
+)
+_FORK = 2.0  # seconds that a fork waits for other threads' transactions
 
 _open_stores: dict[Path, SideStore] = {}
 _guard = threading.Lock()
+_held_by_fork: list[threading.Lock] = []
 
 
 class SideStore:
@@ -45,30 +52,59 @@ class SideStore:
         self._lock_file = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         found = os.fstat(self._lock_file)
         self._identity = (found.st_dev, found.st_ino)
-        self._environment = lmdb.open(
-            str(place),
+        self._environment: Any = None  # opened when it is needed first, by who has the lock
+        self._tables: dict[bytes, Any] = {}
+        self._writes = 0
+
+    @contextmanager
+    def alone(self, timeout: float = 5.0) -> Iterator[None]:
+        """Nobody else writes meanwhile. Raises Stalled."""
+        with self._exclusively(timeout):
+            self._open()
+            yield
+
+    def begin(self) -> Any:
+        """A write transaction of who is alone(): committed at the end, undone by an exception."""
+        self._writes += 1
+        if self._writes % _SWEEP == 0:
+            self._environment.reader_check()
+        return self._environment.begin(write=True)
+
+    @contextmanager
+    def write(self, timeout: float = 5.0) -> Iterator[Any]:
+        """begin(), alone(). Raises Stalled."""
+        with self.alone(timeout), self.begin() as transaction:
+            yield transaction
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        """Raises Stalled."""
+        if self._environment is None:
+            with self.alone():
+                pass
+        with self._thread_lock, self._environment.begin() as transaction:
+            yield transaction
+
+    def _open(self) -> None:
+        if self._environment is not None:
+            return
+        environment = lmdb.open(
+            str(self._place),
             map_size=_MAP_SIZE,
             max_dbs=len(TABLES),
+            max_readers=_READERS,
             max_spare_txns=0,
             sync=False,
             metasync=False,
             mode=0o600,
             lib_version=0,
         )
-        self._tables = {name: self._environment.open_db(name) for name in TABLES}
-
-    @contextmanager
-    def write(self, timeout: float = 5.0) -> Iterator[Any]:
-        """A write transaction: committed at the end, undone by an exception. Raises Stalled."""
-        with self._exclusively(timeout), self._environment.begin(write=True) as transaction:
-            yield transaction
-
-    @contextmanager
-    def read(self) -> Iterator[Any]:
-        with self._environment.begin() as transaction:
-            yield transaction
+        environment.reader_check()
+        self._tables = {name: environment.open_db(name) for name in TABLES}
+        self._environment = environment
 
     def table(self, name: bytes) -> Any:
+        """For who has a transaction."""
         return self._tables[name]
 
     def is_there(self) -> bool:
@@ -80,7 +116,8 @@ class SideStore:
         return (found.st_dev, found.st_ino) == self._identity
 
     def close(self) -> None:
-        self._environment.close()
+        if self._environment is not None:
+            self._environment.close()
         os.close(self._lock_file)
 
     def forget(self, log_id: bytes) -> None:
@@ -95,20 +132,25 @@ class SideStore:
     @contextmanager
     def _exclusively(self, timeout: float) -> Iterator[None]:
         deadline = time.monotonic() + timeout
-        if not self._thread_lock.acquire(timeout=max(timeout, 0)):
-            raise self._stalled()
+        while not self._try_both(deadline):
+            if time.monotonic() >= deadline:
+                raise self._stalled()
+            time.sleep(_PAUSE)
         try:
-            # a POSIX lock: it goes with its process, and a forked child does not have it
-            while not self._try_lock():
-                if time.monotonic() >= deadline:
-                    raise self._stalled()
-                time.sleep(_PAUSE)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+            yield
         finally:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
             self._thread_lock.release()
+
+    def _try_both(self, deadline: float) -> bool:
+        """That of the threads is free again while we wait for another process: whoever forks waits for it."""
+        if not self._thread_lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            return False
+        # a POSIX lock: it goes with its process, and a forked child does not have it
+        if self._try_lock():
+            return True
+        self._thread_lock.release()
+        return False
 
     def _try_lock(self) -> bool:
         try:
@@ -151,10 +193,32 @@ def remove_store(directory: Path) -> None:
     shutil.rmtree(directory / NAME, ignore_errors=True)
 
 
+def _wait_for_transactions() -> None:
+    """Before a fork. Who does not get a lock in time (a signal handler perhaps) forks all the same."""
+    deadline = time.monotonic() + _FORK
+    _hold_for_fork(_guard, deadline)
+    for store in list(_open_stores.values()):
+        _hold_for_fork(store._thread_lock, deadline)
+
+
+def _hold_for_fork(lock: threading.Lock, deadline: float) -> None:
+    if lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
+        _held_by_fork.append(lock)
+
+
+def _go_on() -> None:
+    while _held_by_fork:
+        _held_by_fork.pop().release()
+
+
 def _forget_after_fork() -> None:
     global _guard
+    for store in _open_stores.values():  # the parent's: LMDB wants a child to open its own
+        if store._thread_lock in _held_by_fork:
+            store.close()
     _guard = threading.Lock()
-    _open_stores.clear()  # the parent's environments: LMDB wants them left alone here
+    _open_stores.clear()
+    _held_by_fork.clear()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+os.register_at_fork(before=_wait_for_transactions, after_in_parent=_go_on, after_in_child=_forget_after_fork)
