@@ -15,12 +15,15 @@ from ringpost.sidestore import SideStore
 _TABLE = b"sent"
 _SWEPT = 8  # expired ids that each new one takes away
 _LONGEST = 400  # bytes of an id; LMDB's keys have 511
+_LONGEST_WINDOW = 1e9  # seconds
 
 
 class Window:
     """Of one queue."""
 
     def __init__(self, log_id: bytes, store: Callable[[], SideStore], seconds: float) -> None:
+        if not 0 < seconds < _LONGEST_WINDOW:
+            raise ValueError(f"'dedup_window' must be a positive number of seconds, not {seconds}")
         self._id = log_id
         self._store = store
         self._seconds = seconds

@@ -28,15 +28,18 @@ _decoder = msgspec.msgpack.Decoder(Envelope)
 
 
 def seal(envelope: Envelope) -> bytes | None:
-    """Raises EncodeError."""
+    """Raises EncodeError, for what nobody could read too: a message_id that is a number, say."""
     if envelope == EMPTY:
         return None
     try:
-        return _encoder.encode(envelope)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        sealed = _encoder.encode(envelope)
+        _decoder.decode(sealed)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EncodeError(
-            f"these headers cannot be sent: {error}; headers are a dict of str to what MessagePack knows"
+            f"these headers cannot be sent: {error}; headers are a dict of str to what MessagePack knows, "
+            "ids and keys are str"
         ) from error
+    return sealed
 
 
 def unseal(raw: bytes | None) -> Envelope:

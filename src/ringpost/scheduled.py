@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 
 from ringpost._binding.contract import Log
-from ringpost.errors import Full, ShutDown, Stalled
+from ringpost.errors import Full, ShutDown, Stalled, Status, failure
 from ringpost.levels import Levels
 from ringpost.sidestore import SideStore
 from ringpost.stored import Stored, pack, unpack
 
 _TABLE = b"scheduled"
 _AT_ONCE = 256  # moved in one transaction
+_LATEST = 2**63 - 1  # ns: in the year 2262
 _LATER = 10_000_000  # ns until the next try, where there was no room
 
 
@@ -32,7 +33,12 @@ class Schedule:
         self._id = bytes(log.info()["log_id"])
 
     def add(self, due_ns: int, message: Stored) -> None:
-        """Deliver it at `due_ns` (CLOCK_REALTIME). Raises Stalled."""
+        """Deliver it at `due_ns` (CLOCK_REALTIME).
+
+        Raises MessageTooLarge, ShutDown and QueueDeleted, as putting it now would; Stalled.
+        """
+        self._check(len(message.payload) + len(message.headers or b""))
+        due_ns = min(max(due_ns, 1), _LATEST)
         store = self._store()
         with store.write() as transaction:
             key = self._id + due_ns.to_bytes(8, "big") + os.urandom(8)
@@ -40,6 +46,16 @@ class Schedule:
             alarm = self._log.alarm()
             if alarm == 0 or due_ns < alarm:
                 self._log.set_alarm(due_ns)
+
+    def _check(self, size: int) -> None:
+        """What can never be put would be in the way of everything that is due after it."""
+        info = self._log.info()
+        if info["deleted"]:
+            raise failure(Status.DELETED, "put into", self._log.label)
+        if info["shut_down"]:
+            raise failure(Status.SHUT_DOWN, "put into", self._log.label)
+        if size > info["max_payload"]:
+            raise failure(Status.TOO_LARGE, "put into", self._log.label, size=size, most=info["max_payload"])
 
     def move_due(self) -> None:
         """Put what is due into the queue, oldest first, as far as there is room."""

@@ -94,6 +94,25 @@ def test_headers_that_cannot_be_sent_are_refused(queue: Queue) -> None:
     assert queue.qsize() == 0
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"message_id": 5}, {"key": b"k"}, {"headers": {1: "x"}}, {"correlation_id": 1.5}, {"priority": True}],
+    ids=str,
+)
+def test_what_could_not_be_read_is_refused_with_all_that_was_said(queue: Queue, said: dict[str, Any]) -> None:
+    with pytest.raises((ringpost.EncodeError, ringpost.Unsupported)):
+        queue.producer().send("x", **{"headers": {"a": 1}, **said})
+    assert queue.qsize() == 0
+
+
+@pytest.mark.parametrize("size", [0, 100, 5_000, 70_000, 300_000])
+def test_headers_of_any_size_arrive(queue: Queue, size: int) -> None:
+    headers = {"a": "h" * size, "deep": {"list": [1, None, {"b": b"bytes"}]}}
+    queue.producer().send("body", headers=headers)
+    message = queue.consumer().receive(0)
+    assert (message.body, message.headers) == ("body", headers)
+
+
 def test_without_room_it_raises_if_told_to(make: MakeQueue) -> None:
     producer = make(2).producer(overflow="raise")
     assert producer.send_many("ab") == 2
@@ -227,6 +246,58 @@ def test_times_that_make_no_sense_are_refused(jobs: Queue) -> None:
         producer.send("x", delay=1, not_before=datetime.now(timezone.utc))
     with pytest.raises(ValueError, match="delay"):
         producer.send("x", delay=-1)
+
+
+def test_a_time_that_is_not_a_clocks_is_long_ago_or_never(jobs: Queue) -> None:
+    producer = jobs.producer()
+    producer.send("never", not_before=datetime.max.replace(tzinfo=timezone.utc))
+    for year in (1960, 1970):
+        producer.send(year, not_before=datetime(year, 1, 1, tzinfo=timezone.utc))
+    assert sorted(jobs.get(timeout=BOUND) for _ in range(2)) == [1960, 1970]
+    assert received(jobs) == []
+
+
+def test_a_delayed_message_that_never_fits_is_refused_at_once(jobs: Queue, broker: ringpost.Broker) -> None:
+    small = broker.queue("small", capacity=1 << 20)
+    producer, most = small.producer(), 512 << 10
+    for headers, size in ((None, most + 1), ({"a": 1}, most)):
+        with pytest.raises(ringpost.MessageTooLarge):
+            producer.send(bytes(size), delay=0.01, headers=headers)
+    producer.send(bytes(most), delay=0.01)
+    assert len(small.get(timeout=BOUND)) == most
+
+
+def test_a_queue_that_has_ended_takes_no_delayed_messages(jobs: Queue, broker: ringpost.Broker) -> None:
+    ended, deleted = broker.queue("ended"), broker.queue("deleted")
+    ended.shutdown()
+    broker.delete("deleted")
+    with pytest.raises(ringpost.ShutDown):
+        ended.producer().send("x", delay=1)
+    with pytest.raises(ringpost.QueueDeleted):
+        deleted.producer().send("x", delay=1)
+
+
+def test_what_is_due_without_room_comes_when_there_is_some(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("one", maxsize=1)
+    queue.put("in the way")
+    for number in range(5):
+        queue.producer().send(number, delay=0.01 * number)
+    time.sleep(0.08)
+    assert [queue.get(timeout=BOUND) for _ in range(6)] == ["in the way", 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("window", [0, -1, float("nan"), float("inf"), 1e30])
+def test_a_window_out_of_range_is_refused(jobs: Queue, window: float) -> None:
+    with pytest.raises(ValueError, match="dedup_window"):
+        jobs.producer(dedup_window=window)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 401, "é" * 201])
+def test_an_id_out_of_range_is_refused_where_duplicates_are_looked_for(jobs: Queue, name: str) -> None:
+    with pytest.raises(ValueError, match="400 bytes"):
+        jobs.producer(dedup_window=60).send("x", message_id=name)
+    assert jobs.producer(dedup_window=60).send("x", message_id="é" * 200)
+    assert received(jobs) == ["x"]
 
 
 def test_an_id_is_sent_once_within_the_window(jobs: Queue, broker: ringpost.Broker) -> None:

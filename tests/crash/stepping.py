@@ -9,9 +9,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from crash.children import Child, Nursery
-from crash.segment_file import SegmentFile
 
 TRACEME, SINGLESTEP, DETACH, SYSCALL = 0, 9, 17, 24
 MOST_STEPS = 400_000
@@ -20,6 +20,12 @@ ASLEEP = 0.01  # seconds in one system call
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+
+
+class Memory(Protocol):
+    """What is looked at: a SegmentFile, or several."""
+
+    def snapshot(self) -> object: ...
 
 
 def why_not() -> str:
@@ -32,7 +38,7 @@ def why_not() -> str:
 
 def after_each_store(
     fork: Nursery,
-    segment: SegmentFile,
+    segment: Memory,
     operation: Callable[[], object],
     prepare: Callable[[], object] = lambda: None,
 ) -> Iterator[Child]:

@@ -19,6 +19,7 @@ from crash.workers import PATIENCE
 
 SECONDS = 1.5
 CAPACITY = 256 << 10
+LEASE = 0.02  # seconds
 
 Queue = ringpost.Queue[Any]
 Handle = Callable[[ringpost.Consumer, Cargo, Diary], None]
@@ -73,10 +74,27 @@ def coming_and_going(consumer: ringpost.Consumer, cargo: Cargo, diary: Diary) ->
     consumer.close()
 
 
+def too_late_at_times(consumer: ringpost.Consumer, cargo: Cargo, diary: Diary) -> None:
+    """The lease ends before the ack, or is extended before it ends: who acks late is told."""
+    message = consumer.receive(timeout=PATIENCE)
+    life, number = cargo.read(message.body)
+    diary.note(RECEIVED, life, number)
+    try:
+        if random.random() < 0.1:
+            message.extend(0.02)
+        if random.random() < 0.02:
+            time.sleep(random.uniform(0, 2 * LEASE))
+        message.ack()
+    except ringpost.LeaseLost:
+        return
+    diary.note(ACKED, life, number)
+
+
 @dataclass(frozen=True)
 class Way:
     handle: Handle
     prefetch: int = 32
+    lease: float | None = None
     cargo: Cargo = field(default_factory=Cargo)
     priorities: bool | None = None
 
@@ -88,13 +106,14 @@ WAYS = {
     "in batches of large ones": Way(in_batches, cargo=Cargo((8, 200, 20_000))),
     "out of order": Way(out_of_order),
     "coming and going": Way(coming_and_going, prefetch=4),
+    "with leases that end": Way(too_late_at_times, prefetch=4, lease=LEASE),
     "with priorities": Way(out_of_order, priorities=True),
 }
 
 
 def consume(queue: Queue, way: Way, diary: Diary) -> None:
     while True:
-        with queue.consumer(prefetch=way.prefetch) as consumer:
+        with queue.consumer(prefetch=way.prefetch, lease=way.lease) as consumer:
             while not consumer.closed:
                 way.handle(consumer, way.cargo, diary)
 
@@ -140,7 +159,7 @@ def test_storm_over_consumers(broker: ringpost.Broker, fork: Nursery, way: Way) 
     for _ in range(ROUNDS):
         deliveries = Deliveries()
         kills = storm(queue, way, fork, deliveries)
-        account = deliveries.audit()
+        account = deliveries.audit(leases_end=way.lease is not None)
         print(f"{kills} kills; {account}")
         assert account.received >= kills
         check_whole(queue)
