@@ -47,7 +47,13 @@ def test_its_programs_print_what_it_says(page: Path, tmp_path: Path) -> None:
 
 
 def test_pages_have_programs() -> None:
-    assert {page.name for page in PROGRAMS} >= {"README.md", "delivery.md", "topics.md", "events.md", "asyncio.md"}
+    assert {page.name for page in PROGRAMS} >= {
+        "README.md",
+        "delivery.md",
+        "topics.md",
+        "events.md",
+        "asyncio.md",
+    }
 
 
 def test_every_relative_link_leads_somewhere() -> None:
