@@ -5,6 +5,7 @@ A process cannot be stopped at a chosen instruction, so its name is written into
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import ringpost
 from crash.children import Child, Nursery
 from crash.segment_file import SegmentFile, path_of
+from ringpost import aio
 
 LOCKS = ("lock", "pool_lock", "group lock")
 GRACE = 1.0  # seconds that a call which must not wait gives a holder
@@ -179,3 +181,42 @@ def test_deleting_needs_no_lock(queue: Queue, broker: ringpost.Broker, holder: C
     assert broker.delete("stopped")
     holder.kill()
     assert waiting.wait(TAKEN_OVER) == 0
+
+
+@pytest.mark.parametrize(("lock", "what"), [("group lock", "get"), ("lock", "put"), ("group lock", "ack")])
+def test_an_event_loop_goes_on(queue: Queue, holder: Child, lock: str, what: str) -> None:
+    """Only the task that needs the lock waits; its timeout ends it; it succeeds when the holder is gone."""
+
+    async def main() -> None:
+        mine = aio.Queue.of(queue)
+        consumer = mine.consumer(prefetch=1)
+        message = await consumer.receive()
+        hold(queue, lock, holder)
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0.005)
+                turns += 1
+
+        calls: dict[str, Callable[..., Any]] = {
+            "get": lambda **when: mine.get(**when),
+            "put": lambda **when: mine.put(b"x", **when),
+            "ack": lambda **when: message.ack(),
+        }
+        other = asyncio.create_task(turn())
+        if what != "ack":
+            with pytest.raises(ringpost.Stalled):
+                await calls[what](timeout=0.5)
+        waiting = asyncio.create_task(calls[what]())
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        assert turns > 20  # of 100, or of 200
+        holder.kill()
+        await asyncio.wait_for(waiting, TAKEN_OVER)
+        other.cancel()
+        await consumer.close()
+        await mine.close()
+
+    asyncio.run(main())
