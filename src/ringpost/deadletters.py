@@ -53,8 +53,12 @@ class DeadLetters:
 
     @property
     def queue(self) -> Queue[Any]:
-        """The queue they lie in, made when it is needed first."""
-        return self._open_queue()
+        """The queue they lie in, made when it is needed first, and again if it was deleted."""
+        queue = self._open_queue()
+        if queue._log.info()["deleted"]:
+            queue.close()
+            queue = self._open_queue()
+        return queue
 
     def __len__(self) -> int:
         return self.queue.qsize()
@@ -84,11 +88,13 @@ class DeadLetters:
 
     def peek(self, limit: int = 100) -> list[tuple[Death, Message[Any]]]:
         """The first of them, without taking them."""
-        with self.queue.consumer(prefetch=limit) as consumer:
+        found: list[Message[Any]] = []
+        with self.queue.consumer() as consumer:
             try:
-                found = consumer.receive_many(limit, timeout=0)
+                while len(found) < limit:
+                    found += consumer.receive_many(limit - len(found), timeout=0)
             except (Empty, ShutDown):
-                return []
+                pass
             return [(death_of(one), one) for one in found]
 
     def replay(self, limit: int | None = None) -> int:
@@ -97,7 +103,8 @@ class DeadLetters:
         Their headers are as they were before; their time to live is over, so they have none. Returns how
         many. A death of this process in between may leave one in both queues.
 
-        Raises Unsupported for those of a topic: every subscriber would get them again.
+        Raises Full as soon as there is no room for one; its attribute `put` says how many are back. Raises
+        Unsupported for those of a topic: every subscriber would get them again.
         """
         if self._log is None:
             raise Unsupported(f"the dead letters of topic {self._source!r} have no queue to go back to")
@@ -111,14 +118,24 @@ class DeadLetters:
                     break
                 envelope = without_death(message._open())
                 to = self._log.level(message.priority) if isinstance(self._log, Levels) else self._log
-                to.send_raw(message.kind, message.payload, message.raw_subject, seal(envelope))
+                try:
+                    to.send_raw(message.kind, message.payload, message.raw_subject, seal(envelope), 0, False)
+                except Full as full:
+                    full.put = done  # type: ignore[attr-defined]
+                    raise
                 message.ack()
                 done += 1
         return done
 
     def __iter__(self) -> Iterator[tuple[Death, Message[Any]]]:
-        """What is there now; ack() a message to remove it, else it stays."""
-        return iter(self.peek(1024))
+        """What is there now; ack() a message within the loop to remove it, else it stays."""
+        with self.queue.consumer(prefetch=1) as consumer:
+            for _ in range(len(self)):
+                try:
+                    message = consumer.receive(timeout=0)
+                except (Empty, ShutDown):
+                    return
+                yield death_of(message), message
 
     def __repr__(self) -> str:
         return f"<ringpost.DeadLetters of {self._source}: {len(self)}>"

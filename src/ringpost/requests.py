@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from ringpost.engines import Kind
-from ringpost.errors import QueueDeleted, ShutDown
+from ringpost.errors import QueueDeleted, ShutDown, Stalled
 
 if TYPE_CHECKING:
     from ringpost.broker import Broker
@@ -76,10 +76,12 @@ class Replies:
         while True:
             try:
                 message = consumer.receive()
+            except Stalled:
+                continue  # whoever answers was stopped in the middle of it
             except (ShutDown, QueueDeleted, ValueError):
                 return
             future = self._waiting.pop(message.correlation_id or "", None)
-            if future is None:
+            if future is None or not future.set_running_or_notify_cancel():
                 continue  # its request timed out
             try:
                 body = message.body
@@ -123,6 +125,9 @@ class Replies:
     # ---- ending --------------------------------------------------------------------------------
 
     def close(self) -> None:
+        if self._pid != os.getpid():
+            self._let_go()
+            return
         with self._lock:
             queue, self._queue = self._queue, None
             thread, self._thread = self._thread, None
@@ -138,5 +143,17 @@ class Replies:
         self._broker._engine.delete_log(Kind.REPLIES, queue.name)  # those who answered have it open still
         queue.close()
         for future in list(self._waiting.values()):
-            future.cancel()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(
+                    ValueError(f"the broker {self._broker.url} was closed before an answer came")
+                )
         self._waiting.clear()
+
+    def _let_go(self) -> None:
+        """In a forked child: the parent goes on with what it has."""
+        handles = list(self._others.values())
+        if self._queue is not None:
+            handles.append(self._queue)
+        self._begin()
+        for queue in handles:
+            queue.close()

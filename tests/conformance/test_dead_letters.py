@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -141,3 +142,128 @@ def test_full_dead_letters_lose_nothing(queue: Queue, broker: ringpost.Broker) -
             message.nack()
         assert not message.settled
     assert queue.get(timeout=BOUND) == "b"
+
+
+def give_up(queue: Queue, bodies: Iterable[object]) -> None:
+    """At once."""
+    count = queue.put_many(bodies)
+    with queue.consumer(max_deliveries=1) as consumer:
+        for _ in range(count):
+            consumer.receive(0).nack()
+
+
+def test_one_that_is_acked_in_a_loop_over_them_is_gone(queue: Queue) -> None:
+    give_up(queue, range(10))
+    for _, letter in queue.dead_letters():
+        if letter.body % 2:
+            letter.ack()
+    assert [letter.body for _, letter in queue.dead_letters()] == [0, 2, 4, 6, 8]
+    for _, letter in queue.dead_letters():
+        letter.ack()
+        break
+    assert [letter.body for _, letter in queue.dead_letters()] == [2, 4, 6, 8]
+
+
+def test_all_of_them_are_seen_however_many(queue: Queue) -> None:
+    give_up(queue, range(3000))
+    letters = queue.dead_letters()
+    assert [letter.body for _, letter in letters] == list(range(3000))
+    assert sorted(letter.body for _, letter in letters.peek(3000)) == list(range(3000))
+    assert len(letters.peek(2500)) == 2500
+    assert letters.peek(0) == []
+    assert len(letters) == 3000
+
+
+def test_a_replay_without_room_says_how_far_it_came(binding: Any, broker: ringpost.Broker) -> None:
+    queue: Queue = broker.queue("small", maxsize=3)
+    give_up(queue, "abc")
+    queue.put("in the way")
+    with pytest.raises(ringpost.Full) as full:
+        queue.dead_letters().replay()
+    assert full.value.put == 2  # type: ignore[attr-defined]
+    assert [queue.get_nowait() for _ in range(3)] == ["in the way", "a", "b"]
+    assert queue.dead_letters().replay() == 1
+    assert queue.get_nowait() == "c"
+
+
+def test_a_replay_of_a_queue_that_has_ended_keeps_them(queue: Queue) -> None:
+    give_up(queue, "ab")
+    queue.shutdown()
+    with pytest.raises(ringpost.ShutDown):
+        queue.dead_letters().replay()
+    assert [letter.body for _, letter in queue.dead_letters()] == ["a", "b"]
+
+
+def test_one_that_fails_again_after_a_replay_is_back_with_its_newest_death(queue: Queue) -> None:
+    letters = queue.dead_letters()
+    give_up(queue, ["poison"])
+    ((first, _),) = letters.peek()
+    letters.replay()
+    with queue.consumer(dead_letters=True) as consumer:
+        consumer.receive(0).reject("once more")
+    ((second, letter),) = letters.peek()
+    assert (first.reason, second.reason) == ("max_deliveries", "once more")
+    assert first.died_ns <= second.died_ns
+    assert second.sequence == first.sequence + 1
+    assert list(letter.headers) == ["x-death"]
+
+
+def test_deleting_them_empties_them_for_consumers_at_work_too(queue: Queue, broker: ringpost.Broker) -> None:
+    queue.put_many("ab")
+    letters = queue.dead_letters()
+    with queue.consumer(max_deliveries=1, prefetch=1) as consumer:
+        consumer.receive(0).nack()
+        broker.delete("jobs.dead")
+        assert len(letters) == 0
+        consumer.receive(0).nack()
+    assert [letter.body for _, letter in letters] == ["b"]
+    assert [letter.body for _, letter in queue.dead_letters()] == ["b"]
+
+
+def test_one_that_expired_in_a_consumers_hands_is_given_up_when_it_comes_back(queue: Queue) -> None:
+    queue.producer().send("slow", ttl=0.1)
+    with queue.consumer(dead_letters=True) as consumer:
+        message = consumer.receive(0)
+        time.sleep(0.12)
+        assert message.expired
+        message.nack()
+        with pytest.raises(ringpost.Empty):
+            consumer.receive(0)
+    assert [death.reason for death, _ in queue.dead_letters()] == ["expired"]
+
+
+def test_one_that_is_acked_late_but_in_hand_is_no_dead_letter(queue: Queue) -> None:
+    queue.producer().send("slow", ttl=0.1)
+    with queue.consumer(dead_letters=True) as consumer, consumer.receive(0):
+        time.sleep(0.12)
+    assert len(queue.dead_letters()) == 0
+    assert queue.stats().consumers.acked == 1
+
+
+def test_it_may_be_told_to_throw_away(queue: Queue, broker: ringpost.Broker) -> None:
+    queue.put("x")
+    with queue.consumer(max_deliveries=1, dead_letters=False) as consumer:
+        consumer.receive(0).nack()
+        with pytest.raises(ringpost.Empty):
+            consumer.receive(0)
+    assert broker.list() == ["jobs"]
+    queue.join(0)
+
+
+def test_giving_up_is_a_task_done(queue: Queue) -> None:
+    queue.put_many("abc")
+    with queue.consumer(prefetch=1, dead_letters=True) as consumer:
+        for _ in range(3):
+            consumer.receive(0).reject()
+        queue.join(0)
+
+
+def test_a_replay_keeps_priorities(binding: Any, broker: ringpost.Broker) -> None:
+    queue: Queue = broker.queue("ranked", priorities=True)
+    for priority in (0, 9, 5):
+        queue.producer().send(priority, priority=priority)
+    with queue.consumer(prefetch=1, dead_letters=True) as consumer:
+        for _ in range(3):
+            consumer.receive(0).reject()
+    assert queue.dead_letters().replay() == 3
+    assert [queue.get_nowait() for _ in range(3)] == [9, 5, 0]

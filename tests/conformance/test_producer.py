@@ -278,7 +278,7 @@ def test_a_queue_that_has_ended_takes_no_delayed_messages(jobs: Queue, broker: r
 
 
 def test_what_is_due_without_room_comes_when_there_is_some(binding: Any, broker: ringpost.Broker) -> None:
-    queue = broker.queue("one", maxsize=1)
+    queue: Queue = broker.queue("one", maxsize=1)
     queue.put("in the way")
     for number in range(5):
         queue.producer().send(number, delay=0.01 * number)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import ringpost
 from conformance.patience import BOUND, Call, eventually
+from ringpost.envelope import Envelope, seal
 
 
 @pytest.fixture
-def served(binding: Any, broker: ringpost.Broker) -> ringpost.Queue[Any]:
+def served(binding: Any, broker: ringpost.Broker) -> Iterator[ringpost.Queue[Any]]:
     """A queue whose one consumer squares what comes, until the queue is shut down."""
     queue = broker.queue("squares")
 
@@ -112,3 +114,102 @@ def test_reply_queues_are_gone_after_close(binding: Any, shm_dir: Any, served: A
         broker.request("squares", 1, timeout=BOUND)
         assert list(shm_dir.rglob("*.replies"))
     eventually(lambda: not list(shm_dir.rglob("*.replies")))
+
+
+def test_a_forked_child_that_closes_takes_no_answers_from_its_parent(
+    broker: ringpost.Broker, served: ringpost.Queue[Any]
+) -> None:
+    assert broker.request("squares", 2, timeout=BOUND) == 4
+    child = os.fork()
+    if child == 0:
+        broker.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert broker.request("squares", 3, timeout=BOUND) == 9
+
+
+def test_another_answers_if_the_first_is_killed(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q")
+    child = os.fork()
+    if child == 0:
+        queue.consumer().receive(BOUND)
+        os.kill(os.getpid(), 9)
+    call = Call(broker.request, queue, "abc", BOUND)
+    os.waitpid(child, 0)
+    with queue.consumer().receive(BOUND) as message:
+        assert message.redelivered
+        message.reply(message.body.upper())
+    assert call.result() == "ABC"
+
+
+def test_without_another_it_is_a_timeout(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q")
+    child = os.fork()
+    if child == 0:
+        queue.consumer().receive(BOUND)
+        os.kill(os.getpid(), 9)
+    with pytest.raises(TimeoutError):
+        broker.request(queue, "abc", timeout=0.2)
+    os.waitpid(child, 0)
+
+
+def test_one_who_fails_to_answer_gives_the_request_back(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q")
+    call = Call(broker.request, queue, "x", BOUND)
+    with queue.consumer() as consumer:
+        with pytest.raises(ringpost.EncodeError), consumer.receive(BOUND) as message:
+            message.reply(object())
+        with consumer.receive(BOUND) as message:
+            message.reply("better")
+    assert call.result() == "better"
+
+
+def test_the_first_answer_counts(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q")
+    with queue.consumer() as consumer:
+        for number in range(3):
+            call = Call(broker.request, queue, number, BOUND)
+            with consumer.receive(BOUND) as message:
+                message.reply(number)
+                message.reply("once more")
+            assert call.result() == number
+
+
+def test_an_answer_that_cannot_be_decoded_is_raised(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q")
+    with queue.consumer() as consumer:
+        call = Call(broker.request, queue, "x", BOUND)
+        with consumer.receive(BOUND) as message:
+            replies = broker._open_reply_queue(message.reply_to or "", create=False)
+            envelope = seal(Envelope(correlation_id=message.correlation_id))
+            replies._log.send_raw(1, b"\xff\xfe", None, envelope)  # no UTF-8
+            replies.close()
+        with pytest.raises(ringpost.DecodeError):
+            call.result()
+        call = Call(broker.request, queue, "y", BOUND)
+        with consumer.receive(BOUND) as message:
+            message.reply("still there")
+        assert call.result() == "still there"
+
+
+def test_closing_ends_the_requests_of_other_threads(binding: Any, shm_dir: Any) -> None:
+    with ringpost.connect("ring:closes-early") as other, other.queue("q") as queue:
+        broker = ringpost.connect(other.url)
+        call = Call(broker.request, "q", "x", BOUND)
+        message = queue.consumer().receive(BOUND)
+        broker.close()
+        with pytest.raises(ValueError, match="closed before an answer"):
+            call.result()
+        with pytest.raises(ringpost.QueueNotFound):
+            message.reply("too late")
+        other.destroy()
+
+
+def test_a_request_says_what_its_sender_said(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q")
+    call = Call(broker.request, queue, None, BOUND, headers={"tenant": 7})
+    with queue.consumer() as consumer, consumer.receive(BOUND) as message:
+        assert (message.body, message.headers) == (None, {"tenant": 7})
+        assert message.correlation_id
+        message.reply(None)
+    assert call.result() is None
