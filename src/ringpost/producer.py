@@ -101,6 +101,7 @@ class Producer(Generic[T]):
                 anonymous queue; this producer is closed.
         """
         self._check_open()
+        to = self._log if not priority else self._level(priority)
         envelope = None
         if headers or key or message_id or correlation_id or reply_to or content_type or priority:
             envelope = seal(
@@ -118,7 +119,6 @@ class Producer(Generic[T]):
             ttl = self._ttl
         ttl_ms = 0 if ttl is None else milliseconds(ttl)
         due_ns = None if delay is None and not_before is None else _due_ns(delay, not_before)
-        to = self._log if not priority else self._level(priority)
         if self._window is not None and message_id is not None:
             return self._put_once(to, message_id, body, envelope, ttl_ms, due_ns, timeout)
         if due_ns is None:
