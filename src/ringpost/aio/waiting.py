@@ -182,6 +182,7 @@ class Waiting:
         self._wakes_all = wakes_all
         self._spots: weakref.WeakKeyDictionary[_Loop, Spot] = weakref.WeakKeyDictionary()
         self._in_a_row = 0
+        self._calls = 0  # of wake()
         self._spin_for = 0.0 if wakes_all or _is_alone() else _MOST_SPIN
 
     def _spot(self, loop: _Loop) -> Spot:
@@ -210,11 +211,13 @@ class Waiting:
         deadline = None if timeout is None else time.monotonic() + timeout
         loop = asyncio.get_running_loop()
         spot = self._spot(loop)
+        calls = self._calls
         armed = not await self._spin(loop, spot)
         while True:
             due = spot.arm() if armed else None
             try:
-                if not armed or spot.is_worth_it():
+                if not armed or calls != self._calls or spot.is_worth_it():
+                    calls = self._calls
                     result = attempt()
                     spot.pass_on()
                     return result
@@ -264,7 +267,8 @@ class Waiting:
             self._spin_for = max(self._spin_for / 2, _LEAST_SPIN / 2)
 
     def wake(self) -> None:
-        """Let everybody who waits in this loop attempt now."""
+        """Let everybody who waits in this loop attempt now; who spins does when it has."""
+        self._calls += 1
         spot = self._spots.get(asyncio.get_running_loop())
         if spot is not None:
             spot.wake()
