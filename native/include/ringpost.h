@@ -56,6 +56,7 @@ typedef enum rp_status {
     RP_INVALID,        /* an argument is out of range */
     RP_SYSTEM,         /* errno says what */
     RP_RETURNED_FIRST, /* messages were given back: rp_receive() hands them out */
+    RP_COLD,           /* the ring has lost it: come again with the frames out of storage */
 } rp_status;
 
 typedef struct rp_log rp_log;
@@ -71,6 +72,9 @@ typedef struct rp_settings {
     bool keep_history;     /* frames stay readable after every group acked them, until overwritten */
     bool auto_delete;      /* the file goes when its last process goes */
     bool levels;           /* this log is the first of several that make one queue */
+    bool stored;           /* what the ring can not keep is in storage; see below. With keep_history */
+    const uint8_t *log_id; /* 16 bytes; NULL: a new one */
+    uint64_t first_position, first_sequence, first_done; /* of a stored log that goes on */
 } rp_settings;
 
 /* Create the log `path` and attach to it. RP_EXISTS where there is one. */
@@ -96,7 +100,8 @@ typedef struct rp_info {
     uint64_t used_bytes;    /* ring bytes that group 0 has not released */
     uint64_t pool_used;     /* pool bytes in use */
     uint32_t participants;  /* live processes attached */
-    bool shut_down, deleted, keep_history, auto_delete, levels;
+    uint64_t created_ns;
+    bool shut_down, deleted, keep_history, auto_delete, levels, stored;
 } rp_info;
 
 rp_status rp_get_info(rp_log *log, rp_info *out);
@@ -178,6 +183,7 @@ typedef struct rp_taken {
     rp_frame frame;  /* with RP_LARGE: its header */
     uint64_t length; /* with RP_LARGE: bytes of its payload */
     uint64_t lost;   /* frames overwritten before these, in a group that does not hold producers back */
+    uint64_t cold;   /* with RP_COLD: the position to read from */
 } rp_taken;
 
 /* Copy up to `limit` whole frames into `buffer` and advance the group. Copied frames have passed
@@ -235,6 +241,8 @@ typedef struct rp_group_settings {
     bool from_start;   /* a new one starts at the oldest frame kept, else behind the newest */
     bool lossy;        /* it does not hold producers back */
     bool ends_with_us; /* closed when this process is dead, by whoever is held back by it */
+    bool placed;       /* with from_start, in a stored log: a new one starts here */
+    uint64_t position, sequence;
 } rp_group_settings;
 
 /* Find or make the group `name` (1 to 63 bytes). RP_EXISTS: there is one with other settings.
@@ -271,11 +279,79 @@ typedef struct rp_range {
     const void *data;
     uint64_t position, end;
     uint64_t sequence, count;
+    uint64_t large; /* how many of them have RP_FRAME_LARGE */
 } rp_range;
 
 rp_status rp_group_range(rp_log *log, uint32_t group, uint64_t position, size_t limit, rp_range *out);
 /* Release everything before `position`, a frame's end, in this group. */
 rp_status rp_group_advance(rp_log *log, uint32_t group, uint64_t position, int64_t deadline);
+
+/* ---- logs with storage ----------------------------------------------------------------------- */
+
+/* A stored log's ring holds what is new; who writes the rest to storage, and how, is its callers' business. Positions
+ * and sequences go on where storage ends. Its groups do not hold producers back; only what is not yet in storage does.
+ *
+ * Writing: rp_commit_enter() until it says lead; for each log: rp_group_export() of each group; rp_tail(); rp_needed();
+ * rp_stored_range() from rp_durable(), or what is needed, to that tail; write and sync; rp_set_durable(). Then
+ * rp_commit_leave(). Nobody else's writing goes on meanwhile; who dies in it is found out.
+ *
+ * Reading: where a call says RP_COLD, its _cold form with frames out of storage that begin at or before out->cold, are
+ * contiguous, and have at least 64 frames behind it, or all there are. They are then handed out as if they lay in the
+ * ring. RP_EMPTY: none of these; try the usual form again. Payloads of frames with RP_FRAME_LARGE are storage's to
+ * know. */
+
+/* Wait until everything below `position` is in storage (RP_OK, *lead = false), or it falls to the caller to write
+ * (*lead = true). `door`: the log with the lock that all logs of one storage share. RP_STALLED, RP_INTERRUPTED. */
+rp_status rp_commit_enter(rp_log *log, rp_log *door, uint64_t position, int64_t deadline, bool *lead);
+void rp_commit_leave(rp_log *door);
+uint64_t rp_tail(const rp_log *log);
+uint64_t rp_durable(const rp_log *log);
+/* Everything below is in storage, or needed by nobody. */
+void rp_set_durable(rp_log *log, uint64_t position);
+/* The position below which no group needs anything; UINT64_MAX: there is no group. */
+uint64_t rp_needed(rp_log *log);
+/* Committed frames from `position` (rp_durable() or above) on, at most `limit` bytes, whole frames, in the ring. They
+ * stay as they are until rp_set_durable() passes them. */
+rp_status rp_stored_range(rp_log *log, uint64_t position, size_t limit, rp_range *out);
+/* The same for reading: a copy. RP_COLD: the ring has lost them. */
+rp_status rp_copy_frames(rp_log *log, uint64_t position, void *buffer, size_t size, rp_range *out);
+/* Where the payload of a large frame of rp_stored_range() lies. NULL: nonsense. */
+const void *rp_pool_data(rp_log *log, const rp_descriptor *descriptor);
+
+rp_status rp_take_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                       uint32_t limit, rp_taken *out);
+rp_status rp_receive_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                          uint32_t limit, int64_t lease, rp_receipt *receipts, rp_taken *out);
+/* Take the large frame `sequence`, whose payload the caller has. RP_EMPTY: another consumer took it. */
+rp_status rp_skip_large(rp_log *log, uint32_t group, uint64_t sequence, const rp_range *frames,
+                        int64_t deadline);
+
+/* What is to be stored of a group. */
+typedef struct rp_group_state {
+    char name[RP_GROUP_NAME], pattern[RP_PATTERN];
+    uint64_t policy, read, read_sequence, acked;
+    uint32_t held; /* how many rp_held */
+    bool stays;    /* it does not end with its process */
+} rp_group_state;
+
+/* Up to 64 frames that were handed out, or given back, and not settled. */
+typedef struct rp_held {
+    uint64_t position, sequence, pending;
+    uint32_t deliveries, delay_ms;
+} rp_held;
+
+/* RP_TOO_SMALL: there are out->held of them. RP_UNSUPPORTED: not a stored group. */
+rp_status rp_group_export(rp_log *log, uint32_t group, rp_group_state *out, rp_held *held, uint32_t size,
+                          int64_t deadline);
+/* In a log that was just made: a group as it was. What was held will be handed out again. */
+rp_status rp_group_import(rp_log *log, const rp_group_state *state, const rp_held *held, int64_t deadline);
+/* Ack the frame `sequence` in whosever hands it is, on behalf of a process that decided to, and died. RP_EMPTY: it was
+ * not handed out yet; RP_NOT_FOUND: it was settled before. */
+rp_status rp_group_discard(rp_log *log, uint32_t group, uint64_t sequence, int64_t deadline);
+/* Does this process still hold it? RP_OK, RP_NOT_FOUND. */
+rp_status rp_holds(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t deadline);
+/* Go on to a frame, read in storage. */
+rp_status rp_group_place(rp_log *log, uint32_t group, uint64_t position, uint64_t sequence, int64_t deadline);
 
 /* ---- introspection -------------------------------------------------------------------------- */
 

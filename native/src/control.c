@@ -93,6 +93,8 @@ rp_status rp_get_info(rp_log *log, rp_info *out) {
         .keep_history = rp_keeps_history(log),
         .auto_delete = log->geometry.flags & RP_SUPER_AUTO_DELETE,
         .levels = log->geometry.flags & RP_SUPER_LEVELS,
+        .stored = rp_is_stored(log),
+        .created_ns = log->geometry.created_ns,
     };
     memcpy(out->log_id, log->geometry.log_id, sizeof out->log_id);
     return RP_OK;
@@ -178,6 +180,7 @@ const char *rp_status_text(rp_status status) {
     case RP_UNSUPPORTED: return "unsupported file system";
     case RP_INVALID: return "invalid argument";
     case RP_SYSTEM: return "system error";
+    case RP_COLD: return "in storage";
     }
     return "unknown status";
 }

@@ -54,8 +54,12 @@ rp_status rp_plan(const rp_settings *settings, rp_super *super) {
     super->abi = RP_ABI_TAG;
     super->flags = (settings->keep_history ? RP_SUPER_HISTORY : 0) |
                    (settings->auto_delete ? RP_SUPER_AUTO_DELETE : 0) |
-                   (settings->broadcast ? RP_SUPER_BROADCAST : 0) | (settings->levels ? RP_SUPER_LEVELS : 0);
-    if (getrandom(super->log_id, sizeof super->log_id, 0) != sizeof super->log_id) return RP_SYSTEM;
+                   (settings->broadcast ? RP_SUPER_BROADCAST : 0) | (settings->levels ? RP_SUPER_LEVELS : 0) |
+                   (settings->stored ? RP_SUPER_STORED | RP_SUPER_HISTORY : 0);
+    if (settings->log_id)
+        memcpy(super->log_id, settings->log_id, sizeof super->log_id);
+    else if (getrandom(super->log_id, sizeof super->log_id, 0) != sizeof super->log_id)
+        return RP_SYSTEM;
     read_boot_id(super->boot_id);
     super->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     super->max_messages = settings->max_messages;

@@ -6,6 +6,7 @@
 #include "frames.h"
 #include "lease.h"
 #include "pool.h"
+#include "stored.h"
 #include "subject.h"
 
 /* ---- locking -------------------------------------------------------------------------------- */
@@ -13,7 +14,7 @@
 /* RP_NOT_FOUND for a group that was closed: group 0 never is. */
 static rp_status check_open(rp_log *log, const rp_group *group, uint32_t handle) {
     uint32_t state = rp_load_acquire(group, &group->state);
-    if (rp_unlikely(state != RP_GROUP_GATING && state != RP_GROUP_LOSSY)) {
+    if (rp_unlikely(state == RP_GROUP_FREE || state > RP_GROUP_STORED)) {
         bool may_be_free = rp_is_broadcast(log) || group != log->groups;
         return state == RP_GROUP_FREE && may_be_free ? RP_NOT_FOUND : RP_CORRUPT;
     }
@@ -28,6 +29,7 @@ static void repair(rp_log *log, rp_group *group) {
     if (rp_load_acquire(group, &group->state) == RP_GROUP_FREE) return;
     uint64_t read = rp_load_relaxed(&group->read);
     uint64_t sequence = rp_read_once(rp_frame_at(log, read)->sequence);
+    if (rp_is_stored_group(group) && !rp_glance_at_mark(group, &read, &sequence)) return;
     if (rp_load_relaxed(&group->state) != RP_GROUP_LOSSY) {
         rp_lease_repair(log, group, sequence);
         return;
@@ -84,8 +86,10 @@ rp_status rp_group_look(rp_log *log, rp_hold *hold) {
     if (rp_unlikely(state & (RP_STATE_DISCARD | RP_STATE_DELETED)))
         return state & RP_STATE_DELETED ? RP_DELETED : RP_SHUT_DOWN;
     hold->tail = rp_load_relaxed(&hold->group->seen);
-    if (hold->tail == hold->read) status = look_again(log, hold);
+    if (hold->tail <= hold->read) status = look_again(log, hold); /* below it: read out of storage since */
     if (rp_unlikely(status != RP_OK)) return status;
+    if (rp_unlikely(rp_is_stored(log)) && hold->read < hold->tail && rp_is_cold(log, hold->read))
+        return RP_COLD;
     return rp_likely(rp_sane_range(log, hold->read, hold->tail)) ? RP_OK : RP_CORRUPT;
 }
 
@@ -170,10 +174,42 @@ static uint64_t first_kept(rp_log *log) {
     return rp_keeps_history(log) ? rp_load_relaxed(&log->head->oldest) : rp_least_acked(log);
 }
 
-static rp_status make(rp_log *log, rp_group *made, const char *name, const rp_group_settings *settings) {
+/* Where a new group of a stored queue starts: with what its consumers are not done with. Without their lock: a moment
+ * ago is as good. */
+static rp_status first_needed(rp_log *log, uint64_t *position, uint64_t *sequence) {
+    rp_group *queue = &log->groups[RP_QUEUE_GROUP];
+    for (int tries = 0; tries < 1000; tries++) {
+        uint64_t acked = rp_load_acquire(release, &queue->acked);
+        bool found = rp_lease_sequence_at(log, queue, acked, sequence) ||
+                     (rp_glance_at_mark(queue, position, sequence) && *position == acked);
+        *position = acked;
+        if (found && rp_load_relaxed(&queue->acked) == acked) return RP_OK;
+    }
+    return RP_CORRUPT;
+}
+
+static rp_status find_start(rp_log *log, const rp_group_settings *settings, uint64_t *position,
+                            uint64_t *sequence) {
     uint64_t tail = rp_load_relaxed(&log->head->tail);
-    uint64_t start = settings->from_start ? first_kept(log) : tail;
-    if (!rp_sane_range(log, start, tail)) return RP_CORRUPT;
+    *position = settings->from_start ? first_kept(log) : tail;
+    if (rp_is_stored(log) && settings->from_start && settings->placed) {
+        *position = settings->position;
+        *sequence = settings->sequence;
+        return *position <= tail && *position % RP_ALIGN == 0 ? RP_OK : RP_INVALID;
+    }
+    if (rp_is_stored(log) && settings->from_start && !rp_is_broadcast(log))
+        return first_needed(log, position, sequence);
+    if (rp_is_stored(log) && settings->from_start) *position = rp_load_relaxed(&log->head->durable);
+    if (!rp_sane_range(log, *position, tail)) return RP_CORRUPT;
+    *sequence = rp_read_once(rp_frame_at(log, *position)->sequence);
+    return RP_OK;
+}
+
+static rp_status make(rp_log *log, rp_group *made, const char *name, const rp_group_settings *settings) {
+    uint64_t start, sequence;
+    rp_status status = find_start(log, settings, &start, &sequence);
+    if (status != RP_OK) return status;
+    uint32_t state = settings->lossy ? RP_GROUP_LOSSY : rp_is_stored(log) ? RP_GROUP_STORED : RP_GROUP_GATING;
     if (made->name[0]) rp_store_relaxed(&made->generation, rp_load_relaxed(&made->generation) + 1);
     memset(made->name, 0, sizeof made->name);
     strncpy(made->name, name, sizeof made->name - 1);
@@ -184,12 +220,15 @@ static rp_status make(rp_log *log, rp_group *made, const char *name, const rp_gr
     rp_store_relaxed(&made->read, start);
     rp_store_relaxed(&made->acked, start);
     rp_store_relaxed(&made->seen, start);
-    rp_store_relaxed(&made->sequence, rp_read_once(rp_frame_at(log, start)->sequence));
+    rp_store_relaxed(&made->sequence, sequence);
+    rp_store_relaxed(&made->marks[0].position, start);
+    rp_store_relaxed(&made->marks[0].sequence, sequence);
     rp_lease_clear(log, made);
     for (rp_u64 *counter = &made->delivered; counter <= &made->lost; counter++) rp_store_relaxed(counter, 0);
     uint64_t limit = rp_load_relaxed(&log->head->limit);
-    if (!settings->lossy && start < limit) rp_store_relaxed(&log->head->limit, start); /* only with history */
-    rp_store_release(group, &made->state, settings->lossy ? RP_GROUP_LOSSY : RP_GROUP_GATING);
+    if (state == RP_GROUP_GATING && start < limit)
+        rp_store_relaxed(&log->head->limit, start); /* only with history */
+    rp_store_release(group, &made->state, state);
     return RP_OK;
 }
 
@@ -301,8 +340,8 @@ rp_status rp_group_advance(rp_log *log, uint32_t group, uint64_t position, int64
     rp_status status = rp_group_lock(log, group, deadline, &hold);
     if (status != RP_OK) return status;
     uint64_t tail = rp_load_acquire(commit, &log->head->tail);
-    if (position < hold.read || position > tail || position % RP_ALIGN)
-        return rp_group_unlock(&hold, RP_INVALID);
+    if (position < hold.read || position > tail || position % RP_ALIGN || rp_is_stored_group(hold.group))
+        return rp_group_unlock(&hold, RP_INVALID); /* a stored one: rp_group_place() */
     rp_store_relaxed(&hold.group->seen, tail);
     rp_store_release(release, &hold.group->read, position);
     rp_lease_move_acked(log, hold.group);
@@ -317,14 +356,18 @@ rp_status rp_group_seek(rp_log *log, uint32_t group, uint64_t sequence, uint64_t
     if (status != RP_OK) return status;
     uint64_t tail = rp_load_acquire(commit, &log->head->tail), position = hold.read;
     if (rp_load_relaxed(&hold.group->state) == RP_GROUP_LOSSY) return rp_group_unlock(&hold, RP_INVALID);
+    if (position != tail && rp_is_cold(log, position)) return rp_group_unlock(&hold, RP_COLD);
     if (!rp_sane_range(log, position, tail)) return rp_group_unlock(&hold, RP_CORRUPT);
     while (position != tail) {
         const rp_frame *frame = rp_frame_at(log, position);
         uint64_t span = rp_frame_span(log, position, tail);
-        if (span == 0) return rp_group_unlock(&hold, RP_CORRUPT);
+        if (span == 0) return rp_group_unlock(&hold, rp_is_cold(log, hold.read) ? RP_COLD : RP_CORRUPT);
         if (rp_read_once(frame->sequence) >= sequence && rp_read_once(frame->time_ns) >= time_ns) break;
         position += span;
     }
+    uint64_t there = rp_read_once(rp_frame_at(log, position)->sequence);
+    if (rp_is_cold(log, hold.read)) return rp_group_unlock(&hold, RP_COLD);
+    if (rp_is_stored_group(hold.group)) rp_mark_next(hold.group, position, there);
     rp_store_relaxed(&hold.group->seen, tail);
     rp_store_release(release, &hold.group->read, position);
     rp_lease_move_acked(log, hold.group);

@@ -15,7 +15,8 @@
  *   I1  `tail` only grows; [oldest, tail) is whole committed frames; the header of the frame to come lies
  *       at `tail` with its sequence filled in. One store of `tail` thus publishes both bytes and number.
  *   I2  frame p is intact if and only if p >= oldest; tail + RP_STUB - oldest <= ring_size.
- *   I3  oldest <= acked <= read <= tail for each gating group.
+ *   I3  oldest <= acked <= read <= tail for each gating group; acked <= read <= tail for each stored one, and
+ *       oldest <= durable <= tail: what lies below `durable` may be gone here and be found in storage.
  *   I4  each owner word names a participant slot and its generation; a dead one may be replaced by anybody.
  *   I5  no counter here is ever the truth about who is alive or who waits.
  */
@@ -67,6 +68,7 @@ _Static_assert(offsetof(rp_super, flags) == 20, "the checksum covers what follow
 #define RP_SUPER_AUTO_DELETE 2u
 #define RP_SUPER_BROADCAST   4u
 #define RP_SUPER_LEVELS      8u
+#define RP_SUPER_STORED      16u
 
 /* A futex lock: W(1) | generation(20) | slot + 1 (11); see lock.h. */
 typedef rp_u32 rp_lock;
@@ -98,7 +100,8 @@ typedef struct rp_head {
     RP_ALIGNED rp_lock pool_lock;
     rp_u32 pool_next;          /* a run's head: where to look for room first */
     RP_ALIGNED rp_u64 done;    /* task_done() calls */
-    RP_ALIGNED rp_u64 durable; /* everything below it is on disk */
+    RP_ALIGNED rp_u64 durable; /* everything below it is in storage, or of no use; see stored.h */
+    rp_lock commit_lock;       /* of a broker's door: who holds it writes to storage */
     rp_event events[RP_LOG_EVENTS];
     uint8_t reserved[2176];
 } rp_head;
@@ -112,7 +115,13 @@ enum {
     RP_GROUP_FREE = 0,
     RP_GROUP_GATING = 1, /* producers wait for it */
     RP_GROUP_LOSSY = 2,  /* producers overrun it; it is told how much it lost */
+    RP_GROUP_STORED = 3, /* producers overrun it, too; what it missed it reads from storage */
 };
+
+/* A position, and the sequence of the frame there. */
+typedef struct rp_mark {
+    rp_u64 position, sequence;
+} rp_mark;
 
 typedef struct rp_group {
     RP_ALIGNED rp_lock lock; /* guards everything in this group */
@@ -125,6 +134,7 @@ typedef struct rp_group {
     rp_u64 checked_ns; /* when leases were last looked over */
     rp_u32 tip;        /* cache: the lease made last, + 1; frames may be added to it */
     rp_u32 starved;    /* somebody found no free lease */
+    rp_mark marks[2];  /* of a stored group: the one with `read` has the sequence there; see stored.h */
     rp_event event;
     RP_ALIGNED rp_u32 state; /* RP_GROUP_* */
     rp_u32 owner;            /* slot and generation, for a group that dies with its process; 0: it stays */

@@ -6,6 +6,7 @@
 
 #include "frames.h"
 #include "pool.h"
+#include "stored.h"
 #include "subject.h"
 
 #define LOOK_OVER UINT64_C(50000000) /* ns between two looks for dead owners and passed deadlines */
@@ -234,6 +235,7 @@ static rp_lease *merge_any(rp_log *log, rp_group *group, rp_lease *kept, uint64_
 
 typedef struct handing {
     rp_log *log;
+    const rp_view *view; /* frames out of storage; NULL: none */
     rp_hold hold;
     uint8_t *buffer;
     rp_receipt *receipts;
@@ -241,17 +243,19 @@ typedef struct handing {
     uint32_t limit, count;
     uint64_t now, deadline; /* 0: none */
     size_t need;            /* of the frame that did not fit */
+    uint64_t cold;          /* with RP_COLD */
 } handing;
 
 /* H2. RP_OK, RP_TOO_SMALL, RP_CORRUPT. */
-static rp_status copy_frame(handing *to, uint64_t position, uint64_t span, uint64_t sequence) {
+static rp_status copy_frame(handing *to, const rp_log *frames, uint64_t position, uint64_t span,
+                            uint64_t sequence) {
     if (span > to->size - to->used) {
         to->need = span;
         return RP_TOO_SMALL;
     }
     rp_frame *copy = (rp_frame *)(to->buffer + to->used);
-    memcpy(copy, rp_frame_at(to->log, position), span);
-    if (copy->sequence != sequence || !rp_check_frame(to->log, copy, span)) return RP_CORRUPT;
+    memcpy(copy, rp_frame_at(frames, position), span);
+    if (copy->sequence != sequence || !rp_check_frame(frames, copy, span)) return RP_CORRUPT;
     to->used += span;
     return RP_OK;
 }
@@ -274,18 +278,23 @@ static void fill_in(const handing *to, rp_lease *lease, uint64_t pending, uint32
     rp_keep_order();
 }
 
-/* Copy as many pending frames of a returned lease as go. */
-static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bits) {
+static rp_status cold_at(handing *to, uint64_t position) {
+    to->cold = position;
+    return RP_COLD;
+}
+
+/* Copy as many pending frames of a returned lease as go, as far as `end`. */
+static rp_status copy_pending(handing *to, const rp_log *frames, uint64_t end, const rp_lease *lease,
+                              uint64_t *bits) {
     uint64_t position = rp_load_relaxed(&lease->position), sequence = rp_load_relaxed(&lease->sequence);
     uint64_t pending = pending_of(lease);
     uint32_t room = to->limit - to->count;
-    *bits = 0;
-    if (!rp_sane_range(to->log, position, to->hold.read)) return RP_CORRUPT;
+    if (!rp_sane_range(frames, position, end)) return RP_CORRUPT;
     for (uint32_t i = 0; i < RP_LEASE_WIDTH && pending >> i && room; i++) {
-        uint64_t span = position == to->hold.read ? 0 : rp_frame_span(to->log, position, to->hold.read);
+        uint64_t span = position == end ? 0 : rp_frame_span(frames, position, end);
         if (span == 0) return RP_CORRUPT;
         if (pending >> i & 1) {
-            rp_status status = copy_frame(to, position, span, sequence + i);
+            rp_status status = copy_frame(to, frames, position, span, sequence + i);
             if (status != RP_OK) return status;
             *bits |= UINT64_C(1) << i;
             room--;
@@ -293,6 +302,23 @@ static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bit
         position += span;
     }
     return RP_OK;
+}
+
+/* Out of the ring, or out of the view if the lease begins there. */
+static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bits) {
+    uint64_t position = rp_load_relaxed(&lease->position), read = to->hold.read;
+    size_t used = to->used;
+    *bits = 0;
+    if (rp_is_in_view(to->view, position)) {
+        uint64_t end = read < to->view->end ? read : to->view->end;
+        return copy_pending(to, &to->view->log, end, lease, bits);
+    }
+    if (rp_is_cold(to->log, position)) return cold_at(to, position);
+    rp_status status = copy_pending(to, to->log, read, lease, bits);
+    if (rp_likely(!rp_is_cold(to->log, position))) return status;
+    to->used = used;
+    *bits = 0;
+    return cold_at(to, position);
 }
 
 /* R1, R2. The lease that now holds `bits` for us, or NULL: none was free. */
@@ -342,7 +368,7 @@ static rp_status hand_out_again(handing *to) {
         size_t used = to->used;
         if (!from) break;
         status = copy_returned(to, from, &bits);
-        if (status == RP_CORRUPT || bits == 0) break;
+        if (status == RP_CORRUPT || status == RP_COLD || bits == 0) break;
         lease = take_over(to, from, bits);
         if (!lease) {
             to->used = used;
@@ -391,28 +417,31 @@ static void add_bits(handing *to, rp_lease *lease, uint64_t bits) {
 }
 
 /* H1 to H3. */
-static rp_status hand_out(handing *to) {
+static rp_status hand_out(handing *to, bool is_viewed) {
     rp_group *group = to->hold.group;
     uint64_t position = to->hold.read, tail = to->hold.tail, bits = 0;
-    uint64_t sequence = rp_read_once(rp_frame_at(to->log, position)->sequence);
+    const rp_log *frames = is_viewed ? &to->view->log : to->log;
+    uint64_t sequence = rp_read_once(rp_frame_at(frames, position)->sequence), first = sequence;
+    uint32_t count = to->count;
+    size_t used = to->used;
     size_t pattern_length = rp_pattern_length(group);
     uint32_t room = to->limit - to->count;
     rp_lease *lease = find_tip(to, sequence);
     rp_status status = RP_OK;
     for (; position != tail && room; sequence++) {
-        uint64_t span = rp_frame_span(to->log, position, tail);
+        uint64_t span = rp_frame_span(frames, position, tail);
         if (span == 0) {
             status = RP_CORRUPT;
             break;
         }
-        if (rp_frame_matches(to->log, position, span, group->pattern, pattern_length)) {
+        if (rp_frame_matches(frames, position, span, group->pattern, pattern_length)) {
             if (!lease || sequence - rp_load_relaxed(&lease->sequence) >= RP_LEASE_WIDTH) {
                 add_bits(to, lease, bits);
                 bits = 0;
                 lease = start_lease(to, position, sequence);
                 if (!lease) break;
             }
-            status = copy_frame(to, position, span, sequence);
+            status = copy_frame(to, frames, position, span, sequence);
             if (status != RP_OK) break;
             bits |= UINT64_C(1) << (sequence - rp_load_relaxed(&lease->sequence));
             room--;
@@ -421,6 +450,16 @@ static rp_status hand_out(handing *to) {
     }
     add_bits(to, lease, bits);
     if (lease && pending_of(lease) == 0) rp_store_relaxed(&lease->owner, 0); /* its first frame did not fit */
+    if (rp_unlikely(rp_is_stored(to->log))) {
+        if (!is_viewed && rp_is_cold(to->log, to->hold.read)) { /* as if we had died in H2 */
+            to->count = count;
+            to->used = used;
+            rp_glance_at_mark(group, &position, &first);
+            rp_lease_repair(to->log, group, first);
+            return cold_at(to, to->hold.read);
+        }
+        rp_mark_next(group, position, sequence);
+    }
     rp_store_release(release, &group->read, position);
     rp_lease_move_acked(to->log, group);
     to->hold.read = position;
@@ -437,14 +476,26 @@ static bool others_hold(const handing *to) {
     return false;
 }
 
+/* RP_OK: there is a frame at `read`, and hold.tail says how far they go. */
+static rp_status look_in_view(handing *to) {
+    rp_status status = rp_group_look(to->log, &to->hold);
+    if (rp_likely(status != RP_COLD && !to->view)) return status;
+    if ((status == RP_OK || status == RP_COLD) && rp_is_in_view(to->view, to->hold.read)) {
+        to->hold.tail = to->view->end;
+        return RP_OK;
+    }
+    if (status == RP_COLD) to->cold = to->hold.read;
+    return status;
+}
+
 static rp_status fill_buffer(handing *to) {
     rp_status status = RP_OK, look;
     if (rp_load_relaxed(&to->hold.group->lease_top) && rp_lease_is_due(to->log, &to->hold))
         status = hand_out_again(to);
     if (status != RP_OK) return status;
-    while ((look = rp_group_look(to->log, &to->hold)) == RP_OK && to->count < to->limit) {
+    while ((look = look_in_view(to)) == RP_OK && to->count < to->limit) {
         uint64_t read = to->hold.read;
-        status = hand_out(to);
+        status = hand_out(to, rp_is_in_view(to->view, read));
         if (status != RP_OK || to->hold.read == read) return status; /* full, or no free lease */
     }
     if (look == RP_SHUT_DOWN && to->count == 0 && others_hold(to) &&
@@ -453,9 +504,11 @@ static rp_status fill_buffer(handing *to) {
     return look;
 }
 
-static rp_status try_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
-                             int64_t lease, rp_receipt *receipts, rp_wait *wait, rp_taken *out) {
-    handing to = {.log = log, .buffer = buffer, .size = size, .limit = limit, .receipts = receipts};
+static rp_status try_receive(rp_log *log, uint32_t group, const rp_view *view, void *buffer, size_t size,
+                             uint32_t limit, int64_t lease, rp_receipt *receipts, rp_wait *wait,
+                             rp_taken *out) {
+    handing to = {
+        .log = log, .view = view, .buffer = buffer, .size = size, .limit = limit, .receipts = receipts};
     out->count = 0;
     out->bytes = 0;
     out->lost = 0;
@@ -475,13 +528,21 @@ static rp_status try_receive(rp_log *log, uint32_t group, void *buffer, size_t s
     out->count = to.count;
     out->bytes = to.used;
     out->need = to.need;
+    out->cold = to.cold;
     if (to.count) return RP_OK;
     return status == RP_OK ? RP_EMPTY : status;
 }
 
 rp_status rp_try_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
                          int64_t lease, rp_receipt *receipts, rp_taken *out) {
-    return try_receive(log, group, buffer, size, limit, lease, receipts, NULL, out);
+    return try_receive(log, group, NULL, buffer, size, limit, lease, receipts, NULL, out);
+}
+
+rp_status rp_receive_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                          uint32_t limit, int64_t lease, rp_receipt *receipts, rp_taken *out) {
+    rp_view view;
+    rp_view_of(log, frames, &view);
+    return try_receive(log, group, &view, buffer, size, limit, lease, receipts, NULL, out);
 }
 
 /* Frames that no lease is free for are none. */
@@ -510,7 +571,7 @@ rp_status rp_receive(rp_log *log, uint32_t group, void *buffer, size_t size, uin
     if (!at) return RP_INVALID;
     uint32_t event = rp_group_event(log, at);
     for (;;) {
-        rp_status status = try_receive(log, group, buffer, size, limit, lease, receipts, &wait, out);
+        rp_status status = try_receive(log, group, NULL, buffer, size, limit, lease, receipts, &wait, out);
         if (status == RP_BUSY) {
             status = rp_lock_sleep(log, &at->lock, &wait);
         } else if (status == RP_EMPTY) {
@@ -539,9 +600,15 @@ static rp_lease *find_held(const rp_log *log, const table *all, const rp_receipt
 /* Where the frame of this receipt lies: it is leased, so it stays there. 0 spans: RP_CORRUPT. */
 static rp_status find_frame(const rp_log *log, const rp_lease *lease, uint32_t bit, uint64_t *position) {
     uint64_t tail = rp_load_acquire(commit, &log->head->tail);
+    uint64_t sequence = rp_load_relaxed(&lease->sequence), wanted = sequence + bit;
     *position = rp_load_relaxed(&lease->position);
+    if (rp_is_cold(log, *position)) { /* those that come first may be gone, and not this one */
+        *position = rp_load_relaxed(&log->head->oldest);
+        sequence = rp_read_once(rp_frame_at(log, *position)->sequence);
+        if (sequence > wanted || rp_is_cold(log, *position)) return RP_COLD;
+    }
     if (!rp_sane_range(log, *position, tail)) return RP_CORRUPT;
-    for (uint32_t i = 0; i < bit; i++) {
+    for (; sequence < wanted; sequence++) {
         uint64_t span = *position == tail ? 0 : rp_frame_span(log, *position, tail);
         if (span == 0) return RP_CORRUPT;
         *position += span;
@@ -554,19 +621,19 @@ rp_status rp_read_large(rp_log *log, uint32_t handle, const rp_receipt *receipt,
     rp_descriptor descriptor;
     rp_group *group = rp_group_of(log, handle);
     memcpy(&descriptor, frame + 1, sizeof descriptor);
-    if (!group || !(frame->flags & RP_FRAME_LARGE) || descriptor.length != length ||
-        !rp_pool_holds(log, &descriptor))
-        return RP_INVALID;
+    if (!group || !(frame->flags & RP_FRAME_LARGE) || descriptor.length != length) return RP_INVALID;
+    if (!rp_pool_holds(log, &descriptor)) return rp_is_stored(log) ? RP_COLD : RP_INVALID;
     table all = table_of(log, group);
     rp_lease *lease = find_held(log, &all, receipt);
     if (!lease) return RP_NOT_FOUND;
     uint64_t position;
     rp_status status = find_frame(log, lease, receipt->bit, &position);
     rp_fence_acquire(release);
-    if (status != RP_OK)
-        return find_held(log, &all, receipt) ? status : RP_NOT_FOUND; /* it ended meanwhile */
+    if (status != RP_OK && !find_held(log, &all, receipt)) return RP_NOT_FOUND; /* it ended meanwhile */
+    if (status != RP_OK) return rp_is_stored(log) ? RP_COLD : status;
     memcpy(payload, log->pool + (uint64_t)descriptor.first * RP_GRANULE, length);
-    return rp_pool_is_of(log, descriptor.first, position) ? RP_OK : RP_NOT_FOUND;
+    if (rp_pool_is_of(log, descriptor.first, position)) return RP_OK;
+    return rp_is_stored(log) ? RP_COLD : RP_NOT_FOUND;
 }
 
 /* ---- settling ------------------------------------------------------------------------------- */
@@ -607,6 +674,46 @@ rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t 
     if (freed) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     if (wake) rp_group_wake(log, hold.group, INT_MAX);
     if (hold.group == log->groups && *lost < count) add_tasks_done(log, count - *lost);
+    return RP_OK;
+}
+
+rp_status rp_holds(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t deadline) {
+    rp_hold hold;
+    rp_status status = rp_group_lock(log, group, deadline, &hold);
+    if (status != RP_OK) return status;
+    table all = table_of(log, hold.group);
+    return rp_group_unlock(&hold, find_held(log, &all, receipt) ? RP_OK : RP_NOT_FOUND);
+}
+
+static rp_lease *find_lease_of(const table *all, uint64_t sequence) {
+    for (uint32_t i = 0; i < all->top; i++) {
+        rp_lease *lease = &all->leases[i];
+        uint64_t bit = sequence - rp_load_relaxed(&lease->sequence);
+        if (owner_of(lease) && bit < RP_LEASE_WIDTH && (pending_of(lease) >> bit & 1)) return lease;
+    }
+    return NULL;
+}
+
+rp_status rp_group_discard(rp_log *log, uint32_t group, uint64_t sequence, int64_t deadline) {
+    rp_hold hold;
+    uint64_t read, next;
+    rp_status status = rp_group_lock(log, group, deadline, &hold);
+    if (status != RP_OK) return status;
+    table all = table_of(log, hold.group);
+    rp_lease *lease = find_lease_of(&all, sequence);
+    if (!lease) {
+        bool is_known = rp_is_stored_group(hold.group) && rp_glance_at_mark(hold.group, &read, &next);
+        return rp_group_unlock(&hold, !is_known ? RP_CORRUPT : sequence >= next ? RP_EMPTY : RP_NOT_FOUND);
+    }
+    uint64_t bit = sequence - rp_load_relaxed(&lease->sequence);
+    uint64_t pending = pending_of(lease) & ~(UINT64_C(1) << bit);
+    rp_store_relaxed(&lease->pending, pending);
+    rp_keep_order();
+    if (pending == 0) rp_store_relaxed(&lease->owner, 0);
+    rp_store_relaxed(&hold.group->acknowledged, rp_load_relaxed(&hold.group->acknowledged) + 1);
+    rp_lease_move_acked(log, hold.group);
+    rp_lock_release(&hold.group->lock);
+    if (hold.group == log->groups) add_tasks_done(log, 1);
     return RP_OK;
 }
 
@@ -758,4 +865,51 @@ uint32_t rp_get_holdings(rp_log *log, uint32_t handle, rp_holding *out, uint32_t
         };
     }
     return count;
+}
+
+/* ---- storage -------------------------------------------------------------------------------- */
+
+bool rp_lease_sequence_at(const rp_log *log, const rp_group *group, uint64_t position, uint64_t *sequence) {
+    table all = table_of(log, group);
+    for (uint32_t i = 0; i < all.top; i++) {
+        const rp_lease *lease = &all.leases[i];
+        if (owner_of(lease) == 0 || rp_load_relaxed(&lease->position) != position) continue;
+        *sequence = rp_load_relaxed(&lease->sequence);
+        return true;
+    }
+    return false;
+}
+
+uint32_t rp_lease_export(const rp_log *log, const rp_group *group, rp_held *held, uint32_t size) {
+    table all = table_of(log, group);
+    uint64_t now = now_ns();
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < all.top; i++) {
+        const rp_lease *lease = &all.leases[i];
+        uint64_t deadline = rp_load_relaxed(&lease->deadline_ns);
+        bool rests = owner_of(lease) == RP_RETURNED && deadline > now;
+        if (owner_of(lease) == 0 || pending_of(lease) == 0 || count++ >= size) continue;
+        held[count - 1] = (rp_held){.position = rp_load_relaxed(&lease->position),
+                                    .sequence = rp_load_relaxed(&lease->sequence),
+                                    .pending = pending_of(lease),
+                                    .deliveries = rp_load_relaxed(&lease->deliveries),
+                                    .delay_ms = rests ? (uint32_t)((deadline - now) / 1000000) : 0};
+    }
+    return count;
+}
+
+rp_status rp_lease_import(rp_log *log, rp_group *group, const rp_held *held, uint32_t count) {
+    table all = table_of(log, group);
+    if (count > all.count) return RP_NO_SLOT;
+    for (uint32_t i = 0; i < count; i++) {
+        rp_lease *lease = &all.leases[i];
+        rp_store_relaxed(&lease->position, held[i].position);
+        rp_store_relaxed(&lease->sequence, held[i].sequence);
+        rp_store_relaxed(&lease->pending, held[i].pending);
+        rp_store_relaxed(&lease->deliveries, held[i].deliveries);
+        return_lease(lease, held[i].delay_ms ? now_ns() + (uint64_t)held[i].delay_ms * 1000000 : 0);
+    }
+    rp_store_relaxed(&group->lease_top, count);
+    note_due(log, group);
+    return RP_OK;
 }

@@ -53,4 +53,10 @@ void rp_lease_clear(rp_log *log, rp_group *group);
 /* How many frames were given back, and how many are in somebody's hands. Without the lock: a glance. */
 void rp_lease_count(rp_log *log, const rp_group *group, uint64_t *returned, uint64_t *held);
 
+/* The sequence of the frame at `position`, if a lease begins there. */
+bool rp_lease_sequence_at(const rp_log *log, const rp_group *group, uint64_t position, uint64_t *sequence);
+/* For storage; the group is locked. Export: how many there are, of which at most `size` are written. */
+uint32_t rp_lease_export(const rp_log *log, const rp_group *group, rp_held *held, uint32_t size);
+rp_status rp_lease_import(rp_log *log, rp_group *group, const rp_held *held, uint32_t count);
+
 #endif

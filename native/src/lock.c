@@ -52,4 +52,9 @@ rp_status rp_lock_wait(rp_log *log, rp_lock *lock, int64_t deadline, bool *died)
     }
 }
 
+rp_status rp_lock_stalled(rp_log *log, const rp_lock *lock) {
+    stalled_by = rp_pid_of(log, rp_load_relaxed(lock));
+    return RP_STALLED;
+}
+
 int32_t rp_holder(void) { return stalled_by; }

@@ -58,6 +58,9 @@ void rp_lock_disown(rp_log *log, rp_lock *lock);
 /* Sleep until the lock may be free: RP_OK (try again), RP_INTERRUPTED, or RP_STALLED at the deadline. */
 rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait);
 
+/* RP_STALLED, and rp_holder() names who has it. */
+rp_status rp_lock_stalled(rp_log *log, const rp_lock *lock);
+
 /* For what has no try form: try and sleep until the deadline. */
 rp_status rp_lock_wait(rp_log *log, rp_lock *lock, int64_t deadline, bool *died);
 

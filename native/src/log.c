@@ -6,9 +6,11 @@
 #include <time.h>
 
 #include "pool.h"
+#include "stored.h"
 
 uint64_t rp_least_acked(rp_log *log) {
     uint64_t least = UINT64_MAX;
+    if (rp_is_stored(log)) return rp_load_acquire(release, &log->head->durable);
     for (uint32_t g = 0; g < log->geometry.group_count; g++) {
         if (rp_load_acquire(group, &log->groups[g].state) != RP_GROUP_GATING) continue;
         uint64_t acked = rp_load_acquire(release, &log->groups[g].acked);
@@ -17,8 +19,25 @@ uint64_t rp_least_acked(rp_log *log) {
     return least != UINT64_MAX ? least : rp_load_acquire(commit, &log->head->tail);
 }
 
+/* What group 0 stands at may be gone here; its mark says the sequence. */
+static rp_status progress_of_stored(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint64_t *tail,
+                                    uint64_t *tail_sequence) {
+    rp_group *group = &log->groups[RP_QUEUE_GROUP];
+    for (;;) {
+        if (!rp_glance_at_mark(group, read, read_sequence)) return RP_CORRUPT;
+        *tail = rp_load_acquire(commit, &log->head->tail);
+        if (*tail % RP_ALIGN) return RP_CORRUPT;
+        *tail_sequence = rp_read_once(rp_frame_at(log, *tail)->sequence);
+        rp_fence_acquire(lap);
+        if (rp_load_relaxed(&log->head->oldest) > *tail) continue;
+        return *read <= *tail && *read_sequence <= *tail_sequence ? RP_OK : RP_CORRUPT;
+    }
+}
+
 rp_status rp_progress(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint64_t *tail,
                       uint64_t *tail_sequence) {
+    if (rp_is_stored(log) && !rp_is_broadcast(log))
+        return progress_of_stored(log, read, read_sequence, tail, tail_sequence);
     /* While `read` stands still nothing at or above it can be overwritten, not even the stub; and in a lap of the
      * ring `tail` moves, if there is no group 0. */
     rp_u64 *at = rp_is_broadcast(log) ? &log->head->tail : &log->groups[RP_QUEUE_GROUP].read;
@@ -81,15 +100,24 @@ static rp_status room_by_cache(rp_log *log, room *out) {
     return RP_OK;
 }
 
+static bool taken_by_queue_group(rp_log *log, uint64_t tail, uint64_t *sequence) {
+    rp_group *group = &log->groups[RP_QUEUE_GROUP];
+    uint64_t read;
+    if (rp_is_stored(log)) return rp_glance_at_mark(group, &read, sequence);
+    read = rp_load_acquire(release, &group->read);
+    if (!rp_sane_range(log, read, tail)) return false;
+    *sequence = rp_read_once(rp_frame_at(log, read)->sequence);
+    return true;
+}
+
 static rp_status refresh_limit(rp_log *log, uint64_t tail, uint64_t sequence) {
     uint64_t limit = rp_least_acked(log);
     if (!rp_sane_range(log, limit, tail)) return RP_CORRUPT;
     rp_store_relaxed(&log->head->limit, limit);
     if (log->geometry.max_messages) {
         /* nobody can overwrite the frame there: we hold the lock */
-        uint64_t read = rp_load_acquire(release, &log->groups[RP_QUEUE_GROUP].read);
-        if (!rp_sane_range(log, read, tail)) return RP_CORRUPT;
-        uint64_t taken = rp_read_once(rp_frame_at(log, read)->sequence);
+        uint64_t taken;
+        if (!taken_by_queue_group(log, tail, &taken)) return RP_CORRUPT;
         if (taken > sequence) return RP_CORRUPT;
         rp_store_relaxed(&log->head->limit_sequence, taken);
     }

@@ -23,7 +23,7 @@
 #include "lock.h"
 
 static inline rp_frame *rp_frame_at(const rp_log *log, uint64_t position) {
-    return (rp_frame *)(log->ring + (position & log->mask));
+    return (rp_frame *)(log->ring + ((position - log->base) & log->mask));
 }
 
 /* Read once, so that the value that was checked is the value that is used. */

@@ -14,6 +14,7 @@
  *   group     a group's birth          -> the producer that counts it among those it waits for
  *   done      task_done's add          -> join
  *   level     a level's bit            -> whoever looks for levels
+ *   mark      a move of `read`         -> whoever reads a mark that is overwritten after it
  *
  * tests/unit/test_sync_points.py checks that each name has both its sides.
  */

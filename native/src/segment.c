@@ -15,6 +15,7 @@
 
 #include "geometry.h"
 #include "liveness.h"
+#include "log.h"
 #include "wait.h"
 #include "watch.h"
 
@@ -135,11 +136,28 @@ static void free_log(rp_log *log) {
     errno = saved;
 }
 
+/* Where a stored log goes on. */
+static void start_at(rp_log *log, uint64_t position, uint64_t sequence, uint64_t done) {
+    rp_head *head = log->head;
+    rp_u64 *all[] = {&head->tail, &head->oldest, &head->durable, &head->limit, &head->known_tail};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) rp_store_relaxed(all[i], position);
+    rp_frame_at(log, position)->sequence = sequence;
+    rp_store_relaxed(&head->known_sequence, sequence);
+    rp_store_relaxed(&head->done, done);
+    rp_group *queue = &log->groups[RP_QUEUE_GROUP];
+    rp_u64 *cursor[] = {&queue->read, &queue->acked, &queue->seen, &queue->marks[0].position};
+    for (size_t i = 0; i < sizeof cursor / sizeof *cursor; i++) rp_store_relaxed(cursor[i], position);
+    rp_store_relaxed(&queue->marks[0].sequence, sequence);
+}
+
 /* Zeroes are right for all but these: tail, read, acked, oldest = 0, and sequence 0 in the stub. */
-static void fill_in(rp_log *log) {
+static void fill_in(rp_log *log, const rp_settings *settings) {
+    uint32_t state = settings->stored ? RP_GROUP_STORED : RP_GROUP_GATING;
     log->head->super = log->geometry;
     log->chunks[0].word = (uint64_t)log->geometry.chunk_count << 31; /* one free run, see pool.h */
-    if (!rp_is_broadcast(log)) rp_store_release(group, &log->groups[RP_QUEUE_GROUP].state, RP_GROUP_GATING);
+    if (settings->stored)
+        start_at(log, settings->first_position, settings->first_sequence, settings->first_done);
+    if (!rp_is_broadcast(log)) rp_store_release(group, &log->groups[RP_QUEUE_GROUP].state, state);
 }
 
 /* Takes `probe_fd` over: on failure it is closed. */
@@ -165,11 +183,11 @@ static rp_status new_log(const char *path, int probe_fd, const rp_super *super, 
     return RP_OK;
 }
 
-/* Map it and become a participant, filling it in first if it is new. */
-static rp_status enter(rp_log *log, bool is_new) {
+/* Map it and become a participant, filling it in first if it is new (with `settings`). */
+static rp_status enter(rp_log *log, const rp_settings *settings) {
     rp_status status = map_log(log);
     if (status != RP_OK) return status;
-    if (is_new) fill_in(log);
+    if (settings) fill_in(log, settings);
     int own = rp_reopen(log);
     return own < 0 ? RP_SYSTEM : rp_join_log(log, own);
 }
@@ -214,8 +232,8 @@ static rp_status give_name(int fd, const char *temporary, const char *path) {
     return errno == EEXIST ? RP_EXISTS : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
 }
 
-static rp_status publish(rp_log *log, const char *temporary) {
-    rp_status status = enter(log, true);
+static rp_status publish(rp_log *log, const char *temporary, const rp_settings *settings) {
+    rp_status status = enter(log, settings);
     if (status != RP_OK) return status;
     status = give_name(log->probe_fd, temporary, log->path);
     if (status != RP_OK) rp_leave_log(log);
@@ -232,7 +250,8 @@ static rp_status keep(rp_log *log, rp_status status, rp_log **out) {
     return RP_OK;
 }
 
-static rp_status build(const char *path, int fd, const char *temporary, const rp_super *super, rp_log **out) {
+static rp_status build(const char *path, int fd, const char *temporary, const rp_super *super,
+                       const rp_settings *settings, rp_log **out) {
     rp_log *log;
     rp_status status = check_file_system(fd);
     if (status == RP_OK) status = allocate(fd, super->file_size);
@@ -240,7 +259,7 @@ static rp_status build(const char *path, int fd, const char *temporary, const rp
     status = new_log(path, fd, super, &log);
     if (status != RP_OK) return status;
     rp_process_lock();
-    status = keep(log, publish(log, temporary), out);
+    status = keep(log, publish(log, temporary, settings), out);
     rp_process_unlock();
     return status;
 }
@@ -255,7 +274,7 @@ rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out)
     if (fd < 0)
         status = errno == ENOENT ? RP_NOT_FOUND : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
     else
-        status = build(path, fd, temporary, &super, out);
+        status = build(path, fd, temporary, &super, settings, out);
     int saved = errno;
     if (temporary[0]) unlink(temporary);
     errno = saved;
@@ -284,7 +303,7 @@ static rp_status step_in(rp_log *log, rp_status (*be_counted)(rp_log *log)) {
     return close_with(door, status);
 }
 
-static rp_status enter_old(rp_log *log) { return enter(log, false); }
+static rp_status enter_old(rp_log *log) { return enter(log, NULL); }
 
 static rp_status stay(rp_log *log) {
     rp_status status = rp_join_again(log);                 /* forked: nobody has counted us yet */

@@ -26,6 +26,7 @@ struct rp_log {
     uint8_t *ring; /* ring_size bytes, twice */
     uint8_t *pool;
     uint64_t mask;
+    uint64_t base; /* of the positions in `ring`: 0, but in a view; see stored.h */
 
     /* who we are in it: set by liveness.c, anew after fork */
     _Atomic uint64_t token; /* the process that `me` speaks for */
@@ -47,6 +48,7 @@ static inline bool rp_is_auto_deleted(const rp_log *log) {
     return log->geometry.flags & RP_SUPER_AUTO_DELETE;
 }
 static inline bool rp_is_broadcast(const rp_log *log) { return log->geometry.flags & RP_SUPER_BROADCAST; }
+static inline bool rp_is_stored(const rp_log *log) { return log->geometry.flags & RP_SUPER_STORED; }
 static inline bool rp_keeps_history(const rp_log *log) { return log->geometry.flags & RP_SUPER_HISTORY; }
 
 /* Open the file of `log` once more, as a new file description, even if it was unlinked. -1: errno. */

@@ -6,6 +6,7 @@
 #include "frames.h"
 #include "group.h"
 #include "lease.h"
+#include "stored.h"
 
 /* Position and sequence of the frame that `at` names, read as one. False: it keeps moving, or is gone. */
 static bool stands_at(rp_log *log, const rp_u64 *at, uint64_t *position, uint64_t *sequence,
@@ -20,6 +21,13 @@ static bool stands_at(rp_log *log, const rp_u64 *at, uint64_t *position, uint64_
         if (rp_load_relaxed(at) == *position && rp_load_relaxed(&log->head->oldest) <= *position) return true;
     }
     return false;
+}
+
+/* The sequence at `read`. */
+static bool next_of(rp_log *log, const rp_group *group, uint64_t *sequence) {
+    uint64_t position, unused;
+    if (rp_is_stored_group(group)) return rp_glance_at_mark(group, &position, sequence);
+    return stands_at(log, &group->read, &position, sequence, &unused);
 }
 
 static void copy_counters(const rp_group *group, rp_group_info *out) {
@@ -47,10 +55,14 @@ rp_status rp_get_group_info(rp_log *log, uint32_t handle, rp_group_info *out) {
     memcpy(out->pattern, group->pattern, sizeof out->pattern - 1);
     copy_counters(group, out);
     uint64_t position, sequence, put_ns, tail = 0, end = 0, unused;
-    if (stands_at(log, &log->head->tail, &tail, &end, &unused) &&
-        stands_at(log, &group->read, &position, &sequence, &put_ns))
+    if (stands_at(log, &log->head->tail, &tail, &end, &unused) && next_of(log, group, &sequence))
         out->ready = end > sequence ? end - sequence : 0;
-    if (stands_at(log, &group->acked, &position, &sequence, &put_ns)) {
+    if (rp_is_stored_group(group)) {
+        position = rp_load_acquire(release, &group->acked);
+        out->lag_bytes = tail > position ? tail - position : 0;
+        if (!rp_is_cold(log, position) && stands_at(log, &group->acked, &position, &sequence, &put_ns))
+            out->oldest_ns = put_ns;
+    } else if (stands_at(log, &group->acked, &position, &sequence, &put_ns)) {
         out->oldest_ns = put_ns;
         out->lag_bytes = tail > position ? tail - position : 0;
     }

@@ -6,16 +6,29 @@
 #include "group.h"
 #include "lease.h"
 #include "pool.h"
+#include "stored.h"
 #include "subject.h"
 
+/* The same where the frames come out of storage. RP_EMPTY: not from there. */
+static rp_status begin_in_view(rp_log *log, const rp_view *view, rp_hold *hold) {
+    uint32_t state = rp_load_acquire(state, &log->head->state);
+    if (state & (RP_STATE_DISCARD | RP_STATE_DELETED))
+        return rp_group_unlock(hold, state & RP_STATE_DELETED ? RP_DELETED : RP_SHUT_DOWN);
+    if (!rp_is_in_view(view, hold->read)) return rp_group_unlock(hold, RP_EMPTY);
+    hold->tail = view->end;
+    return RP_OK;
+}
+
 /* T1. With RP_OK the lock is held and there is a frame at `read`. */
-static rp_status begin(rp_log *log, uint32_t group, uint32_t limit, rp_wait *wait, rp_hold *hold) {
+static rp_status begin(rp_log *log, uint32_t group, uint32_t limit, const rp_view *view, rp_wait *wait,
+                       rp_hold *hold) {
     rp_status status = rp_group_try_lock(log, group, wait, hold);
     if (rp_unlikely(status != RP_OK)) return status;
     if (rp_unlikely(rp_load_relaxed(&hold->group->lease_top) != 0) && rp_lease_is_due(log, hold))
         return rp_group_unlock(hold, RP_RETURNED_FIRST);
     if (rp_unlikely(rp_load_relaxed(&hold->group->state) == RP_GROUP_LOSSY))
-        return RP_OK;                                                /* asks for itself */
+        return RP_OK; /* asks for itself */
+    if (rp_unlikely(view != NULL)) return begin_in_view(log, view, hold);
     if (limit > 1) rp_store_relaxed(&hold->group->seen, hold->read); /* a batch is all that is there */
     status = rp_group_look(log, hold);
     return rp_likely(status == RP_OK) ? RP_OK : rp_group_unlock(hold, status);
@@ -25,9 +38,17 @@ static void count_delivered(rp_group *group, uint64_t count) {
     rp_store_relaxed(&group->delivered, rp_load_relaxed(&group->delivered) + count);
 }
 
-/* T4 and T5. */
-static void finish(rp_log *log, rp_hold *hold, uint64_t end, uint32_t count) {
+/* A stored group's mark, before T4. `count` frames lie between `read` and `end`. */
+static void mark_end(rp_hold *hold, uint64_t end, uint64_t count) {
+    uint64_t read, sequence;
+    if (rp_likely(!rp_is_stored_group(hold->group))) return;
+    if (rp_glance_at_mark(hold->group, &read, &sequence)) rp_mark_next(hold->group, end, sequence + count);
+}
+
+/* T4 and T5: `count` of the `passed` frames before `end` were delivered. */
+static void finish(rp_log *log, rp_hold *hold, uint64_t end, uint32_t count, uint64_t passed) {
     count_delivered(hold->group, count);
+    mark_end(hold, end, passed);
     rp_store_release(release, &hold->group->read, end);
     rp_lease_move_acked(log, hold->group);
     rp_lock_release(&hold->group->lock);
@@ -37,6 +58,7 @@ static void finish(rp_log *log, rp_hold *hold, uint64_t end, uint32_t count) {
  * nobody can reclaim it and lend it again behind our back. Other groups still want it: reclaim will find it. */
 static void finish_large(rp_log *log, rp_hold *hold, uint32_t first, uint64_t end) {
     count_delivered(hold->group, 1);
+    mark_end(hold, end, 1);
     rp_store_release(release, &hold->group->read, end);
     if (!rp_keeps_history(log) && rp_acked_by_others(log, hold->group, hold->read))
         rp_pool_release(log, first, hold->read);
@@ -44,61 +66,87 @@ static void finish_large(rp_log *log, rp_hold *hold, uint32_t first, uint64_t en
     rp_lock_release(&hold->group->lock);
 }
 
-static rp_status announce_large(rp_log *log, rp_hold *at, rp_taken *out) {
+/* Where the frames lie: in the ring, or in the view. */
+static const rp_log *frames_of(const rp_log *log, const rp_view *view) { return view ? &view->log : log; }
+
+/* The ring has lost what was copied: who wants it must look in storage. */
+static bool lost_to_ring(const rp_log *log, const rp_view *view, const rp_hold *at, rp_taken *out) {
+    if (rp_likely(view || !rp_is_cold(log, at->read))) return false;
+    out->cold = at->read;
+    out->count = 0;
+    out->bytes = 0;
+    return true;
+}
+
+static rp_status announce_large(rp_log *log, const rp_view *view, rp_hold *at, rp_taken *out) {
     rp_descriptor descriptor;
-    rp_status status = rp_read_descriptor(log, at->read, &out->frame, &descriptor);
+    rp_status status = rp_read_descriptor(frames_of(log, view), at->read, &out->frame, &descriptor);
     out->length = descriptor.length;
+    if (lost_to_ring(log, view, at, out)) return rp_group_unlock(at, RP_COLD);
     return rp_group_unlock(at, status == RP_OK ? RP_LARGE : status);
 }
 
 /* T2 to T5 for a run of small frames, in one piece. */
-static rp_status take_run(rp_log *log, rp_hold *at, void *buffer, size_t size, uint32_t limit,
-                          rp_taken *out) {
+static rp_status take_run(rp_log *log, const rp_view *view, rp_hold *at, void *buffer, size_t size,
+                          uint32_t limit, rp_taken *out) {
     rp_walk walk;
-    rp_status status = rp_walk_frames(log, at->read, at->tail, size, limit, &walk);
-    if (rp_unlikely(status == RP_LARGE)) return announce_large(log, at, out);
+    const rp_log *frames = frames_of(log, view);
+    rp_status status = rp_walk_frames(frames, at->read, at->tail, size, limit, &walk);
+    if (rp_unlikely(status == RP_LARGE)) return announce_large(log, view, at, out);
+    uint64_t bytes = walk.end - at->read;
+    if (rp_likely(status == RP_OK)) memcpy(buffer, rp_frame_at(frames, at->read), bytes);
+    if (rp_unlikely(lost_to_ring(log, view, at, out))) return rp_group_unlock(at, RP_COLD);
     if (rp_unlikely(status != RP_OK)) {
         out->need = walk.need;
         return rp_group_unlock(at, status);
     }
-    uint64_t bytes = walk.end - at->read;
-    memcpy(buffer, rp_frame_at(log, at->read), bytes);
     if (rp_unlikely(!rp_check_frames(buffer, bytes, walk.count))) return rp_group_unlock(at, RP_CORRUPT);
-    finish(log, at, walk.end, walk.count);
+    finish(log, at, walk.end, walk.count, walk.count);
     out->count = walk.count;
     out->bytes = bytes;
     return RP_OK;
 }
 
 /* The same for a group with a pattern: frame by frame. What does not match is passed over. */
-static rp_status take_matching(rp_log *log, rp_hold *at, void *buffer, size_t size, uint32_t limit,
-                               rp_taken *out) {
-    uint64_t position = at->read;
+static rp_status take_matching(rp_log *log, const rp_view *view, rp_hold *at, void *buffer, size_t size,
+                               uint32_t limit, rp_taken *out) {
+    uint64_t position = at->read, passed = 0;
+    const rp_log *frames = frames_of(log, view);
     size_t pattern_length = rp_pattern_length(at->group);
     rp_status status = RP_OK;
     while (position != at->tail && out->count < limit) {
-        uint64_t span = rp_frame_span(log, position, at->tail);
-        if (span == 0) return rp_group_unlock(at, RP_CORRUPT);
-        if (rp_frame_matches(log, position, span, at->group->pattern, pattern_length)) {
+        uint64_t span = rp_frame_span(frames, position, at->tail);
+        if (span == 0) {
+            status = RP_CORRUPT;
+            break;
+        }
+        if (rp_frame_matches(frames, position, span, at->group->pattern, pattern_length)) {
             rp_walk walk;
-            status = rp_walk_frames(log, position, at->tail, size - out->bytes, 1, &walk);
+            status = rp_walk_frames(frames, position, at->tail, size - out->bytes, 1, &walk);
             if (status != RP_OK) break;
             void *copy = (uint8_t *)buffer + out->bytes;
             span = walk.end - position; /* as it was checked: somebody may write to it */
-            memcpy(copy, rp_frame_at(log, position), span);
-            if (!rp_check_frames(copy, span, 1)) return rp_group_unlock(at, RP_CORRUPT);
+            memcpy(copy, rp_frame_at(frames, position), span);
+            if (!rp_check_frames(copy, span, 1)) {
+                status = RP_CORRUPT;
+                break;
+            }
             out->bytes += span;
             out->count++;
         }
         position += span;
+        passed++;
     }
+    if (lost_to_ring(log, view, at, out)) return rp_group_unlock(at, RP_COLD);
+    if (status == RP_CORRUPT) return rp_group_unlock(at, RP_CORRUPT);
     if (out->count == 0 && status == RP_LARGE) {
+        mark_end(at, position, passed);
         rp_store_release(release, &at->group->read, position);
         rp_lease_move_acked(log, at->group);
         at->read = position;
-        return announce_large(log, at, out);
+        return announce_large(log, view, at, out);
     }
-    finish(log, at, position, out->count);
+    finish(log, at, position, out->count, passed);
     return out->count ? RP_OK : status == RP_OK ? RP_EMPTY : status;
 }
 
@@ -144,22 +192,30 @@ static rp_status take_lossy(rp_log *log, rp_hold *at, void *buffer, size_t size,
     return rp_group_unlock(at, status);
 }
 
-static rp_status try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
-                          rp_wait *wait, rp_taken *out) {
+static rp_status try_take(rp_log *log, uint32_t group, const rp_view *view, void *buffer, size_t size,
+                          uint32_t limit, rp_wait *wait, rp_taken *out) {
     rp_hold at;
     *out = (rp_taken){0};
-    rp_status status = begin(log, group, limit, wait, &at);
+    rp_status status = begin(log, group, limit, view, wait, &at);
+    if (rp_unlikely(status == RP_COLD)) out->cold = at.read;
     if (status != RP_OK) return status;
     if (rp_unlikely(rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY))
         return take_lossy(log, &at, buffer, size, limit, out);
-    status = rp_unlikely(at.group->pattern[0]) ? take_matching(log, &at, buffer, size, limit, out)
-                                               : take_run(log, &at, buffer, size, limit, out);
+    status = rp_unlikely(at.group->pattern[0]) ? take_matching(log, view, &at, buffer, size, limit, out)
+                                               : take_run(log, view, &at, buffer, size, limit, out);
     if (status == RP_OK || status == RP_EMPTY) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     return status;
 }
 
 rp_status rp_try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit, rp_taken *out) {
-    return try_take(log, group, buffer, size, limit, NULL, out);
+    return try_take(log, group, NULL, buffer, size, limit, NULL, out);
+}
+
+rp_status rp_take_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                       uint32_t limit, rp_taken *out) {
+    rp_view view;
+    rp_view_of(log, frames, &view);
+    return try_take(log, group, &view, buffer, size, limit, NULL, out);
 }
 
 static bool more_frames(rp_log *log, const void *group) {
@@ -182,7 +238,7 @@ rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32
     if (!at) return RP_INVALID;
     uint32_t event = rp_group_event(log, at);
     for (;;) {
-        rp_status status = try_take(log, group, buffer, size, limit, &wait, out);
+        rp_status status = try_take(log, group, NULL, buffer, size, limit, &wait, out);
         if (status == RP_BUSY) {
             status = rp_lock_sleep(log, &at->lock, &wait);
         } else if (status == RP_EMPTY) {
@@ -205,7 +261,7 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     rp_hold at;
     rp_frame frame;
     rp_descriptor descriptor;
-    rp_status status = begin(log, group, 1, wait, &at);
+    rp_status status = begin(log, group, 1, NULL, wait, &at);
     if (status != RP_OK) return status;
     if (rp_read_once(rp_frame_at(log, at.read)->sequence) != sequence) return rp_group_unlock(&at, RP_EMPTY);
     status = rp_read_descriptor(log, at.read, &frame, &descriptor);
@@ -216,6 +272,7 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     if (length > extra_len) memcpy(body, data + extra_len, length - extra_len);
     /* a group that was opened while others took the frame may find its run gone */
     bool intact = rp_pool_is_of(log, descriptor.first, at.read);
+    if (!intact && rp_is_stored_group(at.group)) return rp_group_unlock(&at, RP_COLD);
     if (!intact) rp_store_relaxed(&at.group->lost, rp_load_relaxed(&at.group->lost) + 1);
     finish_large(log, &at, descriptor.first, at.read + rp_align(frame.size));
     rp_signal(log, RP_EVENT_SPACE, INT_MAX);
@@ -227,6 +284,34 @@ rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t
     rp_wait wait = rp_wait_until(deadline);
     for (;;) {
         rp_status status = try_take_large(log, group, sequence, length, extra, extra_len, body, &wait);
+        if (status != RP_BUSY) return status;
+        status = rp_lock_sleep(log, &rp_group_of(log, group)->lock, &wait);
+        if (status != RP_OK) return status;
+    }
+}
+
+static rp_status try_skip_large(rp_log *log, uint32_t group, uint64_t sequence, const rp_view *view,
+                                rp_wait *wait) {
+    rp_hold at;
+    uint64_t read, next;
+    rp_status status = begin(log, group, 1, view, wait, &at);
+    if (status != RP_OK) return status;
+    if (!rp_glance_at_mark(at.group, &read, &next)) return rp_group_unlock(&at, RP_CORRUPT);
+    if (next != sequence) return rp_group_unlock(&at, RP_EMPTY);
+    uint64_t span = rp_frame_span(frames_of(log, view), at.read, at.tail);
+    if (!view && rp_is_cold(log, at.read)) return rp_group_unlock(&at, RP_COLD);
+    if (span == 0) return rp_group_unlock(&at, RP_CORRUPT);
+    finish(log, &at, at.read + span, 1, 1);
+    return RP_OK;
+}
+
+rp_status rp_skip_large(rp_log *log, uint32_t group, uint64_t sequence, const rp_range *frames,
+                        int64_t deadline) {
+    rp_wait wait = rp_wait_until(deadline);
+    rp_view view;
+    if (frames) rp_view_of(log, frames, &view);
+    for (;;) {
+        rp_status status = try_skip_large(log, group, sequence, frames ? &view : NULL, &wait);
         if (status != RP_BUSY) return status;
         status = rp_lock_sleep(log, &rp_group_of(log, group)->lock, &wait);
         if (status != RP_OK) return status;

@@ -46,6 +46,18 @@ class CorruptLog(RingpostError):
     """The shared memory does not hold what it must: somebody else wrote to it."""
 
 
+class StorageFailed(RingpostError, OSError):
+    """The disk did not take what was to be stored (full, over quota, broken, gone).
+
+    What was put is not confirmed. It is still in shared memory: it may be delivered, and is stored with the
+    next commit that succeeds.
+    """
+
+
+class StorageDamaged(CorruptLog):
+    """What was stored is not there any more as it was written."""
+
+
 class LayoutMismatch(RingpostError):
     """The queue was made by an incompatible version of ringpost, or for another kind of machine."""
 
@@ -151,6 +163,7 @@ class Status(IntEnum):
     INVALID = 21
     SYSTEM = 22
     RETURNED_FIRST = 23
+    COLD = 24
 
 
 # with these a status is about a group, not about its log

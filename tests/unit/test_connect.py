@@ -63,9 +63,17 @@ def test_no_url(url: str) -> None:
     assert repr(url) in str(raised.value)
 
 
-@pytest.mark.parametrize("url", ["ring://server/shop", "ring:/shop", "ring:///shop"])
-def test_places_that_memory_cannot_be(url: str) -> None:
-    with pytest.raises(ringpost.Unsupported, match="use ring:NAME") as raised:
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("ring://server/shop", "ring:///absolute/directory"),
+        ("ring:///shop#1", "write # as %23"),
+        ("ring:///shop?color=red", "max_bytes, not 'color'"),
+        ("ring:///shop?max_bytes=many", "a number of bytes"),
+    ],
+)
+def test_no_directory(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as raised:
         ringpost.connect(url)
     assert repr(url) in str(raised.value)
 

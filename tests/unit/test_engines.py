@@ -93,6 +93,7 @@ def test_ring_has_what_an_engine_has() -> None:
         "list_logs",
         "destroy",
         "side_store",
+        "flush",
         "collect",
         "close",
     }
@@ -133,11 +134,14 @@ def test_an_engine_is_asked_for_everything() -> None:
         assert broker.delete_topic("news") is True
         broker.destroy()
     settings = {"capacity": 5, "maxsize": 6, "make_codec": None, "priorities": True, "create": False}
+    settings |= {"durability": None}
     defaults = {"capacity": None, "maxsize": None, "make_codec": None, "priorities": None, "create": True}
+    defaults |= {"durability": None}
+    topic = {"capacity": 7, "make_codec": None, "durability": None, "retention": None, "create": True}
     assert broker._engine.asked == [
         ("open_log", "queue", "jobs", settings),
         ("open_log", "queue", "defaults", defaults),
-        ("open_log", "topic", "news", {"capacity": 7, "make_codec": None, "create": True}),
+        ("open_log", "topic", "news", topic),
         ("delete_log", "queue", "jobs"),
         ("delete_log", "topic", "news"),
         ("destroy",),

@@ -41,6 +41,8 @@ BASES = {
     "Crowded": (ringpost.RingpostError,),
     "LeftOver": (ringpost.RingpostError,),
     "TooManyProcesses": (ringpost.RingpostError,),
+    "StorageFailed": (ringpost.RingpostError, OSError),
+    "StorageDamaged": (ringpost.CorruptLog,),
     "Unsupported": (ringpost.RingpostError,),
 }
 
@@ -66,7 +68,7 @@ WORDS = {
     "SYSTEM": (OSError, [os.strerror(errno.EMFILE), PATH]),
 }
 # these never leave the binding: if one does, the number is at least there
-INTERNAL = ("OK", "INTERRUPTED", "TOO_SMALL", "LARGE", "TOO_MANY", "RETURNED_FIRST")
+INTERNAL = ("OK", "INTERRUPTED", "TOO_SMALL", "LARGE", "TOO_MANY", "RETURNED_FIRST", "COLD")
 
 
 def native_statuses() -> dict[str, int]:

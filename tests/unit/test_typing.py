@@ -63,7 +63,7 @@ def test_the_stub_says_nothing_that_is_not_there() -> None:
 def test_the_log_is_that_of_the_contract() -> None:
     protocols = (contract.Log, contract.NativeLog)
     wanted = {name for each in protocols for name in vars(each) if not name.startswith("_")} | set(
-        contract.Log.__annotations__
+        {**contract.Log.__annotations__, **contract.NativeLog.__annotations__}
     )
     told = set(names_in(names_in(parsed().body)["Log"].body)) - {"__init__"}
     assert told == wanted
@@ -89,4 +89,4 @@ def test_everything_is_annotated() -> None:
         if isinstance(node, ast.FunctionDef):
             assert node.returns is not None, node.name
             arguments = [*node.args.args, *node.args.kwonlyargs]
-            assert all(each.annotation for each in arguments if each.arg != "self"), node.name
+            assert all(each.annotation for each in arguments if each.arg not in ("self", "cls")), node.name

@@ -19,7 +19,7 @@ from ringpost._binding.ringpost cimport *
 import os
 from operator import itemgetter
 
-from ringpost.errors import Empty, describe_hold, failure
+from ringpost.errors import Empty, Unsupported, describe_hold, failure
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -37,6 +37,7 @@ cdef enum:
     GLANCES = 60  # spinning with the GIL held: about a microsecond
 
 cdef double LONGEST_WAIT = 1e9  # seconds
+cdef double STORING = 5  # seconds that the disk gets, even of those who do not wait for room
 
 NAME = "cython"
 
@@ -66,7 +67,8 @@ cdef bytes path_bytes(str path):
 
 def create(str path not None, str label not None, object codec, *, uint64_t capacity=0, uint64_t max_messages=0,
            uint32_t groups=0, uint32_t leases=0, bint broadcast=False, bint keep_history=False,
-           bint auto_delete=False, bint levels=False) -> Log:
+           bint auto_delete=False, bint levels=False, bint stored=False, bytes log_id=None,
+           uint64_t first_position=0, uint64_t first_sequence=0, uint64_t first_done=0) -> Log:
     cdef rp_settings settings
     memset(&settings, 0, sizeof(settings))
     settings.broadcast = broadcast
@@ -77,6 +79,14 @@ def create(str path not None, str label not None, object codec, *, uint64_t capa
     settings.keep_history = keep_history
     settings.auto_delete = auto_delete
     settings.levels = levels
+    settings.stored = stored
+    settings.first_position = first_position
+    settings.first_sequence = first_sequence
+    settings.first_done = first_done
+    if log_id is not None:
+        if len(log_id) != 16:
+            raise ValueError("a log's id has 16 bytes")
+        settings.log_id = <const uint8_t *>PyBytes_AS_STRING(log_id)
     cdef Log log = Log.__new__(Log)
     cdef bytes name = path_bytes(path)
     cdef const char *c_path = name
@@ -168,6 +178,8 @@ cdef class Log:
     cdef readonly str path, label
     cdef readonly bint closed
     cdef public object on_alarm
+    cdef object _storage  # see contract.Storage; None: what the ring loses is lost
+    cdef readonly bint is_stored  # it has, or had, a storage
 
     def __cinit__(self):
         self.closed = True
@@ -185,7 +197,25 @@ cdef class Log:
         if self.closed:
             return
         self.closed = True
+        self._storage = None  # which refers to this
         rp_wake_all(self._log)
+
+    @property
+    def storage(self):
+        return self._storage
+
+    @storage.setter
+    def storage(self, storage):
+        self._storage = storage
+        self.is_stored = storage is not None
+
+    cdef object need_storage(self):
+        """Closed meanwhile, or none at all."""
+        storage = self._storage
+        if storage is None:
+            self.check_open()
+            raise Unsupported(f"{self.label} is in memory: it knows no durability; use a broker with a directory")
+        return storage
 
     def leave(self):
         with nogil:
@@ -261,12 +291,44 @@ cdef class Log:
     # ---- putting ---------------------------------------------------------------------------
 
     @cython.binding(False)  # called millions of times a second: plain C methods are called faster
-    def put(self, item, bint block=True, timeout=None):
+    def put(self, item, bint block=True, timeout=None, *, durability=None):
+        if durability is not None:
+            self.check_durability(durability)
         self.put_item(item, block, timeout)
+        if self.is_stored:
+            self.confirm(durability, block, timeout)
 
     @cython.binding(False)
     def put_nowait(self, item):
         self.put_item(item, False, None)
+        if self.is_stored:
+            self.confirm(None, False, None)
+
+    cdef int check_durability(self, durability) except -1:
+        if durability not in ("memory", "interval", "commit"):
+            raise ValueError(f"'durability' is 'memory', 'interval' or 'commit', not {durability!r}")
+        if durability != "memory":
+            self.need_storage()
+        return 0
+
+    cdef int confirm(self, durability, bint block, timeout) except -1:
+        """What was put is to be as durable as was asked for."""
+        if not block:
+            timeout = STORING
+        elif timeout is not None:
+            timeout = max(timeout, STORING)
+        self.need_storage().after_put(durability, timeout)
+        return 0
+
+    cdef int note_settled(self) except -1:
+        storage = self._storage
+        if storage is not None:
+            storage.after_settle()
+        return 0
+
+    cdef bint made_room(self) except -1:
+        """A full ring may be one that storage has not yet got."""
+        return self.is_stored and self.need_storage().make_room()
 
     cdef int put_item(self, item, bint block, timeout) except -1:
         cdef Py_ssize_t size = 0
@@ -285,8 +347,10 @@ cdef class Log:
         return 0
 
     def send(self, item, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0, bint block=True,
-             timeout=None):
+             timeout=None, durability=None):
         self.check_open()
+        if durability is not None:
+            self.check_durability(durability)
         if timeout is not None and block:
             seconds_of(timeout)
         if self.plain and type(item) is bytes:
@@ -294,6 +358,8 @@ cdef class Log:
                             ttl_ms, block, timeout)
         else:
             self.put_encoded(item, subject, headers, ttl_ms, block, timeout)
+        if self.is_stored:
+            self.confirm(durability, block, timeout)
 
     def encode(self, item):
         """(kind, body) as it would travel, for send_raw()."""
@@ -305,15 +371,19 @@ cdef class Log:
         return int(kind), bytes(buffer)
 
     def send_raw(self, uint8_t kind, payload, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0,
-                 bint block=True, timeout=None):
+                 bint block=True, timeout=None, durability=None):
         """A body that was encoded before."""
         cdef Py_buffer view
         self.check_open()
+        if durability is not None:
+            self.check_durability(durability)
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
         try:
             self.put_buffer(kind, <const char *>view.buf, view.len, subject, headers, ttl_ms, block, timeout)
         finally:
             PyBuffer_Release(&view)
+        if self.is_stored:
+            self.confirm(durability, block, timeout)
 
     cdef int put_encoded(self, item, bytes subject, bytes headers, uint32_t ttl_ms, bint block,
                          timeout) except -1:
@@ -340,6 +410,8 @@ cdef class Log:
         status = rp_try_put(self._log, &message)
         if status == RP_OK:
             return 0
+        if status == RP_FULL and self.made_room():
+            status = rp_try_put(self._log, &message)
         if status == RP_BUSY or (status == RP_FULL and block):
             deadline = deadline_of(block, timeout)
             while True:
@@ -348,6 +420,7 @@ cdef class Log:
                 if status != RP_INTERRUPTED:
                     break
                 self.interrupted()
+                self.made_room()
         if status != RP_OK:
             raise self.fail(status, "put", size)
         return 0
@@ -358,7 +431,12 @@ cdef class Log:
         cdef size_t size = message.subject_len + message.headers_len + message.body_len
         while True:
             with nogil:
-                status = rp_borrow(self._log, size, deadline, &loan)
+                status = rp_borrow(self._log, size, RP_NOW if self.is_stored else deadline, &loan)
+            if status == RP_FULL and self.is_stored:
+                if self.made_room():
+                    continue
+                with nogil:
+                    status = rp_borrow(self._log, size, deadline, &loan)
             if status != RP_INTERRUPTED:
                 break
             self.interrupted()
@@ -370,9 +448,12 @@ cdef class Log:
             while True:
                 with nogil:
                     status = rp_commit(self._log, &loan, message, deadline)
+                if status == RP_FULL and self.made_room():
+                    continue
                 if status != RP_INTERRUPTED:
                     break
                 self.interrupted()
+                self.made_room()
             if status != RP_OK:
                 raise self.fail(status, "put", size)
         except BaseException:
@@ -380,15 +461,23 @@ cdef class Log:
             raise
         return 0
 
-    def put_many(self, items, bint block=True, timeout=None):
-        return self.put_all(items, False, block, timeout)
+    def flush(self, timeout=None):
+        """Wait until storage, if there is any, has everything that was put."""
+        self.check_open()
+        if self.is_stored:
+            self.need_storage().flush(timeout)
 
-    def send_many(self, items, bint block=True, timeout=None):
-        return self.put_all(items, True, block, timeout)
+    def put_many(self, items, bint block=True, timeout=None, *, durability=None):
+        return self.put_all(items, False, block, timeout, durability)
 
-    cdef object put_all(self, items, bint with_parts, bint block, timeout):
+    def send_many(self, items, bint block=True, timeout=None, durability=None):
+        return self.put_all(items, True, block, timeout, durability)
+
+    cdef object put_all(self, items, bint with_parts, bint block, timeout, durability):
         """Items, or tuples (item, subject, headers, ttl_ms)."""
         self.check_open()
+        if durability is not None:
+            self.check_durability(durability)
         cdef _Batch batch = _Batch.__new__(_Batch, self, block, timeout)
         try:
             if with_parts:
@@ -398,6 +487,8 @@ cdef class Log:
                 for item in items:
                     batch.add(item, None, None, 0)
             batch.flush()
+            if self.is_stored:
+                self.confirm(durability, block, timeout)
         except BaseException as error:
             try:
                 error.put = batch.done
@@ -410,11 +501,18 @@ cdef class Log:
 
     @cython.binding(False)
     def get(self, bint block=True, timeout=None):
+        if self.is_stored:
+            return self.take_stored_item(block, timeout)
         return self.take_item(block, timeout)
 
     @cython.binding(False)
     def get_nowait(self):
-        return self.take_item(False, None)
+        return self.take_stored_item(False, None) if self.is_stored else self.take_item(False, None)
+
+    cdef object take_stored_item(self, bint block, timeout):
+        item = self.take_item(block, timeout)
+        self.note_settled()
+        return item
 
     cdef object take_item(self, bint block, timeout):
         cdef char buffer[FRAME_BUFFER]
@@ -426,9 +524,9 @@ cdef class Log:
             seconds_of(timeout)
         self.look_at_alarm()
         while True:
-            status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
+            status = self.try_take(RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
             if status == RP_EMPTY and block and rp_glance(self._log, RP_QUEUE_GROUP, GLANCES):
-                status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
+                status = self.try_take(RP_QUEUE_GROUP, buffer, FRAME_BUFFER, 1, &taken)
             if status == RP_OK:
                 if is_of_use(self, <rp_frame *>buffer):
                     return self.decode(<rp_frame *>buffer)
@@ -476,8 +574,8 @@ cdef class Log:
             raise MemoryError
         try:
             while <uint32_t>(len(items) + len(errors)) < most:
-                status = rp_try_take(self._log, RP_QUEUE_GROUP, buffer, BATCH_BUFFER,
-                                     most - <uint32_t>(len(items) + len(errors)), &taken)
+                status = self.try_take(RP_QUEUE_GROUP, buffer, BATCH_BUFFER,
+                                       most - <uint32_t>(len(items) + len(errors)), &taken)
                 if status != RP_OK and status != RP_LARGE and (items or errors):
                     break  # what came is worth more than waiting; the next call sees the status
                 if status == RP_BUSY or (status == RP_EMPTY and block):
@@ -500,6 +598,7 @@ cdef class Log:
                 raise self.fail(status, "get")
         finally:
             PyMem_RawFree(buffer)
+        self.note_settled()
         if errors:
             errors[0].items = items
             errors[0].more = errors[1:]
@@ -512,9 +611,23 @@ cdef class Log:
         while True:
             with nogil:
                 status = rp_take(self._log, RP_QUEUE_GROUP, buffer, size, limit, deadline, taken)
+            if status == RP_COLD:
+                status = self.try_take(RP_QUEUE_GROUP, buffer, size, limit, taken)
+                if status == RP_BUSY or (status == RP_EMPTY and deadline > RP_NOW):
+                    continue
             if status != RP_INTERRUPTED:
                 return status
             self.interrupted()
+
+    cdef rp_status try_take(self, uint32_t group, char *buffer, size_t size, uint32_t limit,
+                            rp_taken *taken) except *:
+        """rp_try_take(), out of storage too."""
+        cdef rp_status status = rp_try_take(self._log, group, buffer, size, limit, taken)
+        while status == RP_COLD:
+            status = take_cold(self, group, buffer, size, limit, taken)
+            if status == RP_EMPTY:
+                status = rp_try_take(self._log, group, buffer, size, limit, taken)
+        return status
 
     cdef bytes take_large(self, rp_taken *taken, int64_t deadline, rp_status *status):
         """The payload of the large message that was announced, if `status` is RP_OK. RP_EMPTY: another
@@ -525,6 +638,12 @@ cdef class Log:
             with nogil:
                 status[0] = rp_take_large(self._log, RP_QUEUE_GROUP, taken.frame.sequence, taken.length,
                                           NULL, 0, data, deadline)
+            if status[0] == RP_COLD:
+                payload = self.need_storage().payload(taken.frame.sequence)
+                if payload is None:
+                    status[0] = RP_EMPTY
+                else:
+                    status[0] = skip_large(self, RP_QUEUE_GROUP, taken.frame.sequence, deadline)
             if status[0] != RP_INTERRUPTED:
                 return payload
             self.interrupted()
@@ -604,7 +723,7 @@ cdef class Log:
         return group_of(self, RP_QUEUE_GROUP)
 
     def open_group(self, str name, str pattern="", *, uint64_t policy=0, bint from_start=False,
-                   bint lossy=False, bint ends_with_us=False):
+                   bint lossy=False, bint ends_with_us=False, start=None):
         cdef rp_group_settings settings
         cdef uint32_t handle = 0
         cdef c_bool made = False
@@ -619,6 +738,10 @@ cdef class Log:
         settings.from_start = from_start
         settings.lossy = lossy
         settings.ends_with_us = ends_with_us
+        if from_start and start is None and self.is_stored:
+            start = self.need_storage().first()
+        settings.placed = start is not None
+        settings.position, settings.sequence = start or (0, 0)
         while True:
             with nogil:
                 status = rp_group_open(self._log, name_text, &settings, deadline, &handle, &made)
@@ -775,6 +898,7 @@ cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
     memcpy(to + message.subject_len + message.headers_len, message.body, message.body_len)
 
 
+include "stored.pxi"
 include "group.pxi"
 include "watch.pxi"
 
@@ -860,10 +984,13 @@ cdef class _Batch:
             self.deadline = deadline_of(False, self.timeout)  # the items may have taken their time
         while self.count:
             status = rp_try_put_frames(self.log._log, at, self.used, self.count, &done, &done_bytes)
+            if status == RP_FULL and self.log.made_room():
+                continue
             while status == RP_BUSY or status == RP_INTERRUPTED or (
                     status == RP_FULL and self.deadline > RP_NOW):
                 if status == RP_INTERRUPTED:
                     self.log.interrupted()
+                    self.log.made_room()
                 with nogil:
                     status = rp_put_frames(self.log._log, at, self.used, self.count, self.deadline,
                                            &done, &done_bytes)

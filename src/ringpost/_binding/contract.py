@@ -15,11 +15,14 @@ NAMES = (
     "Delivery",
     "Group",
     "Log",
+    "Stored",
     "Watch",
     "any_ttl",
     "attach",
     "collect",
     "create",
+    "find_frame",
+    "frames_from_end",
     "hand_out",
     "layout_version",
     "remove",
@@ -180,6 +183,16 @@ class Group(Protocol):
     def remove(self) -> None: ...
 
 
+class NativeGroup(Group, Protocol):
+    """A group of one log, which may be stored."""
+
+    def holds(self, message: Any) -> bool:
+        """Is it still ours to settle?"""
+
+    def discard(self, sequence: int) -> bool | None:
+        """Ack one in whosever hands it is. None: it was not handed out yet; False: it was settled before."""
+
+
 class Log(Protocol):
     """A handle of one log. Thread-safe; works in a forked child; detaches when nobody refers to it.
 
@@ -202,8 +215,22 @@ class Log(Protocol):
     def leave(self) -> None:
         """This process is about to end: an auto-deleted log goes unless others stay with it."""
 
-    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None: ...
-    def put_many(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> int: ...
+    def put(
+        self,
+        item: object,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        durability: str | None = None,
+    ) -> None: ...
+    def put_many(
+        self,
+        items: Iterable[object],
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        durability: str | None = None,
+    ) -> int: ...
     def put_nowait(self, item: object) -> None: ...
     def send(
         self,
@@ -213,6 +240,7 @@ class Log(Protocol):
         ttl_ms: int = 0,
         block: bool = True,
         timeout: float | None = None,
+        durability: str | None = None,
     ) -> None: ...
     def encode(self, item: object) -> tuple[int, bytes]:
         """As it would travel, for send_raw()."""
@@ -226,6 +254,7 @@ class Log(Protocol):
         ttl_ms: int = 0,
         block: bool = True,
         timeout: float | None = None,
+        durability: str | None = None,
     ) -> None:
         """A body that was encoded before."""
 
@@ -234,8 +263,12 @@ class Log(Protocol):
         items: Iterable[tuple[object, bytes | None, bytes | None, int]],
         block: bool = True,
         timeout: float | None = None,
+        durability: str | None = None,
     ) -> int:
         """Tuples (item, subject, headers, ttl_ms)."""
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until storage, if there is any, has everything that was put."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any: ...
     def get_nowait(self) -> Any: ...
@@ -257,8 +290,10 @@ class Log(Protocol):
         from_start: bool = False,
         lossy: bool = False,
         ends_with_us: bool = False,
+        start: tuple[int, int] | None = None,
     ) -> tuple[Group, bool]:
-        """Find or make a group. FileExistsError: there is one with other settings."""
+        """Find or make a group. `start`: (position, sequence), with from_start, in a stored log.
+        FileExistsError: there is one with other settings."""
 
     def groups(self) -> list[dict[str, Any]]: ...
     def set_alarm(self, when_ns: int) -> None:
@@ -273,9 +308,78 @@ class Log(Protocol):
     def shutdown(self, immediate: bool = False) -> None: ...
 
 
+class Storage(Protocol):
+    """What a stored log asks of its storage: `NativeLog.storage`."""
+
+    def after_put(self, durability: str | None, timeout: float | None) -> None:
+        """Something was put; wait until it is as durable as it shall be, `timeout` seconds at most. Raises
+        Stalled, StorageFailed."""
+
+    def after_settle(self) -> None: ...
+    def handed_out_again(self, group: NativeGroup, messages: list[Any]) -> list[Any]:
+        """Those that no transaction has acked whose process died right then."""
+
+    def make_room(self) -> bool:
+        """The ring is full of what is not yet in storage. False: of nothing but what is in use."""
+
+    def frames(self, position: int) -> tuple[bytes, int] | None:
+        """Frames out of storage, and the position of the first: at or before `position`. Contiguous, and at
+        least 64 from there on, or all there are. None: another consumer took them."""
+
+    def payload(self, sequence: int) -> bytes | None:
+        """Of a large frame. None: another consumer took it."""
+
+    def flush(self, timeout: float | None = None) -> None: ...
+
+    def find(self, sequence: int, time_ns: int) -> tuple[int, int]:
+        """(position, sequence) of the first frame with at least this sequence and time."""
+
+    def first(self) -> tuple[int, int] | None:
+        """(position, sequence) where a new group starts that starts at the beginning; None: the ring
+        knows."""
+
+
+class Stored(Protocol):
+    """A stored log as its storage sees it: Stored(log, door). See native/src/stored.h."""
+
+    def __init__(self, log: NativeLog, door: NativeLog) -> None: ...
+    def enter(self, position: int, timeout: float | None = None) -> bool: ...
+    def leave(self) -> None: ...
+    def tail(self) -> int: ...
+    def durable(self) -> int: ...
+    def set_durable(self, position: int) -> None: ...
+    def needed(self) -> int | None: ...
+    def range(self, position: int, limit: int) -> tuple[memoryview, int, int, int, int] | None: ...
+    def sequence_at(self, position: int) -> int: ...
+    def payloads(self, frames: memoryview) -> list[tuple[int, memoryview]]: ...
+    def copy(self, position: int, size: int) -> bytes | None: ...
+    def groups(self) -> list[tuple[bytes, bytes, int, int, int, int, bytes]]: ...
+    def restore_group(
+        self, name: bytes, pattern: bytes, policy: int, read: int, sequence: int, acked: int, held: bytes
+    ) -> None: ...
+
+
 class NativeLog(Log, Protocol):
     """A log that may be the first of several which make one queue; see ringpost.levels."""
 
+    storage: Storage | None
+
+    @property
+    def is_stored(self) -> bool:
+        """It has a storage, or had one until it was closed."""
+
+    def group(self) -> NativeGroup: ...
+    def open_group(
+        self,
+        name: str,
+        pattern: str = "",
+        *,
+        policy: int = 0,
+        from_start: bool = False,
+        lossy: bool = False,
+        ends_with_us: bool = False,
+        start: tuple[int, int] | None = None,
+    ) -> tuple[NativeGroup, bool]: ...
     def levels(self) -> int:
         """A bit for each further log of this queue."""
 
@@ -297,6 +401,7 @@ class Binding(Protocol):
     NAME: str
     Delivery: type[Delivery]
     Watch: type[Watch]
+    Stored: type[Stored]
 
     def layout_version(self) -> int: ...
     def status_text(self, status: int) -> str: ...
@@ -306,6 +411,12 @@ class Binding(Protocol):
         neither. None: there is none."""
 
     def any_ttl(self, messages: list[Any]) -> bool: ...
+    def frames_from_end(self, data: bytes, count: int) -> int:
+        """The offset of the `count`-th last frame; 0 if there are fewer. Raises ValueError."""
+
+    def find_frame(self, data: Any, sequence: int, time_ns: int) -> tuple[int, int] | None:
+        """(offset, sequence) of the first frame with at least this sequence and time. Raises ValueError."""
+
     def create(
         self,
         path: str,
@@ -320,6 +431,11 @@ class Binding(Protocol):
         keep_history: bool = False,
         auto_delete: bool = False,
         levels: bool = False,
+        stored: bool = False,
+        log_id: bytes | None = None,
+        first_position: int = 0,
+        first_sequence: int = 0,
+        first_done: int = 0,
     ) -> NativeLog: ...
     def attach(self, path: str, label: str, codec: Codec) -> NativeLog: ...
     def remove(self, path: str) -> bool: ...

@@ -207,13 +207,21 @@ cdef class Group:
         cdef rp_taken taken
         cdef rp_status status = rp_try_receive(self.log._log, self.handle, buffer, size, limit, lease,
                                                receipts, &taken)
-        while status == RP_BUSY or status == RP_INTERRUPTED or (status == RP_EMPTY and block):
+        while (status == RP_BUSY or status == RP_INTERRUPTED or status == RP_COLD
+               or (status == RP_EMPTY and block)):
+            if status == RP_COLD:
+                status = receive_cold(self.log, self.handle, buffer, size, limit, lease, receipts, &taken)
+                if status == RP_EMPTY:
+                    status = rp_try_receive(self.log._log, self.handle, buffer, size, limit, lease, receipts,
+                                            &taken)
+                continue
             with nogil:
                 status = rp_receive(self.log._log, self.handle, buffer, size, limit, lease, receipts, deadline,
                                     &taken)
-            if status != RP_INTERRUPTED:
+            if status == RP_INTERRUPTED:
+                self.look_around()
+            elif status != RP_COLD:
                 break
-            self.look_around()
         if status != RP_OK:
             raise self.log.fail(status, "receive from")
         try:
@@ -227,16 +235,22 @@ cdef class Group:
         cdef rp_taken taken
         cdef rp_status status
         while True:
-            status = rp_try_take(self.log._log, self.handle, buffer, size, limit, &taken)
+            status = self.log.try_take(self.handle, buffer, size, limit, &taken)
             self.lost += taken.lost
-            while status == RP_BUSY or status == RP_INTERRUPTED or (status == RP_EMPTY and block):
+            while (status == RP_BUSY or status == RP_INTERRUPTED or status == RP_COLD
+                   or (status == RP_EMPTY and block)):
+                if status == RP_COLD:
+                    status = self.log.try_take(self.handle, buffer, size, limit, &taken)
+                    continue
                 with nogil:
                     status = rp_take(self.log._log, self.handle, buffer, size, limit, deadline, &taken)
                 self.lost += taken.lost
-                if status != RP_INTERRUPTED:
+                if status == RP_INTERRUPTED:
+                    self.look_around()
+                elif status != RP_COLD:
                     break
-                self.look_around()
             if status == RP_OK:
+                self.log.note_settled()
                 return self.unpack(buffer, &taken, NULL, message_type)
             if status == RP_TOO_SMALL:
                 return self.take_with_room(taken.need, limit, deadline, message_type)
@@ -250,6 +264,7 @@ cdef class Group:
             if status != RP_LARGE:
                 raise self.log.fail(status, "receive from")
             message = self.take_large_message(&taken, deadline, message_type)
+            self.log.note_settled()
             if message is not None:
                 return [message]
 
@@ -278,6 +293,14 @@ cdef class Group:
             with nogil:
                 status = rp_take_large(self.log._log, self.handle, taken.frame.sequence, taken.length, NULL, 0,
                                        data, deadline)
+            if status == RP_COLD:
+                payload = self.log.need_storage().payload(taken.frame.sequence)
+                if payload is None:
+                    return None
+                data = PyBytes_AS_STRING(payload)
+                status = skip_large(self.log, self.handle, taken.frame.sequence, deadline)
+                if status == RP_OK and not self.wants(&taken.frame, data):
+                    return None
             if status != RP_INTERRUPTED:
                 break
             self.log.interrupted()
@@ -306,12 +329,14 @@ cdef class Group:
         cdef rp_frame *frame
         cdef Delivery message
         cdef uint32_t i
+        cdef bint again = False
         for i in range(taken.count):
             frame = <rp_frame *>frames
             frames += rp_align(frame.size)
             message = <Delivery>rp_new_message(message_type)
             if receipts is not NULL:
                 message._receipt = receipts[i]
+                again |= receipts[i].deliveries > 1
             if frame.flags & RP_FRAME_LARGE:
                 if not self.unpack_large(message, frame):
                     self.settle_one(message)  # its payload is gone
@@ -324,6 +349,8 @@ cdef class Group:
                 message.lost = self.lost
                 self.lost = 0
             messages.append(message)
+        if again and self.log.is_stored:
+            return self.log.need_storage().handed_out_again(self, messages)
         return messages
 
     cdef bint unpack_large(self, Delivery message, rp_frame *frame) except -1:
@@ -336,10 +363,22 @@ cdef class Group:
             status = rp_read_large(self.log._log, self.handle, &message._receipt, frame, data, length)
         if status == RP_NOT_FOUND:
             return False
-        if status != RP_OK:
+        if status == RP_COLD:
+            payload = self.log.need_storage().payload(frame.sequence)
+            if payload is None:  # the lease ended meanwhile, and somebody else settled it
+                return False
+            data = PyBytes_AS_STRING(payload)
+            if not self.wants(frame, data):
+                return False
+        elif status != RP_OK:
             raise self.log.fail(status, "receive from")
         message.fill(self, frame, data, length)
         return True
+
+    cdef bint wants(self, const rp_frame *frame, const char *subject) except -1:
+        """The subjects of large messages in storage are not seen by those who pass messages over."""
+        cdef bytes pattern = self.info()["pattern"].encode()
+        return not pattern or rp_subject_matches(pattern, len(pattern), subject, frame.subject_len)
 
     cdef int look_around(self) except -1:
         """Between two slices of a wait."""
@@ -395,6 +434,7 @@ cdef class Group:
             PyErr_CheckSignals()
         if status != RP_OK:
             raise self.log.fail(status, "acknowledge in")
+        self.log.note_settled()
         return lost
 
     def give_back(self, messages, delay=0, bint unseen=False, bint wait=True, patience=None):
@@ -446,6 +486,24 @@ cdef class Group:
             raise self.log.fail(status, "extend a lease of")
         return status == RP_OK
 
+    def holds(self, Delivery message):
+        """Is it still ours to settle?"""
+        cdef rp_status status = rp_holds(self.log._log, self.handle, &message._receipt,
+                                         rp_monotonic_ns() + PATIENCE)
+        if status != RP_OK and status != RP_NOT_FOUND:
+            raise self.log.fail(status, "look at")
+        return status == RP_OK
+
+    def discard(self, uint64_t sequence):
+        """Ack one in whosever hands it is. None: it was not handed out yet; False: it was settled before."""
+        cdef rp_status status = rp_group_discard(self.log._log, self.handle, sequence,
+                                                 rp_monotonic_ns() + PATIENCE)
+        if status == RP_EMPTY:
+            return None
+        if status != RP_OK and status != RP_NOT_FOUND:
+            raise self.log.fail(status, "acknowledge in")
+        return status == RP_OK
+
     # ---- looking ---------------------------------------------------------------------------
 
     def info(self):
@@ -473,6 +531,16 @@ cdef class Group:
         """Pass over messages until one has at least this sequence and time (ns since the epoch)."""
         cdef rp_status status = rp_group_seek(self.log._log, self.handle, sequence, time_ns,
                                               rp_monotonic_ns() + PATIENCE)
+        while status == RP_COLD:
+            position, there = self.log.need_storage().find(sequence, time_ns)
+            status = rp_group_place(self.log._log, self.handle, position, there, rp_monotonic_ns() + PATIENCE)
+            if status == RP_INVALID:  # it stands behind that already
+                status = RP_OK
+            elif status == RP_OK:
+                status = rp_group_seek(self.log._log, self.handle, sequence, time_ns,
+                                       rp_monotonic_ns() + PATIENCE)
+                if status == RP_COLD:  # it is there
+                    status = RP_OK
         if status != RP_OK:
             raise self.log.fail(status, "seek in")
 

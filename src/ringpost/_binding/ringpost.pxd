@@ -39,6 +39,7 @@ cdef extern from "ringpost.h" nogil:
         RP_INVALID
         RP_SYSTEM
         RP_RETURNED_FIRST
+        RP_COLD
 
     ctypedef struct rp_log:
         pass
@@ -52,6 +53,11 @@ cdef extern from "ringpost.h" nogil:
         bint keep_history
         bint auto_delete
         bint levels
+        bint stored
+        const uint8_t *log_id
+        uint64_t first_position
+        uint64_t first_sequence
+        uint64_t first_done
 
     ctypedef struct rp_info:
         uint8_t log_id[16]
@@ -66,11 +72,13 @@ cdef extern from "ringpost.h" nogil:
         uint64_t used_bytes
         uint64_t pool_used
         uint32_t participants
+        uint64_t created_ns
         bint shut_down
         bint deleted
         bint keep_history
         bint auto_delete
         bint levels
+        bint stored
 
     ctypedef struct rp_frame:
         uint32_t size
@@ -105,6 +113,7 @@ cdef extern from "ringpost.h" nogil:
         rp_frame frame
         uint64_t length
         uint64_t lost
+        uint64_t cold
 
     ctypedef struct rp_descriptor:
         uint64_t length
@@ -123,6 +132,9 @@ cdef extern from "ringpost.h" nogil:
         bint from_start
         bint lossy
         bint ends_with_us
+        bint placed
+        uint64_t position
+        uint64_t sequence
 
     ctypedef struct rp_group_info:
         char name[RP_GROUP_NAME]
@@ -156,6 +168,31 @@ cdef extern from "ringpost.h" nogil:
         RP_COUNT_REJECTED
         RP_COUNT_EXPIRED
         RP_COUNT_DROPPED
+
+    ctypedef struct rp_range:
+        const void *data
+        uint64_t position
+        uint64_t end
+        uint64_t sequence
+        uint64_t count
+        uint64_t large
+
+    ctypedef struct rp_group_state:
+        char name[RP_GROUP_NAME]
+        char pattern[RP_PATTERN]
+        uint64_t policy
+        uint64_t read
+        uint64_t read_sequence
+        uint64_t acked
+        uint32_t held
+        bint stays
+
+    ctypedef struct rp_held:
+        uint64_t position
+        uint64_t sequence
+        uint64_t pending
+        uint32_t deliveries
+        uint32_t delay_ms
 
     uint64_t rp_align(uint64_t size)
     rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out)
@@ -236,6 +273,28 @@ cdef extern from "ringpost.h" nogil:
     int64_t rp_watch_arm(rp_watch *watch)
     void rp_watch_keep(rp_watch *watch)
     rp_status rp_watch_look(rp_watch *watch)
+    rp_status rp_commit_enter(rp_log *log, rp_log *door, uint64_t position, int64_t deadline, c_bool *lead)
+    void rp_commit_leave(rp_log *door)
+    uint64_t rp_tail(const rp_log *log)
+    uint64_t rp_durable(const rp_log *log)
+    void rp_set_durable(rp_log *log, uint64_t position)
+    uint64_t rp_needed(rp_log *log)
+    rp_status rp_stored_range(rp_log *log, uint64_t position, size_t limit, rp_range *out)
+    rp_status rp_copy_frames(rp_log *log, uint64_t position, void *buffer, size_t size, rp_range *out)
+    const void *rp_pool_data(rp_log *log, const rp_descriptor *descriptor)
+    rp_status rp_take_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                           uint32_t limit, rp_taken *out)
+    rp_status rp_receive_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                              uint32_t limit, int64_t lease, rp_receipt *receipts, rp_taken *out)
+    rp_status rp_skip_large(rp_log *log, uint32_t group, uint64_t sequence, const rp_range *frames,
+                            int64_t deadline)
+    rp_status rp_group_export(rp_log *log, uint32_t group, rp_group_state *out, rp_held *held, uint32_t size,
+                              int64_t deadline)
+    rp_status rp_group_import(rp_log *log, const rp_group_state *state, const rp_held *held, int64_t deadline)
+    rp_status rp_group_discard(rp_log *log, uint32_t group, uint64_t sequence, int64_t deadline)
+    rp_status rp_holds(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t deadline)
+    rp_status rp_group_place(rp_log *log, uint32_t group, uint64_t position, uint64_t sequence,
+                             int64_t deadline)
     int64_t rp_monotonic_ns()
     const char *rp_status_text(rp_status status)
     uint32_t rp_layout_version()
