@@ -17,6 +17,7 @@ Where things live:
     aio/                                   all of these for asyncio
     readiness.py                           fileno(), for selectors
     engines/     Engine                    what moves the messages; ring: is shared memory
+    store/                                 what durable brokers keep on disk, in LMDB
     _binding/                              the native core (native/), behind one contract
 """
 
@@ -40,6 +41,8 @@ from ringpost.errors import (
     SettingsMismatch,
     ShutDown,
     Stalled,
+    StorageDamaged,
+    StorageFailed,
     TooManyProcesses,
     Unsupported,
 )
@@ -52,8 +55,11 @@ if TYPE_CHECKING:
     from ringpost.events import Event, EventBus
     from ringpost.message import Message
     from ringpost.producer import Producer
+    from ringpost.store.checking import Verification, verify
+    from ringpost.store.format import Retention
     from ringpost.subscriber import Subscriber
     from ringpost.topic import Topic
+    from ringpost.transaction import Transaction
 
 _LATER = {  # who does not use them does not wait for them
     "Backoff": "backoff",
@@ -64,8 +70,12 @@ _LATER = {  # who does not use them does not wait for them
     "EventBus": "events",
     "Message": "message",
     "Producer": "producer",
+    "Retention": "store.format",
     "Subscriber": "subscriber",
     "Topic": "topic",
+    "Transaction": "transaction",
+    "Verification": "store.checking",
+    "verify": "store.checking",
 }
 
 
@@ -101,14 +111,20 @@ __all__ = [
     "Queue",
     "QueueDeleted",
     "QueueNotFound",
+    "Retention",
     "RingpostError",
     "SegmentFull",
     "SettingsMismatch",
     "ShutDown",
     "Stalled",
+    "StorageDamaged",
+    "StorageFailed",
     "Subscriber",
     "TooManyProcesses",
     "Topic",
+    "Transaction",
     "Unsupported",
+    "Verification",
     "connect",
+    "verify",
 ]

@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as _FutureTimeout
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from ringpost.engines import Engine, Kind, open_engine
-from ringpost.errors import QueueDeleted, QueueNotFound
+from ringpost.errors import QueueDeleted, QueueNotFound, Unsupported
 from ringpost.queue import Queue
 from ringpost.speech import Speech
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from ringpost.events import EventBus
     from ringpost.requests import Replies
     from ringpost.stats import BrokerStats
+    from ringpost.store.format import Retention
     from ringpost.topic import Topic
+    from ringpost.transaction import Transaction
     from ringpost.typed import OwnCodec
 
 T = TypeVar("T")
+Durability = Literal["memory", "interval", "commit"]
 
 DEFAULT_URL = "ring:default"
 DEAD = ".dead"  # what a dead letter queue's name has more than its queue's
@@ -32,10 +35,15 @@ def connect(url: str | None = None) -> Broker:
     """The broker at `url`; $RINGPOST_URL, else "ring:default", if none is given.
 
     "ring:NAME" is a memory broker: this user's, in shared memory, until it is destroyed or a reboot.
+    "ring:///DIRECTORY" is a durable one: its queues and topics are on disk too. The directory is made
+    if there is none; ?max_bytes=10g bounds what it holds.
 
     Raises:
         ValueError, TypeError: no URL.
         Unsupported: no engine for its scheme is installed.
+
+    A durable broker's directory is opened by the first queue or topic, which raises StorageFailed, NotOurs,
+    or Unsupported (a network file system).
     """
     return Broker(open_engine(url or os.environ.get("RINGPOST_URL") or DEFAULT_URL))
 
@@ -47,7 +55,7 @@ class Broker:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: weakref.WeakSet[Queue[Any] | Topic[Any] | EventBus] = weakref.WeakSet()
-        self._letters: dict[str, Queue[Any]] = {}
+        self._kept: dict[str, Queue[Any]] = {}  # opened by their names, on behalf of others
         self._replies_made: Replies | None = None
         self._closed = False
 
@@ -65,6 +73,7 @@ class Broker:
         capacity: int | None = None,
         maxsize: int | None = None,
         priorities: bool | None = None,
+        durability: Durability | None = None,
         create: bool = True,
     ) -> Queue[T]: ...
     @overload
@@ -76,6 +85,7 @@ class Broker:
         capacity: int | None = None,
         maxsize: int | None = None,
         priorities: bool | None = None,
+        durability: Durability | None = None,
         create: bool = True,
     ) -> Queue[T]: ...
     @overload
@@ -87,6 +97,7 @@ class Broker:
         capacity: int | None = None,
         maxsize: int | None = None,
         priorities: bool | None = None,
+        durability: Durability | None = None,
         create: bool = True,
     ) -> Queue[Any]: ...
     @overload
@@ -98,6 +109,7 @@ class Broker:
         maxsize: int | None = None,
         pickle: bool = False,
         priorities: bool | None = None,
+        durability: Durability | None = None,
         create: bool = True,
     ) -> Queue[Any]: ...
     def queue(
@@ -110,6 +122,7 @@ class Broker:
         type: Any = None,
         codec: OwnCodec[Any] | None = None,
         priorities: bool | None = None,
+        durability: Durability | None = None,
         create: bool = True,
     ) -> Queue[Any]:
         """The queue `name`, made if there is none.
@@ -123,14 +136,20 @@ class Broker:
                 decodes. What is received is checked; what does not fit raises DecodeError from get(), and
                 goes to the dead letters of a consumer.
             codec: an object with encode(item) -> bytes and decode(bytes) -> item, instead of MessagePack.
+            durability: when put() of a durable broker returns. "commit": when it is on disk (default);
+                "interval": at once, it is on disk a few milliseconds later; "memory": at once, it survives
+                the death of every process, and not a reboot. Each put() may say otherwise.
             priorities: make one whose producers may give each message a priority. Every priority that is
                 used takes memory as a queue of its own, and `maxsize` is meant for each. None: as it is.
             create: make it if there is none; else QueueNotFound.
 
         Raises:
-            SettingsMismatch: it exists with another capacity, maxsize or priorities than asked for.
+            SettingsMismatch: it exists with another capacity, maxsize, durability or priorities than
+                asked for.
             SegmentFull: /dev/shm has no room for it.
             NotOurs, LayoutMismatch, CorruptLog: the file that is there is not ours to use.
+            StorageFailed, StorageDamaged: the disk.
+            Unsupported: durability, and this broker has no disk.
             TypeError, ValueError: a type or codec that is none; type, codec and pickle together.
         """
         self._check_open()
@@ -142,6 +161,7 @@ class Broker:
             maxsize=maxsize,
             make_codec=speech.make_codec(),
             priorities=priorities,
+            durability=durability,
             create=create,
         )
         queue = Queue._of(log, name, self)
@@ -151,19 +171,47 @@ class Broker:
 
     @overload
     def topic(
-        self, name: str, *, type: builtins.type[T], capacity: int | None = None, create: bool = True
+        self,
+        name: str,
+        *,
+        type: builtins.type[T],
+        capacity: int | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
     ) -> Topic[T]: ...
     @overload
     def topic(
-        self, name: str, *, codec: OwnCodec[T], capacity: int | None = None, create: bool = True
+        self,
+        name: str,
+        *,
+        codec: OwnCodec[T],
+        capacity: int | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
     ) -> Topic[T]: ...
     @overload
     def topic(
-        self, name: str, *, type: builtins.object, capacity: int | None = None, create: bool = True
+        self,
+        name: str,
+        *,
+        type: builtins.object,
+        capacity: int | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
     ) -> Topic[Any]: ...
     @overload
     def topic(
-        self, name: str, *, capacity: int | None = None, pickle: bool = False, create: bool = True
+        self,
+        name: str,
+        *,
+        capacity: int | None = None,
+        pickle: bool = False,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
     ) -> Topic[Any]: ...
     def topic(
         self,
@@ -173,15 +221,29 @@ class Broker:
         pickle: bool = False,
         type: Any = None,
         codec: OwnCodec[Any] | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
         create: bool = True,
     ) -> Topic[Any]:
-        """The topic `name`, made if there is none. Arguments and errors are those of queue()."""
+        """The topic `name`, made if there is none. Arguments and errors are those of queue().
+
+        Args:
+            retention: what a durable topic keeps beyond what its named subscribers have still to get, for
+            those
+                who come later with a start; default: the last 8 MiB.
+        """
         from ringpost.topic import Topic
 
         self._check_open()
         speech = Speech(type, codec, pickle)
         log = self._engine.open_log(
-            Kind.TOPIC, name, capacity=capacity, make_codec=speech.make_codec(), create=create
+            Kind.TOPIC,
+            name,
+            capacity=capacity,
+            make_codec=speech.make_codec(),
+            durability=durability,
+            retention=retention,
+            create=create,
         )
         topic: Topic[Any] = Topic(log, name, self, speech)
         self._open.add(topic)
@@ -232,6 +294,31 @@ class Broker:
         finally:
             self._replies.forget(correlation_id)
 
+    def transaction(self, timeout: float | None = None) -> Transaction:
+        """A context in which messages are acked and sent, to several queues and topics, all or nothing,
+        whoever dies whenever:
+
+            with broker.transaction() as tx:
+                tx.ack(message)
+                tx.send("invoices", invoice)
+                tx.send("parcels", parcel)
+
+        Its end waits for the disk, twice; one transaction of a broker ends at a time.
+
+        Args:
+            timeout: seconds that its end may wait for others; None: for ever.
+
+        Its end raises LeaseLost, StorageFailed and Stalled: nothing was done. Raises Unsupported here if the
+        broker is in memory.
+        """
+        from ringpost.transaction import Transaction
+
+        self._check_open()
+        transactions = getattr(self._engine, "transactions", None)
+        if transactions is None:
+            raise Unsupported(f"{self.url} has no transactions: connect to ring:///DIRECTORY")
+        return Transaction(self, transactions(), timeout)
+
     def list(self) -> list[str]:
         """Names of the queues, sorted."""
         self._check_open()
@@ -251,6 +338,30 @@ class Broker:
         """Delete a topic with what is in it. Whoever uses it gets QueueDeleted. False: there was none."""
         self._check_open()
         return self._engine.delete_log(Kind.TOPIC, name)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything that was put is on disk, whatever its level, and what this process acked.
+        Of a memory broker there is nothing to wait for.
+
+        Raises StorageFailed; Stalled after `timeout` seconds (None: never).
+        """
+        self._check_open()
+        self._engine.flush(timeout)
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """A copy of a durable broker, while it is used: connect to it as to any other. It has everything that
+        was put before.
+
+        Args:
+            path: a directory, new or empty.
+
+        Raises FileExistsError, StorageFailed; Unsupported for a broker in memory.
+        """
+        self._check_open()
+        make = getattr(self._engine, "backup", None)
+        if make is None:
+            raise Unsupported(f"{self.url} keeps nothing on disk: there is nothing to copy")
+        make(path)
 
     def destroy(self) -> None:
         """Delete every queue, topic and event bus of this broker."""
@@ -282,7 +393,7 @@ class Broker:
         self._closed = True
         if self._replies_made is not None:
             self._replies_made.close()
-        for each in [*self._open, *self._letters.values()]:
+        for each in [*self._open, *self._kept.values()]:
             each.close()
         self._engine.close()
 
@@ -301,10 +412,12 @@ class Broker:
         return Queue._of(log, name, self)
 
     def _dead_letter_queue(self, source: str, name: builtins.object = None) -> Queue[Any]:
-        wanted = name if isinstance(name, str) else source + DEAD
-        queue = self._letters.get(wanted)
+        return self._keep_open(name if isinstance(name, str) else source + DEAD)
+
+    def _keep_open(self, name: str) -> Queue[Any]:
+        queue = self._kept.get(name)
         if queue is None or queue.closed:
-            queue = self._letters[wanted] = self.queue(wanted)
+            queue = self._kept[name] = self.queue(name)
         return queue
 
     def _count_dead_letters(self, source: str) -> int:

@@ -19,6 +19,9 @@ class Envelope(msgspec.Struct, omit_defaults=True, frozen=True):
     content_type: str | None = msgspec.field(default=None, name="t")
     key: str | None = msgspec.field(default=None, name="k")
     priority: int = msgspec.field(default=0, name="p")
+    transaction: bytes | None = msgspec.field(
+        default=None, name="x"
+    )  # its id, and which of its messages this is
 
 
 EMPTY = Envelope()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -77,15 +78,29 @@ class Levels:
 
     # ---- putting -------------------------------------------------------------------------------
 
-    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
-        self._base.put(item, block, timeout)
+    def put(
+        self,
+        item: object,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        durability: str | None = None,
+    ) -> None:
+        self._base.put(item, block, timeout, durability=durability)
         self._base.ring()
 
     def put_nowait(self, item: object) -> None:
         self.put(item, False)
 
-    def put_many(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> int:
-        return self.level(0).put_many(items, block, timeout)
+    def put_many(
+        self,
+        items: Iterable[object],
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        durability: str | None = None,
+    ) -> int:
+        return self.level(0).put_many(items, block, timeout, durability)
 
     def send(
         self,
@@ -95,8 +110,9 @@ class Levels:
         ttl_ms: int = 0,
         block: bool = True,
         timeout: float | None = None,
+        durability: str | None = None,
     ) -> None:
-        self.level(0).send(item, subject, headers, ttl_ms, block, timeout)
+        self.level(0).send(item, subject, headers, ttl_ms, block, timeout, durability)
 
     def send_raw(
         self,
@@ -107,11 +123,22 @@ class Levels:
         ttl_ms: int = 0,
         block: bool = True,
         timeout: float | None = None,
+        durability: str | None = None,
     ) -> None:
-        self.level(0).send_raw(kind, payload, subject, headers, ttl_ms, block, timeout)
+        self.level(0).send_raw(kind, payload, subject, headers, ttl_ms, block, timeout, durability)
 
-    def send_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> int:
-        return self.level(0).send_many(items, block, timeout)
+    def send_many(
+        self,
+        items: Iterable[Any],
+        block: bool = True,
+        timeout: float | None = None,
+        durability: str | None = None,
+    ) -> int:
+        return self.level(0).send_many(items, block, timeout, durability)
+
+    def flush(self, timeout: float | None = None) -> None:
+        for log in self.logs():
+            log.flush(timeout)
 
     def encode(self, item: object) -> tuple[int, bytes]:
         return self._base.encode(item)
@@ -192,6 +219,7 @@ class Levels:
         from_start: bool = False,
         lossy: bool = False,
         ends_with_us: bool = False,
+        start: tuple[int, int] | None = None,
     ) -> tuple[LevelsGroup, bool]:
         def open_one(log: Log) -> tuple[Group, bool]:
             return log.open_group(
@@ -320,14 +348,26 @@ class Level:
         self._log.send_raw(*parts)
         self._bell.ring()
 
-    def put_many(self, items: Iterable[object], block: bool, timeout: float | None) -> int:
-        return self._in_pieces(self._log.put_many, items, block, timeout)
+    def put_many(
+        self, items: Iterable[object], block: bool, timeout: float | None, durability: str | None = None
+    ) -> int:
+        return self._in_pieces(partial(self._log.put_many, durability=durability), items, block, timeout)
 
-    def send_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> int:
-        return self._in_pieces(self._log.send_many, items, block, timeout)
+    def send_many(
+        self,
+        items: Iterable[Any],
+        block: bool = True,
+        timeout: float | None = None,
+        durability: str | None = None,
+    ) -> int:
+        return self._in_pieces(partial(self._log.send_many, durability=durability), items, block, timeout)
 
     def _in_pieces(
-        self, put: Callable[..., int], items: Iterable[Any], block: bool, timeout: float | None
+        self,
+        put: Callable[..., int],
+        items: Iterable[Any],
+        block: bool,
+        timeout: float | None,
     ) -> int:
         """So that consumers hear of the first ones while producers wait for room for the others."""
         deadline = None if timeout is None or not block else time.monotonic() + timeout

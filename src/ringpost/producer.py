@@ -15,6 +15,7 @@ from ringpost.errors import Empty, Full, Unsupported
 from ringpost.message import Message
 
 if TYPE_CHECKING:
+    from ringpost.broker import Durability
     from ringpost.dedup import Window
     from ringpost.levels import Level, Levels
     from ringpost.sidestore import SideStore
@@ -42,6 +43,7 @@ class Producer(Generic[T]):
         dedup_window: float | None = None,
         store: Callable[[], SideStore] | None = None,
         levels: Levels | None = None,
+        durability: Durability | None = None,
     ) -> None:
         if overflow not in ("block", "raise", "drop-oldest"):
             raise ValueError(f"'overflow' is 'block', 'raise' or 'drop-oldest', not {overflow!r}")
@@ -50,6 +52,7 @@ class Producer(Generic[T]):
         self._ttl = ttl
         self._store = store
         self._levels = levels
+        self._durability = durability
         self._window: Window | None = None
         self._grace: float | None = None  # as a Consumer's
         if dedup_window is not None:
@@ -72,6 +75,7 @@ class Producer(Generic[T]):
         correlation_id: str | None = None,
         reply_to: str | None = None,
         content_type: str | None = None,
+        durability: Durability | None = None,
         timeout: float | None = None,
     ) -> bool:
         """Send one message; when this returns it is in the queue, for every process to see.
@@ -91,6 +95,7 @@ class Producer(Generic[T]):
             message_id: its name; Message.id.
             correlation_id, reply_to: for answers; see Broker.request().
             content_type: what the body is, if the consumer cannot know.
+            durability: as for Queue.put(); None: this producer's.
             timeout: seconds to wait for room, where this producer waits at all; None: for ever.
 
         Raises:
@@ -120,9 +125,9 @@ class Producer(Generic[T]):
         ttl_ms = 0 if ttl is None else milliseconds(ttl)
         due_ns = None if delay is None and not_before is None else _due_ns(delay, not_before)
         if self._window is not None and message_id is not None:
-            return self._put_once(to, message_id, body, envelope, ttl_ms, due_ns, timeout)
+            return self._put_once(to, message_id, body, envelope, ttl_ms, due_ns, timeout, durability)
         if due_ns is None:
-            self._put(to, body, envelope, ttl_ms, timeout)
+            self._put(to, body, envelope, ttl_ms, timeout, durability)
         else:
             self._schedule(due_ns, body, envelope, ttl_ms, priority)
         return True
@@ -153,6 +158,7 @@ class Producer(Generic[T]):
         ttl_ms: int,
         due_ns: int | None,
         timeout: float | None,
+        durability: Durability | None,
     ) -> bool:
         """Ids are looked at by one process at a time, so nobody waits for room meanwhile."""
         assert self._window is not None
@@ -162,7 +168,10 @@ class Producer(Generic[T]):
         while True:
             try:
                 return self._window.send_once(
-                    message_id, lambda: to.send(body, None, envelope, ttl_ms, False, self._grace)
+                    message_id,
+                    lambda: to.send(
+                        body, None, envelope, ttl_ms, False, self._grace, durability or self._durability
+                    ),
                 )
             except Full:
                 if self._overflow == "raise" or (deadline is not None and time.monotonic() >= deadline):
@@ -186,13 +195,15 @@ class Producer(Generic[T]):
         envelope: bytes | None,
         ttl_ms: int,
         timeout: float | None,
+        durability: Durability | None = None,
     ) -> None:
+        durability = durability or self._durability
         if self._overflow == "block":
-            to.send(body, None, envelope, ttl_ms, True, timeout)
+            to.send(body, None, envelope, ttl_ms, True, timeout, durability)
             return
         while True:
             try:
-                to.send(body, None, envelope, ttl_ms, False, self._grace)
+                to.send(body, None, envelope, ttl_ms, False, self._grace, durability)
                 return
             except Full:
                 if self._overflow == "raise":
@@ -223,7 +234,7 @@ class Producer(Generic[T]):
         to = self._log if not priority else self._level(priority)
         if self._overflow != "drop-oldest":
             block = self._overflow == "block"
-            return to.send_many(parts, block, timeout if block else self._grace)
+            return to.send_many(parts, block, timeout if block else self._grace, self._durability)
         sent = 0
         for body, _, envelope, ttl_ms in parts:
             self._put(to, body, envelope, ttl_ms, None)

@@ -12,7 +12,7 @@ from ringpost.speech import Speech
 
 if TYPE_CHECKING:
     from ringpost.backoff import Backoff
-    from ringpost.broker import Broker
+    from ringpost.broker import Broker, Durability
     from ringpost.consumer import Consumer
     from ringpost.deadletters import DeadLetters
     from ringpost.producer import Overflow, Producer
@@ -77,12 +77,20 @@ class Queue(Generic[T]):
 
     # ---- putting -------------------------------------------------------------------------------
 
-    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+    def put(
+        self,
+        item: T,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        durability: Durability | None = None,
+    ) -> None:
         """Put one item; when this returns it is in the queue, for everybody to see.
 
         Args:
             block: wait for room.
-            timeout: seconds to wait at most; None waits for ever.
+            timeout: seconds to wait at most; None waits for ever. The disk gets five seconds at least.
+            durability: of this item, where the queue is a durable broker's; None: the queue's.
 
         Raises:
             Full: no room, at once or within the timeout.
@@ -90,20 +98,37 @@ class Queue(Generic[T]):
             ShutDown, QueueDeleted: nobody may put any more.
             MessageTooLarge: it could never fit.
             EncodeError: it cannot be encoded for this queue.
+            StorageFailed: it is not on disk, as it should be. It is in the queue all the same, and may be
+            got.
         """
-        self._log.put(item, block, timeout)
+        self._log.put(item, block, timeout, durability=durability)
 
     def put_nowait(self, item: T) -> None:
         """put(item, block=False)."""
         self._log.put_nowait(item)
 
-    def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> int:
+    def put_many(
+        self,
+        items: Iterable[T],
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        durability: Durability | None = None,
+    ) -> int:
         """Put items in order, many in one commit; much faster than one put() each.
 
         Returns how many were put: all of them. Raises what put() raises; the exception's attribute
         `put` then says how many went in before it.
         """
-        return self._log.put_many(items, block, timeout)
+        return self._log.put_many(items, block, timeout, durability=durability)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything that was put, by any process, is on disk, and what this one got or acked.
+        Of a memory queue there is nothing to wait for.
+
+        Raises StorageFailed; Stalled after `timeout` seconds (None: never).
+        """
+        self._log.flush(timeout)
 
     # ---- getting -------------------------------------------------------------------------------
 
@@ -176,6 +201,7 @@ class Queue(Generic[T]):
         overflow: Overflow = "block",
         ttl: float | None = None,
         dedup_window: float | None = None,
+        durability: Durability | None = None,
     ) -> Producer[T]:
         """A producer: sends messages with headers, a time to live, and more.
 
@@ -185,6 +211,7 @@ class Queue(Generic[T]):
             ttl: seconds to live of messages that say nothing else; None: for ever.
             dedup_window: seconds in which a message_id is sent once only, by all producers together that have
                 a window; None: duplicates are not looked for.
+            durability: of what it sends to a durable broker's queue; None: the queue's.
 
         Raises ValueError for a window of an anonymous queue.
         """
@@ -194,7 +221,13 @@ class Queue(Generic[T]):
         store = None if self._broker is None else self._broker._engine.side_store
         levels = self._log if isinstance(self._log, Levels) else None
         return Producer(
-            self._log, overflow=overflow, ttl=ttl, dedup_window=dedup_window, store=store, levels=levels
+            self._log,
+            overflow=overflow,
+            ttl=ttl,
+            dedup_window=dedup_window,
+            store=store,
+            levels=levels,
+            durability=durability,
         )
 
     def consumer(

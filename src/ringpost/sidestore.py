@@ -1,6 +1,7 @@
 """Side store: the ordered map beside the logs, in LMDB, for what is not first-in first-out.
 
-A memory broker's lies in its directory in shared memory and is never synced: it lives as long as the logs do.
+A memory broker's lies in its directory in shared memory and is never synced: it lives as long as the logs
+do. A durable broker's lies in its directory on disk, and each transaction is there when it is over.
 Its tables: messages that are not due yet (scheduled.py), ids that were sent (dedup.py), last values
 (retained.py). Keys begin with the 16 bytes of their log's id.
 
@@ -45,8 +46,9 @@ _held_by_fork: list[threading.Lock] = []
 class SideStore:
     """One broker's. Get it from `side_store()`: LMDB forbids opening a file twice in a process."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, durable: bool = False) -> None:
         self._place = place
+        self._durable = durable
         self._thread_lock = threading.Lock()
         os.makedirs(place, mode=0o700, exist_ok=True)
         self._lock_file = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -94,8 +96,8 @@ class SideStore:
             max_dbs=len(TABLES),
             max_readers=_READERS,
             max_spare_txns=0,
-            sync=False,
-            metasync=False,
+            sync=self._durable,
+            metasync=self._durable,
             mode=0o600,
             lib_version=0,
         )
@@ -114,6 +116,11 @@ class SideStore:
         except FileNotFoundError:
             return False
         return (found.st_dev, found.st_ino) == self._identity
+
+    def copy(self, place: Path) -> None:
+        """A consistent copy, compacted, into an empty directory. Raises Stalled."""
+        with self.alone():
+            self._environment.copy(str(place), compact=True)
 
     def close(self) -> None:
         if self._environment is not None:
@@ -168,14 +175,22 @@ class SideStore:
 
 def side_store(directory: Path) -> SideStore:
     """The store of the broker in `directory`, opened once in a process, and again after a fork."""
-    place = directory / NAME
+    return _open_store(directory / NAME, durable=False)
+
+
+def durable_side_store(place: Path) -> SideStore:
+    """The same on disk, in the directory `place`."""
+    return _open_store(place, durable=True)
+
+
+def _open_store(place: Path, durable: bool) -> SideStore:
     with _guard:
         store = _open_stores.get(place)
         if store is not None and not store.is_there():  # destroyed, and perhaps made again
             store.close()
             store = None
         if store is None:
-            store = _open_stores[place] = SideStore(place)
+            store = _open_stores[place] = SideStore(place, durable)
         return store
 
 
@@ -186,11 +201,16 @@ def existing_store(directory: Path) -> SideStore | None:
 
 def remove_store(directory: Path) -> None:
     """With all that is in it."""
+    close_store(directory / NAME)
+    shutil.rmtree(directory / NAME, ignore_errors=True)
+
+
+def close_store(place: Path) -> None:
+    """This process is done with it."""
     with _guard:
-        store = _open_stores.pop(directory / NAME, None)
+        store = _open_stores.pop(place, None)
         if store is not None:
             store.close()
-    shutil.rmtree(directory / NAME, ignore_errors=True)
 
 
 def _wait_for_transactions() -> None:

@@ -1,4 +1,4 @@
-"""Keeping house: delete, gc."""
+"""Keeping house: delete, gc, backup, verify."""
 
 from __future__ import annotations
 
@@ -35,3 +35,34 @@ def gc(context: Context) -> None:
     for path in sorted((directory.root() / directory.ANONYMOUS).glob(f"*{directory.SUFFIX}")):
         done += binding.collect(str(path))
     context.printer.say(f"{done} anonymous queues removed", removed=done)
+
+
+@app.command()
+@click.argument("directory", type=click.Path(file_okay=False))
+@pass_context
+def backup(context: Context, directory: str) -> None:
+    """Copy a durable broker into DIRECTORY, new or empty, while it is used."""
+    context.broker.backup(directory)
+    context.printer.say(f"{context.broker.url} copied to {directory}", backup=directory)
+
+
+@app.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--skip-damaged", is_flag=True, help="Give up messages that are damaged.")
+@pass_context
+def verify(context: Context, directory: str, skip_damaged: bool) -> None:
+    """Look at everything that the durable broker in DIRECTORY has stored. Exit code 2: something is wrong."""
+    found = ringpost.verify(directory, skip_damaged=skip_damaged)
+    for each in found.queues:
+        context.printer.say(
+            f"{each.kind} {each.name}: {each.messages} messages, {each.bytes} bytes in {each.blocks} blocks",
+            kind=each.kind,
+            name=each.name,
+            messages=each.messages,
+            bytes=each.bytes,
+            blocks=each.blocks,
+        )
+    for problem in found.problems:
+        context.printer.say(problem, problem=problem)
+    if not found.ok and not found.given_up:
+        raise ringpost.StorageDamaged(f"{len(found.problems)} problems in {directory}")

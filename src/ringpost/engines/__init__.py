@@ -16,6 +16,7 @@ from ringpost.errors import Unsupported
 
 if TYPE_CHECKING:
     from ringpost.sidestore import SideStore
+    from ringpost.store.format import Retention
     from ringpost.typed import MakeCodec
 
 
@@ -43,6 +44,8 @@ class Engine(Protocol):
         maxsize: int | None = None,
         make_codec: MakeCodec | None = None,
         priorities: bool | None = None,
+        durability: str | None = None,
+        retention: Retention | None = None,
         create: bool = True,
     ) -> Log:
         """Find or make one; `make_codec` makes its codec of its label.
@@ -58,6 +61,9 @@ class Engine(Protocol):
     def side_store(self) -> SideStore:
         """For what is not first-in first-out."""
 
+    def flush(self, timeout: float | None = None) -> None:
+        """What was put is on disk, if this engine has one. Raises StorageFailed, Stalled."""
+
     def collect(self) -> None:
         """Remove what processes that died have left."""
 
@@ -71,6 +77,10 @@ def open_engine(url: str) -> Engine:
     scheme = urlsplit(url).scheme
     if not scheme[:1].isalpha() or not url.isprintable():
         raise ValueError(f"{url!r} is no broker URL: say ring:NAME for a queue in shared memory")
+    if scheme == "ring" and urlsplit(url).path.startswith("/"):
+        from ringpost.engines.durable import DurableEngine
+
+        return DurableEngine(url)
     if scheme == "ring":  # the usual one need not be looked up
         from ringpost.engines.ring import RingEngine
 

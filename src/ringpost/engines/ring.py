@@ -18,6 +18,7 @@ from ringpost.errors import LeftOver, QueueNotFound, RingpostError, SettingsMism
 
 if TYPE_CHECKING:
     from ringpost.sidestore import SideStore
+    from ringpost.store.format import Retention
     from ringpost.typed import MakeCodec
 
 _GRANULE = 8192  # capacities are rounded down to it
@@ -30,8 +31,6 @@ class RingEngine:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.netloc or parts.path.startswith("/"):
-            raise Unsupported(f"{url!r}: this version keeps queues in memory only; use ring:NAME")
         if parts.query or parts.fragment:
             raise ValueError(f"{url!r}: a ring: URL is ring:NAME; write ? as %3F and # as %23 in a name")
         self._name = unquote(parts.path)
@@ -50,8 +49,15 @@ class RingEngine:
         maxsize: int | None = None,
         make_codec: MakeCodec | None = None,
         priorities: bool | None = None,
+        durability: str | None = None,
+        retention: Retention | None = None,
         create: bool = True,
     ) -> Log:
+        if durability not in (None, "memory") or retention is not None:
+            raise Unsupported(
+                f"{self.url} keeps nothing on disk, and so knows no durability or retention: connect to "
+                "ring:///DIRECTORY"
+            )
         what = _Wanted(
             path=self._path(kind, name),
             label=f"{kind.value} {name!r} of {self.url}",
@@ -125,6 +131,9 @@ class RingEngine:
 
             remove_store(self._directory)
         directory.remove_if_empty(self._directory)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """There is nothing to do: shared memory is all there is."""
 
     def collect(self) -> None:
         """Remove what the dead left of what ends with its process."""

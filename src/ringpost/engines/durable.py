@@ -1,0 +1,289 @@
+"""The engine behind ring:///DIRECTORY: queues in shared memory, and in a directory on disk."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ringpost._binding import binding
+from ringpost._binding.contract import Log, NativeLog
+from ringpost.codecs import StandardCodec
+from ringpost.engines import Kind, ring
+from ringpost.errors import QueueNotFound, SettingsMismatch
+from ringpost.store import format as form
+from ringpost.store.environment import SIDE, Environment, forget_environment, open_environment
+from ringpost.store.log import check_durability
+from ringpost.store.registry import Registry
+from ringpost.store.transactions import Transactions
+from ringpost.store.writer import Writer, writer_of
+
+if TYPE_CHECKING:
+    from ringpost.sidestore import SideStore
+    from ringpost.typed import MakeCodec
+
+DURABLE = (Kind.QUEUE, Kind.TOPIC, Kind.LEVEL)  # the others live as long as shared memory
+_DEFAULT = "commit"
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class DurableEngine(ring.RingEngine):
+    """A broker that survives reboots. Its rings lie in a directory of their own in shared memory, named by
+    it."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.netloc or parts.fragment:
+            raise ValueError(f"{url!r}: a durable broker is ring:///absolute/directory; write # as %23")
+        self.url = url
+        self._place = Path(unquote(parts.path))
+        self._most_bytes = _options(url, parts.query)
+        self._opened: Environment | None = None
+        self._is_destroyed = False
+
+    # ---- what is there -------------------------------------------------------------------------
+
+    def _environment(self) -> Environment:
+        """Made by the first call; what is destroyed underneath is not made again."""
+        if self._opened is None or self._is_destroyed:
+            self._opened, self._is_destroyed = open_environment(self._place), False
+        return self._opened
+
+    def _writer(self) -> Writer:
+        writer = writer_of(self._environment(), self._most_bytes)
+        if writer.transactions is None:
+            writer.transactions = Transactions(self._environment(), writer, self._open_stored)
+        return writer
+
+    def transactions(self) -> Transactions:
+        transactions = self._writer().transactions
+        assert transactions is not None
+        return transactions
+
+    def _open_stored(self, kind: str, name: str) -> NativeLog:
+        wanted = _Wanted(self, Kind(kind), name, StandardCodec)
+        with self._environment().alone():
+            return wanted.open_ring(wanted.find_or_add(create=False))[0]
+
+    @property
+    def _directory(self) -> Path:  # type: ignore[override]
+        """Also of one that was destroyed: what is left of it may be removed."""
+        return (self._opened or self._environment()).shm
+
+    # ---- logs ----------------------------------------------------------------------------------
+
+    def open_log(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        make_codec: MakeCodec | None = None,
+        priorities: bool | None = None,
+        durability: str | None = None,
+        retention: form.Retention | None = None,
+        create: bool = True,
+    ) -> Log:
+        if kind not in DURABLE:
+            return super().open_log(
+                kind, name, capacity=capacity, maxsize=maxsize, make_codec=make_codec, create=create
+            )
+        if durability is not None:
+            check_durability(durability)
+        wanted = _Wanted(self, kind, name, make_codec or StandardCodec)
+        with self._environment().alone():
+            record = wanted.find_or_add(
+                create,
+                durability=durability or _DEFAULT,
+                capacity=capacity,
+                max_messages=max(maxsize or 0, 0),
+                priorities=bool(priorities),
+                retention=retention if retention is not None else _default_retention(kind),
+            )
+            native, is_new = wanted.open_ring(record)
+        self.transactions().finish_those_of_the_dead()
+        _check_settings(wanted.label, record, durability, retention)
+        ring._check_settings(native, capacity, maxsize, priorities)
+        log: Log = native
+        if record.priorities:
+            log = self._with_stored_levels(native, wanted, record, is_new)
+        if kind is Kind.QUEUE:
+            log.on_alarm = ring._mover(log, self)
+            if is_new and (self._place / SIDE).exists():
+                native.set_alarm(1)  # something may be scheduled
+        return log
+
+    def _with_stored_levels(
+        self, native: NativeLog, wanted: _Wanted, record: form.LogRecord, is_new: bool
+    ) -> Log:
+        from ringpost.levels import HIGHEST, Levels
+
+        def open_level(priority: int, create: bool) -> Log:
+            level = replace(wanted, kind=Kind.LEVEL, name=_level_name(wanted.name, priority))
+            with self._environment().alone():
+                found = level.find_or_add(
+                    create,
+                    durability=record.durability,
+                    capacity=record.capacity,
+                    max_messages=record.max_messages,
+                    priorities=False,
+                    retention=None,
+                )
+                return level.open_ring(found)[0]
+
+        if is_new:
+            known = set(Registry(self._environment()).names(Kind.LEVEL.value))
+            for priority in range(1, HIGHEST + 1):
+                if _level_name(wanted.name, priority) in known:
+                    native.add_level(priority)
+        return Levels(native, open_level)
+
+    def delete_log(self, kind: Kind, name: str) -> bool:
+        if kind not in DURABLE:
+            return super().delete_log(kind, name)
+        environment = self._environment()
+        registry = Registry(environment)
+        with environment.alone():
+            record = registry.find(kind.value, name)
+            if record is None:
+                return False
+            if (self._place / SIDE).exists():
+                self.side_store().forget(record.id)
+            binding.remove(str(self._path(kind, name)))
+            registry.remove(kind.value, name)
+            for level in registry.names(Kind.LEVEL.value):
+                if record.priorities and level.rpartition("\0")[0] == name:
+                    binding.remove(str(self._path(Kind.LEVEL, level)))
+                    registry.remove(Kind.LEVEL.value, level)
+        return True
+
+    def list_logs(self, kind: Kind) -> list[str]:
+        if kind not in DURABLE:
+            return super().list_logs(kind)
+        return sorted(Registry(self._environment()).names(kind.value))
+
+    def side_store(self) -> SideStore:
+        from ringpost.sidestore import durable_side_store
+
+        return durable_side_store(self._place / SIDE)
+
+    def destroy(self) -> None:
+        from ringpost.engines import directory
+        from ringpost.sidestore import close_store
+
+        environment = self._environment()
+        for kind in Kind:
+            for name in self.list_logs(kind):
+                binding.remove(str(self._path(kind, name)))
+        directory.remove_fifos(environment.shm, everything=True)
+        close_store(self._place / SIDE)
+        environment.remove_doors()
+        directory.remove_if_empty(environment.shm)
+        forget_environment(environment)
+        self._is_destroyed = True
+        try:
+            self._place.rmdir()
+        except OSError:
+            pass  # something else is in it
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        from ringpost.store.checking import backup
+
+        self.flush()
+        backup(self._environment(), Path(path))
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Also of logs that nobody here has open any more."""
+        opened = []
+        for kind in DURABLE:
+            for name in self.list_logs(kind):
+                try:
+                    opened.append(self._open_stored(kind.value, name))
+                except QueueNotFound:
+                    continue  # deleted meanwhile
+        for log in opened:
+            log.flush(timeout)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    engine: DurableEngine
+    kind: Kind
+    name: str
+    make_codec: Callable[[str], Any]
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind.value} {self.name.partition(chr(0))[0]!r} of {self.engine.url}"
+
+    def find_or_add(self, create: bool, **settings: Any) -> form.LogRecord:
+        from ringpost.engines import directory
+
+        directory.file_name(self.name, self.kind.value)  # may it be named so?
+        registry = Registry(self.engine._environment())
+        record = registry.find(self.kind.value, self.name)
+        if record is None and not create:
+            raise QueueNotFound(f"{self.label} does not exist")
+        return record if record is not None else registry.add(self.kind.value, self.name, **settings)
+
+    def open_ring(self, record: form.LogRecord) -> tuple[NativeLog, bool]:
+        """Its storage is in place before anybody uses it."""
+        engine = self.engine
+        path, label = engine._path(self.kind, self.name), self.label
+        settings = dict(ring._SETTINGS.get(self.kind, {}), stored=True, levels=record.priorities)
+        settings.update(capacity=record.capacity or 0, max_messages=record.max_messages)
+        wanted = ring._Wanted(path=path, label=label, make_codec=self.make_codec, settings=settings)
+
+        def create(where: dict[str, Any]) -> NativeLog:
+            return replace(wanted, settings={**settings, **where}).create()
+
+        registry, writer = Registry(engine._environment()), engine._writer()
+        native, is_new = registry.open_ring(record, path, wanted.attach, create)
+        native.storage = storage = writer.storage_of(
+            wanted.attach(), record, label, (self.kind.value, self.name)
+        )
+        if is_new:
+            storage.known_groups = {each.name: each for each in registry.groups(record)}
+        return native, is_new
+
+
+def _default_retention(kind: Kind) -> form.Retention | None:
+    return form.Retention(bytes=8 << 20) if kind is Kind.TOPIC else None
+
+
+def _level_name(name: str, priority: int) -> str:
+    return f"{name}\0{priority}"
+
+
+def _options(url: str, query: str) -> int | None:
+    """max_bytes, the only one there is."""
+    most = None
+    for key, value in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
+        if key != "max_bytes":
+            raise ValueError(f"{url!r}: a durable broker knows the option max_bytes, not {key!r}")
+        number, unit = value.rstrip("bB").lower().rstrip("kmgt"), value.rstrip("bB").lower()[-1:]
+        if not number.isdigit():
+            raise ValueError(f"{url!r}: max_bytes is a number of bytes, with k, m, g or t, not {value!r}")
+        most = int(number) * _UNITS[unit if unit.isalpha() else ""]
+    return most
+
+
+def _check_settings(
+    label: str, record: form.LogRecord, durability: str | None, retention: form.Retention | None
+) -> None:
+    if durability is not None and durability != record.durability:
+        raise SettingsMismatch(
+            f"{label} exists with durability={record.durability!r}, not {durability!r}: ask for the same, "
+            f"leave it "
+            "out, or say it with each put()"
+        )
+    if retention is not None and retention != record.retention:
+        raise SettingsMismatch(f"{label} exists with another retention: ask for the same, or leave it out")
+
+
+__all__: builtins.list[str] = ["DurableEngine"]

@@ -1,0 +1,237 @@
+"""verify() and backup(): is everything there, and a copy of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import lmdb.verify
+
+from ringpost.errors import QueueNotFound, StorageDamaged, StorageFailed
+from ringpost.store import format as form
+from ringpost.store.environment import DATA, SIDE, Environment
+
+
+@dataclass(frozen=True)
+class StoredQueue:
+    """One queue or topic, as verify() found it.
+
+    Attributes:
+        kind, name: what it is called; kind is "queue", "topic", or "level" (of a queue with priorities).
+        blocks, messages: what is stored, in the shared memory of running programs there may be more.
+        bytes: of messages, with their frames.
+    """
+
+    kind: str
+    name: str
+    blocks: int
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What verify() found.
+
+    Attributes:
+        problems: in words; empty: everything is as it was written.
+        queues: what is there.
+        given_up: what was damaged and is given up now, with skip_damaged=True.
+    """
+
+    problems: tuple[str, ...]
+    queues: tuple[StoredQueue, ...]
+    given_up: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+
+@dataclass
+class _Findings:
+    problems: list[str] = field(default_factory=list)
+    queues: list[StoredQueue] = field(default_factory=list)
+    damaged: list[tuple[bytes, bytes]] = field(default_factory=list)  # table, key
+
+
+def verify(directory: str | os.PathLike[str], *, skip_damaged: bool = False) -> Verification:
+    """Look at everything that a durable broker has stored: LMDB's structure, each block, each large payload.
+
+    Programs may use the broker meanwhile. It takes as long as reading the files does.
+
+    Args:
+        skip_damaged: give up messages that are damaged, so that consumers pass over them, as if they had
+            expired. Nobody may use the broker meanwhile.
+
+    Raises QueueNotFound: there is no durable broker; StorageFailed: it cannot be opened at all.
+    """
+    place = Path(directory)
+    if not (place / DATA).exists():
+        raise QueueNotFound(f"there is no durable broker in {place}")
+    try:
+        problems = list(lmdb.verify.verify(str(place)))  # type: ignore[no-untyped-call]
+    except lmdb.verify.VerifyError as error:
+        raise StorageFailed(errno.EIO, f"{error}; restore a backup", str(place)) from error
+    if problems:
+        return Verification(tuple(problems), ())
+    from ringpost.store.environment import open_environment
+
+    environment = open_environment(place, create=False)
+    found = _Findings()
+    for key, record in _logs(environment):
+        _look_at(environment, key, record, found)
+    given_up = _give_up(environment, found) if skip_damaged else ()
+    return Verification(tuple(found.problems), tuple(found.queues), given_up)
+
+
+def _logs(environment: Environment) -> list[tuple[bytes, form.LogRecord]]:
+    with environment.read() as transaction, transaction.cursor(environment.table(form.LOGS)) as cursor:
+        return [(bytes(key), form.decode_log(value)) for key, value in cursor]
+
+
+def _look_at(environment: Environment, key: bytes, record: form.LogRecord, found: _Findings) -> None:
+    kind, _, name = key.decode("utf-8", "surrogatepass").partition("\0")
+    prefix = form.number_key(record.number)
+    blocks = messages = size = behind = 0
+    with environment.read() as transaction, transaction.cursor(environment.table(form.BLOCKS)) as cursor:
+        there = cursor.set_range(prefix)
+        while there and bytes(cursor.key()[:4]) == prefix:
+            try:
+                header, _ = form.unpack_block(bytes(cursor.key()), cursor.value())
+                if header.sequence < behind:
+                    raise StorageDamaged(
+                        f"block {form.describe(bytes(cursor.key()))} repeats messages before {behind}"
+                    )
+                behind = header.end_sequence
+                blocks, messages, size = blocks + 1, messages + header.frames, size + header.size
+            except StorageDamaged as error:
+                found.problems.append(f"{kind} {name!r}: {error}")
+                found.damaged.append((form.BLOCKS, bytes(cursor.key())))
+            there = cursor.next()
+    size += _look_at_payloads(environment, prefix, f"{kind} {name!r}", found)
+    found.queues.append(StoredQueue(kind, name.replace("\0", " priority "), blocks, messages, size))
+
+
+def _look_at_payloads(environment: Environment, prefix: bytes, what: str, found: _Findings) -> int:
+    size = 0
+    with environment.read() as transaction, transaction.cursor(environment.table(form.PAYLOADS)) as cursor:
+        there = cursor.set_range(prefix)
+        while there and bytes(cursor.key()[:4]) == prefix:
+            try:
+                size += len(form.unpack_part(bytes(cursor.key()), cursor.value()))
+            except StorageDamaged as error:
+                found.problems.append(f"{what}: {error}")
+                found.damaged.append((form.PAYLOADS, bytes(cursor.key())))
+            there = cursor.next()
+    return size
+
+
+def _give_up(environment: Environment, found: _Findings) -> tuple[str, ...]:
+    """Messages that are expired take the place of damaged ones: whoever comes to them passes over them, and
+    positions and sequences stay what they are."""
+    given_up = []
+    for table, key in found.damaged:
+        with environment.alone(), environment.begin() as transaction:
+            if table == form.BLOCKS:
+                value = _fill_block(environment, transaction, key)
+            else:
+                value = _fill_payload(environment, transaction, key)
+            if value is None:
+                continue
+            transaction.put(key, value, db=environment.table(table))
+        given_up.append(form.describe(key))
+    return tuple(given_up)
+
+
+def _fill_block(environment: Environment, transaction: Any, key: bytes) -> bytes | None:
+    """None: nobody knows how many messages it had."""
+    position = form.position_of(key)
+    with transaction.cursor(environment.table(form.BLOCKS)) as cursor:
+        cursor.set_key(key)
+        try:
+            header = form.header_of(cursor.value())
+        except ValueError:
+            header = None
+        before = _neighbour(cursor, key, -1)
+        after = _neighbour(cursor, key, +1)
+    if before is not None and before.end == position and after is not None:
+        size, sequence, count = (
+            after.position - position,
+            before.end_sequence,
+            after.sequence - before.end_sequence,
+        )
+    elif header is not None and header.position == position:
+        size, sequence, count = header.size, header.sequence, header.frames
+    else:
+        return None
+    if not 32 * count <= size <= form.MOST_FRAMES:
+        return None
+    return form.pack_block(memoryview(form.expired_frames(sequence, count, size)), position, sequence, count)
+
+
+def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:
+    cursor.set_key(key)
+    if not (cursor.next() if step > 0 else cursor.prev()) or bytes(cursor.key()[:4]) != key[:4]:
+        return None
+    try:
+        return form.header_of(cursor.value())
+    except ValueError:
+        return None
+
+
+def _fill_payload(environment: Environment, transaction: Any, key: bytes) -> bytes:
+    """Zeros, and its message is expired from now on."""
+    sequence, size = form.position_of(key), len(transaction.get(key, db=environment.table(form.PAYLOADS)))
+    with transaction.cursor(environment.table(form.BLOCKS)) as cursor:
+        there = cursor.set_range(key[:4])
+        while there and bytes(cursor.key()[:4]) == key[:4]:
+            header = form.header_of(cursor.value())
+            if header.sequence <= sequence < header.end_sequence:
+                at, value = bytes(cursor.key()), form.with_expired(bytes(cursor.value()), sequence)
+                transaction.put(at, value, db=environment.table(form.BLOCKS))
+                break
+            there = cursor.next()
+    return form.pack_part(memoryview(bytes(size - 4)))
+
+
+def backup(environment: Environment, to: Path) -> None:
+    """A copy that a broker can be opened from. Raises FileExistsError, StorageFailed."""
+    try:
+        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(to.iterdir()):
+            raise FileExistsError(errno.EEXIST, "a backup goes into a new or empty directory", str(to))
+        environment.copy(to)
+        _copy_side_store(environment.place / SIDE, to / SIDE)
+        for each in [*to.rglob("*.mdb")]:
+            each.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            _sync(each)
+        _sync(to)
+    except lmdb.Error as error:
+        shutil.rmtree(to, ignore_errors=True)
+        number = getattr(error, "code", None) or errno.EIO
+        raise StorageFailed(number, f"no backup was made: {error}", str(to)) from error
+
+
+def _copy_side_store(source: Path, to: Path) -> None:
+    if not source.exists():
+        return
+    from ringpost.sidestore import durable_side_store
+
+    to.mkdir(mode=0o700)
+    durable_side_store(source).copy(to)
+
+
+def _sync(path: Path) -> None:
+    opened: Any = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,453 @@
+"""The files of a durable broker: an LMDB environment, opened once in a process and again after a fork.
+
+Whoever writes holds the door first: a futex lock in shared memory, which has timeouts and goes with its
+process (native/src/stored.h). LMDB's own has neither, and is then never contended. Readers need nobody.
+
+Nobody forks within a transaction: the child could not close what it inherited, and open it again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from ringpost._binding import binding
+from ringpost._binding.contract import NativeLog, Stored
+from ringpost.codecs import StandardCodec
+from ringpost.engines import directory
+from ringpost.errors import LeftOver, NotOurs, QueueNotFound, StorageFailed, Unsupported
+from ringpost.store import format as form
+
+DATA = "data.mdb"
+SIDE = "side"  # the side store's folder in the broker's
+_DOOR = "storage.door"
+
+_MAP_SIZES = (
+    1 << 40,
+    1 << 36,
+    1 << 32,
+)  # bytes of address space: as much as can be had; the file grows as needed
+_READERS = 2048  # at one moment
+_SWEEP = 1000  # commits between two looks for readers that were killed: they keep pages from being used again
+_FORK = 2.0  # seconds that a fork waits for other threads' transactions
+_ALWAYS = 2**64 - 1  # a position that nothing reaches
+
+# Locks, or mappings, of files that live on another machine prove nothing about processes here.
+_REMOTE = (
+    "nfs",
+    "cifs",
+    "smb",
+    "9p",
+    "fuse",
+    "ceph",
+    "gluster",
+    "lustre",
+    "afs",
+    "gfs",
+    "ocfs",
+    "beegfs",
+    "gpfs",
+)
+_LOCAL_FUSE = ("fuseblk",)
+
+
+class Environment:
+    """Get it from `open_environment()`."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.writer: object = None  # see writer.py
+        self._gate = Gate()
+        self._is_closed = False
+        self._commits = 0
+        self._open()
+
+    def _open(self) -> None:
+        environment = _open_lmdb(self.place)
+        self._tables = {name: environment.open_db(name) for name in form.TABLES}
+        self._data = str(self.place / DATA)
+        found = os.stat(self._data)
+        self.identity = (found.st_dev, found.st_ino)
+        self._environment = environment  # last: other threads of a forked child may wait for it
+
+    def prepare(self) -> None:
+        """Make the broker if it is new, and the door. Raises StorageDamaged, Unsupported."""
+        self.broker = self._find_or_make_broker()
+        device, inode = self.identity
+        self.shm = directory.root() / f".{self.broker.id.hex()}-{device:x}-{inode:x}"
+        self._door = self.find_or_make_door(_DOOR)
+        self._doorkeeper: Stored = binding.Stored(self._door, self._door)
+
+    def _find_or_make_broker(self) -> form.BrokerRecord:
+        with self.read() as transaction:
+            value = transaction.get(b"broker", db=self.table(form.META))
+        if value is None:
+            made = form.BrokerRecord(form.FORMAT, os.urandom(16), time.time_ns(), 1)
+            with self.begin() as transaction:  # LMDB's lock: another process may be making it, too
+                transaction.put(b"broker", form.encode(made), db=self.table(form.META), overwrite=False)
+                value = transaction.get(b"broker", db=self.table(form.META))
+        broker = form.decode_broker(value)
+        if broker.format != form.FORMAT:
+            raise Unsupported(
+                f"{self.place} has storage format {broker.format}, and this version of ringpost reads "
+                f"{form.FORMAT}: export it with the version that made it (ringpost export), and import it "
+                f"here"
+            )
+        return broker
+
+    # ---- transactions --------------------------------------------------------------------------
+
+    def table(self, name: bytes) -> Any:
+        """For who has a transaction."""
+        return self._tables[name]
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        """A read transaction; nothing of it is good after it."""
+        with self._gate:
+            if self._is_closed:
+                self._check_there()
+            with self._environment.begin(buffers=True) as transaction:
+                yield transaction
+
+    @contextmanager
+    def alone(self, timeout: float | None = 30.0) -> Iterator[None]:
+        """Nobody else writes meanwhile. Raises Stalled."""
+        self._doorkeeper.enter(_ALWAYS, timeout)
+        try:
+            yield
+        finally:
+            self._doorkeeper.leave()
+
+    @contextmanager
+    def begin(self) -> Iterator[Any]:
+        """A write transaction of who is alone: on disk when it ends without an exception, undone else.
+
+        Raises StorageFailed. Nothing of it is there then; what LMDB remembers of it in memory is thrown away.
+        """
+        self._commits += 1
+        try:
+            with self._gate:
+                self._check_there()
+                if self._commits % _SWEEP == 0:
+                    self._environment.reader_check()
+                with self._environment.begin(write=True) as transaction:
+                    yield transaction
+        except StorageFailed:
+            raise
+        except (lmdb.Error, OSError) as error:
+            self._reopen()
+            raise _failed(self.place, error) from error
+
+    def _check_there(self) -> None:
+        """What is committed to a file that nobody will find is lost."""
+        try:
+            found = os.stat(self._data)
+        except FileNotFoundError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self.identity:
+            raise StorageFailed(
+                errno.ENOENT,
+                "the broker's directory was moved or deleted while it was open; put it back, or connect() "
+                "again",
+                str(self.place),
+            )
+
+    def _reopen(self) -> None:
+        """When no other thread is inside."""
+        if self._gate.shut(_FORK):
+            self._environment.close()
+            self._environment = _Unopened(self)
+        self._gate.open()
+
+    def has_transactions(self) -> bool:
+        """Of users; decided, and not yet carried out."""
+        with self.read() as transaction, transaction.cursor(self.table(form.TRANSACTIONS)) as cursor:
+            return bool(cursor.first())
+
+    def size(self) -> int:
+        """Bytes in use; the file may be larger, with pages that are free to be used again."""
+        pages, size = 0, 4096
+        with self.read() as transaction:
+            for table in self._tables.values():
+                found = transaction.stat(table)
+                pages += found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+                size = found["psize"]
+        return int(pages * size)
+
+    def copy(self, place: Path) -> None:
+        """A consistent copy, compacted, into an empty directory."""
+        with self._gate:
+            self._environment.copy(str(place), compact=True)
+
+    # ---- doors ---------------------------------------------------------------------------------
+
+    def find_or_make_door(self, name: str) -> NativeLog:
+        return _find_or_make_door(self.shm / name, f"the door of {self.place}")
+
+    def remove_doors(self) -> None:
+        """Who destroys the broker does."""
+        for door in self.shm.glob("*.door"):
+            binding.remove(str(door))
+
+    def stored(self, log: NativeLog) -> Stored:
+        return binding.Stored(log, self._door)
+
+    def is_there(self) -> bool:
+        """Is it still the one that others find?"""
+        try:
+            self._check_there()
+        except StorageFailed:
+            return False
+        return True
+
+    def close(self) -> None:
+        """It was destroyed."""
+        self._is_closed = True
+        self._environment.close()
+
+
+class Gate:
+    """Counts transactions, so that a fork can wait until there is none."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._forking = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._forking:
+                self._changed.wait()
+            self._inside += 1
+
+    def __exit__(self, *unused: object) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def shut(self, timeout: float) -> bool:
+        with self._changed:
+            self._forking = True
+            return self._changed.wait_for(lambda: not self._inside, timeout)
+
+    def open(self) -> None:
+        with self._changed:
+            self._forking = False
+            self._changed.notify_all()
+
+
+_open_environments: dict[tuple[int, int], Environment] = {}
+_guard = threading.Lock()
+_shut: list[Environment] = []
+
+
+def open_environment(place: Path, create: bool = True) -> Environment:
+    """That of the broker in the directory `place`: LMDB forbids opening a file twice in a process.
+
+    Raises NotOurs, Unsupported, StorageFailed, StorageDamaged, QueueNotFound (there is none, and `create` is
+    False).
+    """
+    with _guard:
+        _make_directory(place, create)
+        found = _identity(place)
+        known = None if found is None else _open_environments.get(found)
+        if known is not None and known.place == place and known.is_there():
+            return known
+        if known is not None:  # by another name, or moved meanwhile
+            if not known.is_there():
+                known.place = place
+            return known
+        if found is None and not create:
+            raise QueueNotFound(f"there is no durable broker in {place}")
+        try:
+            environment = Environment(place)
+        except (lmdb.Error, OSError) as error:
+            raise _failed(place, error) from error
+        environment.prepare()
+        _open_environments[environment.identity] = environment
+        return environment
+
+
+def forget_environment(environment: Environment) -> None:
+    """It was destroyed."""
+    with _guard:
+        _open_environments.pop(environment.identity, None)
+        environment.close()
+    for name in (DATA, "lock.mdb"):
+        (environment.place / name).unlink(missing_ok=True)
+    shutil.rmtree(environment.place / SIDE, ignore_errors=True)
+
+
+def _identity(place: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(place / DATA)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _make_directory(place: Path, create: bool) -> None:
+    if create:
+        try:
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StorageFailed(
+                errno.ENOTDIR, "not a directory: a durable broker needs one of its own", str(place)
+            ) from error
+        except OSError as error:
+            raise _failed(place, error) from error
+    try:
+        found = os.stat(place)
+    except FileNotFoundError:
+        raise QueueNotFound(f"there is no durable broker in {place}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise StorageFailed(
+            errno.ENOTDIR, "not a directory: a durable broker needs one of its own", str(place)
+        )
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise NotOurs(
+            errno.EACCES,
+            f"a durable broker needs a directory of uid {os.geteuid()} in which nobody else may write (chmod "
+            f"700)",
+            str(place),
+        )
+    kind = file_system_of(place)
+    if kind not in _LOCAL_FUSE and kind.startswith(_REMOTE):
+        raise Unsupported(
+            f"{place} is on a network file system ({kind}): its locks and mappings do not hold between "
+            f"processes; "
+            "use a directory on a local disk"
+        )
+
+
+def file_system_of(place: Path) -> str:
+    """Its kind, as /proc/self/mountinfo names it; "": unknown."""
+    wanted, best, kind = str(place.resolve()), -1, ""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        mounted = before.split()[4].encode().decode("unicode_escape")
+        inside = wanted == mounted or wanted.startswith(mounted.rstrip("/") + "/")
+        if inside and len(mounted) >= best and after:
+            best, kind = len(mounted), after.split()[0]
+    return kind
+
+
+def _open_lmdb(place: Path) -> Any:
+    """As much address space as there is: LMDB does not like to be resized."""
+    for size in _MAP_SIZES:
+        try:
+            return lmdb.open(
+                str(place),
+                map_size=size,
+                max_dbs=len(form.TABLES),
+                max_readers=_READERS,
+                max_spare_txns=0,  # a forked child would give their slots back, which are its parent's
+                mode=0o600,
+                lib_version=0,
+            )
+        except (lmdb.MemoryError, MemoryError):
+            if size == _MAP_SIZES[-1]:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _find_or_make_door(path: Path, label: str) -> NativeLog:
+    for _ in range(100):
+        try:
+            directory.check_if_there(path.parent)
+            return binding.attach(str(path), label, StandardCodec(label))
+        except LeftOver:
+            binding.collect(str(path))
+        except QueueNotFound:
+            directory.make_private(path.parent)
+            try:
+                return binding.create(str(path), label, StandardCodec(label), capacity=1 << 17)
+            except (FileExistsError, QueueNotFound):
+                continue
+    raise QueueNotFound(f"{label} was made and removed by others all the time; try again")
+
+
+def _failed(place: Path, error: Exception) -> Exception:
+    """What LMDB says, in words."""
+    if isinstance(error, StorageFailed):
+        return error
+    number = getattr(error, "errno", None) or getattr(error, "code", None) or 0
+    text = str(error)
+    if isinstance(error, lmdb.MapFullError):
+        number, advice = (
+            errno.ENOSPC,
+            "the storage has reached its largest size; delete queues, or consume messages",
+        )
+    elif number == errno.ENOSPC or "No space left" in text:
+        number, advice = errno.ENOSPC, "the disk is full: make room, and go on"
+    elif number == errno.EDQUOT or "quota" in text.lower():
+        number, advice = errno.EDQUOT, "the disk quota is reached: make room, and go on"
+    elif number == errno.EIO or "Input/output error" in text:
+        number, advice = (
+            errno.EIO,
+            "the disk fails: look at the kernel's log, and restore a backup if need be",
+        )
+    elif isinstance(error, lmdb.VersionMismatchError):
+        advice = "the files are of another version of LMDB than this one reads"
+    elif isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError)):
+        advice = "the files are damaged, or not LMDB's; ringpost.verify() says more"
+    else:
+        number, advice = number or errno.EIO, "nothing of this was stored"
+    return StorageFailed(number or errno.EIO, f"storage failed: {text}; {advice}", str(place))
+
+
+def _wait_for_transactions() -> None:
+    """Before a fork. Who is inside one itself (a signal handler perhaps) forks all the same."""
+    deadline = time.monotonic() + _FORK
+    for environment in list(_open_environments.values()):
+        if environment._gate.shut(max(deadline - time.monotonic(), 0)):
+            _shut.append(environment)
+
+
+def _go_on() -> None:
+    for environment in list(_open_environments.values()):
+        environment._gate.open()
+    _shut.clear()
+
+
+def _open_again() -> None:
+    """In the child. LMDB wants it to open its own."""
+    global _guard
+    _guard = threading.Lock()
+    for environment in _open_environments.values():
+        environment._gate = Gate()
+        if environment in _shut:
+            environment._environment.close()
+            environment._environment = _Unopened(environment)
+    _shut.clear()
+
+
+class _Unopened:
+    """Stands for what the parent had open, until it is used."""
+
+    def __init__(self, owner: Environment) -> None:
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> Any:
+        with _guard:
+            if self._owner._environment is self:
+                self._owner._open()
+        return getattr(self._owner._environment, name)
+
+
+os.register_at_fork(before=_wait_for_transactions, after_in_parent=_go_on, after_in_child=_open_again)

@@ -1,0 +1,205 @@
+"""Which logs a durable broker has, and their rings: made anew where shared memory was lost.
+
+All of it happens behind the door, so nobody sees a ring that is half restored; and a ring counts only if
+storage names it (Progress.ring), so one that its maker died over is made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ringpost._binding import binding
+from ringpost._binding.contract import NativeLog
+from ringpost.errors import LeftOver, QueueNotFound
+from ringpost.store import format as form
+from ringpost.store.blocks import AT_ONCE, Blocks
+from ringpost.store.environment import Environment
+
+_HELD = 32  # bytes of an rp_held: position, sequence, pending, deliveries, delay
+
+
+class Registry:
+    """Of one environment."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    # ---- records -------------------------------------------------------------------------------
+
+    def find(self, kind: str, name: str) -> form.LogRecord | None:
+        with self._environment.read() as transaction:
+            value = transaction.get(form.log_key(kind, name), db=self._environment.table(form.LOGS))
+            return None if value is None else form.decode_log(value)
+
+    def names(self, kind: str) -> list[str]:
+        prefix = form.log_key(kind, "")
+        found = []
+        environment = self._environment
+        with environment.read() as transaction, transaction.cursor(environment.table(form.LOGS)) as cursor:
+            there = cursor.set_range(prefix)
+            while there and bytes(cursor.key()[: len(prefix)]) == prefix:
+                found.append(bytes(cursor.key()[len(prefix) :]).decode("utf-8", "surrogatepass"))
+                there = cursor.next()
+        return found
+
+    def add(self, kind: str, name: str, **settings: Any) -> form.LogRecord:
+        """Who calls is alone."""
+        environment = self._environment
+        with environment.begin() as transaction:
+            meta = environment.table(form.META)
+            broker = form.decode_broker(transaction.get(b"broker", db=meta))
+            record = form.LogRecord(number=broker.next_number, id=os.urandom(16), **settings)
+            following = form.BrokerRecord(broker.format, broker.id, broker.made_ns, broker.next_number + 1)
+            transaction.put(b"broker", form.encode(following), db=meta)
+            transaction.put(form.log_key(kind, name), form.encode(record), db=environment.table(form.LOGS))
+        return record
+
+    def remove(self, kind: str, name: str) -> bool:
+        """Its record first, then what it stored, bit by bit. Who calls is alone. False: there was none."""
+        environment = self._environment
+        record = self.find(kind, name)
+        if record is None:
+            return False
+        key = form.number_key(record.number)
+        with environment.begin() as transaction:
+            transaction.delete(form.log_key(kind, name), db=environment.table(form.LOGS))
+            transaction.delete(key, db=environment.table(form.PROGRESS))
+        for table in (form.BLOCKS, form.PAYLOADS, form.GROUPS):
+            while self._delete_some(key, table):
+                pass
+        return True
+
+    def _delete_some(self, prefix: bytes, table: bytes) -> bool:
+        environment = self._environment
+        keys: list[bytes] = []
+        with environment.read() as transaction, transaction.cursor(environment.table(table)) as cursor:
+            found = cursor.set_range(prefix)
+            while found and bytes(cursor.key()[:4]) == prefix and len(keys) < AT_ONCE:
+                keys.append(bytes(cursor.key()))
+                found = cursor.next()
+        if not keys:
+            return False
+        with environment.begin() as transaction:
+            for key in keys:
+                transaction.delete(key, db=environment.table(table))
+        return True
+
+    # ---- rings ---------------------------------------------------------------------------------
+
+    def open_ring(
+        self,
+        record: form.LogRecord,
+        path: Path,
+        attach: Callable[[], NativeLog],
+        create: Callable[[dict[str, Any]], NativeLog],
+    ) -> tuple[NativeLog, bool]:
+        """The ring of a log, and whether it was made anew. Who calls is alone."""
+        progress = self._progress(record)
+        try:
+            log = attach()
+            if (
+                progress is not None
+                and log.info()["created_ns"] == progress.ring
+                and not log.info()["deleted"]
+            ):
+                self._catch_up(log, progress)
+                return log, False
+            binding.remove(str(path))  # its maker died over it, or it is another directory's
+        except LeftOver:
+            binding.collect(str(path))
+        except QueueNotFound:
+            pass
+        return self._make_ring(record, progress, create), True
+
+    def _progress(self, record: form.LogRecord) -> form.Progress | None:
+        with self._environment.read() as transaction:
+            return self.blocks(record).progress(transaction)
+
+    def _catch_up(self, log: NativeLog, progress: form.Progress) -> None:
+        """A writer may have died between its commit and its word of it."""
+        stored = self._environment.stored(log)
+        if stored.durable() < progress.position <= stored.tail():
+            stored.set_durable(progress.position)
+
+    def _make_ring(
+        self,
+        record: form.LogRecord,
+        progress: form.Progress | None,
+        create: Callable[[dict[str, Any]], NativeLog],
+    ) -> NativeLog:
+        position, sequence = (0, 0) if progress is None else (progress.position, progress.sequence)
+        groups = [clip(one, position, sequence) for one in self.groups(record)]
+        log = create(
+            {
+                "log_id": record.id,
+                "first_position": position,
+                "first_sequence": sequence,
+                "first_done": sequence - _unfinished(groups, sequence),
+            }
+        )
+        stored = self._environment.stored(log)
+        for one in groups:
+            stored.restore_group(
+                one.name, one.pattern, one.policy, one.read, one.sequence, one.acked, one.held
+            )
+        made = form.Progress(position, sequence, log.info()["created_ns"])
+        with self._environment.begin() as transaction:
+            key = form.number_key(record.number)
+            transaction.put(key, made.pack(), db=self._environment.table(form.PROGRESS))
+        return log
+
+    def groups(self, record: form.LogRecord) -> list[form.GroupRecord]:
+        key, found = form.number_key(record.number), []
+        environment = self._environment
+        with environment.read() as transaction, transaction.cursor(environment.table(form.GROUPS)) as cursor:
+            there = cursor.set_range(key)
+            while there and bytes(cursor.key()[:4]) == key:
+                found.append(form.decode_group(bytes(cursor.value())))
+                there = cursor.next()
+        return found
+
+    def blocks(self, record: form.LogRecord) -> Blocks:
+        return Blocks(self._environment, record.number)
+
+
+def clip(group: form.GroupRecord, position: int, sequence: int) -> form.GroupRecord:
+    """What was taken before it was stored is not there any more."""
+    held = [each for each in _held_of(group.held) if each[0] < position]
+    kept = b"".join(
+        _pack_held(at, first, pending & _bits_below(first, sequence), rest)
+        for at, first, pending, rest in held
+    )
+    read, there = (group.read, group.sequence) if group.read <= position else (position, sequence)
+    return form.GroupRecord(
+        group.name, group.pattern, group.policy, read, there, min(group.acked, read), kept
+    )
+
+
+def _held_of(held: bytes) -> list[tuple[int, int, int, bytes]]:
+    found = []
+    for at in range(0, len(held), _HELD):
+        numbers = [int.from_bytes(held[at + i : at + i + 8], "little") for i in (0, 8, 16)]
+        found.append((numbers[0], numbers[1], numbers[2], held[at + 24 : at + _HELD]))
+    return found
+
+
+def _pack_held(position: int, sequence: int, pending: int, rest: bytes) -> bytes:
+    if not pending:
+        return b""
+    return b"".join(each.to_bytes(8, "little") for each in (position, sequence, pending)) + rest
+
+
+def _bits_below(first: int, sequence: int) -> int:
+    return (1 << min(max(sequence - first, 0), 64)) - 1
+
+
+def _unfinished(groups: list[form.GroupRecord], sequence: int) -> int:
+    """Tasks of a queue that somebody must still finish: what was not taken, and what was not acked."""
+    for one in groups:
+        if one.name == b"":
+            held = sum(bits.bit_count() for _, _, bits, _ in _held_of(one.held))
+            return sequence - one.sequence + held
+    return sequence

@@ -1,0 +1,300 @@
+"""Group commit: whoever needs something on disk writes what every log of the broker has, for all who wait.
+
+One writer at a time, whichever process: the holder of the door. It does W1 to W6 of native/src/stored.h for
+each log that this process has open, in one transaction. Nobody writes on behalf of others without need: a
+putter with level "commit" does when its turn comes, and finds most often that somebody just did.
+
+Level "interval" has a thread in each process that puts: a few milliseconds after the first put it commits.
+Acks are stored with the next commit, or a little later by the same thread; until then they are in shared
+memory, which only a reboot takes away: what was acked right before may then come again.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ringpost._binding.contract import NativeLog
+from ringpost.errors import QueueDeleted, RingpostError, ShutDown, StorageFailed
+from ringpost.store import format as form
+from ringpost.store.environment import Environment
+from ringpost.store.log import ALL, StoredLog
+
+INTERVAL = 0.005  # seconds: what a power cut may cost at level "interval"
+ACK_INTERVAL = 0.05  # seconds until acks are stored
+_RETRY = 1.0  # seconds, after the disk has failed
+
+if TYPE_CHECKING:
+    from ringpost.store.transactions import Transactions
+
+_log = logging.getLogger("ringpost")
+
+
+class Writer:
+    """Of one environment, in this process."""
+
+    def __init__(self, environment: Environment, most_bytes: int | None = None) -> None:
+        self.environment = environment
+        self._most_bytes = most_bytes
+        self._logs: weakref.WeakValueDictionary[int, StoredLog] = weakref.WeakValueDictionary()  # by number
+        self._committer = Committer(self)
+        self.transactions: Transactions | None = None  # see transactions.py
+
+    def limit(self, most_bytes: int | None) -> None:
+        if most_bytes is not None:
+            self._most_bytes = max(self._most_bytes or 0, most_bytes)
+
+    def storage_of(
+        self, log: NativeLog, record: form.LogRecord, label: str, identity: tuple[str, str]
+    ) -> StoredLog:
+        """One for a log in this process, however many handles it has."""
+        known = self._logs.get(record.number)
+        if known is None or known.ring != log.info()["created_ns"]:
+            known = self._logs[record.number] = StoredLog(log, record, label, identity, self)
+        return known
+
+    def discard(self, log: StoredLog) -> None:
+        if self._logs.get(log.record.number) is log:
+            del self._logs[log.record.number]
+
+    def logs(self) -> list[StoredLog]:
+        return list(self._logs.values())
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    def write(self, *wanted: StoredLog, then: Callable[[Any], None] | None = None) -> None:
+        """Store what is new in these logs, and in the others. The caller holds the door.
+
+        Args:
+            then: gets the transaction, to add to it.
+
+        Raises StorageFailed, QueueDeleted.
+        """
+        plans = [_Plan(log, self) for log in wanted]
+        for log in self.logs():
+            if log not in wanted and (log.noted or log.is_pending()):
+                with contextlib.suppress(RingpostError, ShutDown):
+                    plans.append(_Plan(log, self))  # a damaged one is its own users' to hear of
+        for plan in plans:
+            plan.log.noted = False
+        if then is not None or any(plan.needs_disk() for plan in plans):
+            used = self.environment.size() if self._most_bytes else 0
+            is_over = used > (self._most_bytes or 0)
+            with self.environment.begin() as transaction:
+                for plan in plans:
+                    plan.store(transaction, self.environment, not is_over)
+                if then is not None:
+                    then(transaction)
+            if is_over and plans[0].is_waited_for():
+                if self.environment.size() >= used:
+                    raise self._over_quota(used)
+                return self.write(*wanted)  # something was deleted: perhaps there is room now
+        for plan in plans:
+            plan.publish()
+
+    def _over_quota(self, used: int) -> StorageFailed:
+        """What was acked is stored all the same, and deleted: so there will be room again."""
+        return StorageFailed(
+            errno.EDQUOT,
+            f"the broker's quota of {self._most_bytes} bytes is reached ({used} in use): consume messages, "
+            f"delete "
+            "queues, or connect with a larger max_bytes",
+            str(self.environment.place),
+        )
+
+    # ---- levels --------------------------------------------------------------------------------
+
+    def note(self, log: StoredLog, soon: bool) -> None:
+        """There is something to store in a moment."""
+        log.noted = True
+        self._committer.note(log, soon)
+
+    def commit_noted(self) -> None:
+        for log in self.logs():
+            if log.noted and log.stored.enter(ALL, 5.0):
+                try:
+                    self.write(log)
+                finally:
+                    log.stored.leave()
+
+
+def writer_of(environment: Environment, most_bytes: int | None) -> Writer:
+    """That of an environment, with the largest quota that anybody connected with."""
+    if not isinstance(environment.writer, Writer):
+        environment.writer = Writer(environment, most_bytes)
+    environment.writer.limit(most_bytes)
+    return environment.writer
+
+
+class _Plan:
+    """W1 to W3 of one log; then the rest."""
+
+    def __init__(self, log: StoredLog, writer: Writer) -> None:
+        self.log = log
+        self._writer = writer
+        stored = log.stored
+        self._groups = [form.GroupRecord(*each) for each in stored.groups()]
+        self._tail = stored.tail()
+        needed = stored.needed()
+        if log.record.retention is not None:
+            needed = 0  # its subscribers are not the only ones it is kept for
+        self._needed = self._tail if needed is None else needed
+        if self._needed and writer.environment.has_transactions():
+            self._needed = 0  # whoever carries them out looks for what was sent
+        self._start = max(stored.durable(), min(self._needed, self._tail))
+        self._published = self._tail  # durable, when it is done
+
+    def is_waited_for(self) -> bool:
+        return self._published < self._tail
+
+    def needs_disk(self) -> bool:
+        return self._start < self._tail or (self.log.has_blocks and self._has_changed_groups())
+
+    def _has_changed_groups(self) -> bool:
+        known = self.log.known_groups
+        return len(known) != len(self._groups) or any(known.get(one.name) != one for one in self._groups)
+
+    def store(self, transaction: Any, environment: Environment, with_frames: bool) -> None:
+        """W4. Raises QueueDeleted: this is not the ring any more that this log is stored from."""
+        log, number = self.log, self.log.record.number
+        key = form.number_key(number)
+        progress = log.blocks.progress(transaction)
+        if progress is None or progress.ring != log.ring:
+            self._writer.discard(log)
+            raise QueueDeleted(
+                f"{log.label} was deleted, or its shared memory removed and made anew, while this handle was "
+                f"open; "
+                "open it again"
+            )
+        start = max(self._start, progress.position)
+        if start < self._tail and with_frames:
+            log.blocks.write(transaction, log.stored, start, self._tail)
+            log.has_blocks = True
+        elif start < self._tail:
+            self._published = start
+        self._store_groups(transaction, environment, key)
+        self._delete_what_nobody_needs(transaction)
+        if not log.has_blocks and self._published > progress.position:  # else the last block says it
+            after = form.Progress(self._published, log.stored.sequence_at(self._published), log.ring)
+            transaction.put(key, after.pack(), db=environment.table(form.PROGRESS))
+
+    def _store_groups(self, transaction: Any, environment: Environment, key: bytes) -> None:
+        table, known = environment.table(form.GROUPS), self.log.known_groups
+        names = {one.name for one in self._groups}
+        for one in self._groups:
+            if known.get(one.name) != one:
+                transaction.put(key + one.name, form.encode(one), db=table)
+        for name in [each for each in known if each not in names]:
+            transaction.delete(key + name, db=table)
+        self.log.known_groups = {one.name: one for one in self._groups}
+
+    def _delete_what_nobody_needs(self, transaction: Any) -> None:
+        if not self.log.has_blocks:
+            return
+        if self.log.record.retention is None:
+            self.log.has_blocks = self.log.blocks.delete_before(transaction, min(self._needed, self._tail))
+        else:
+            from ringpost.store.retention import apply
+
+            needed = self.log.stored.needed()
+            apply(self.log, transaction, self._tail if needed is None else needed)
+
+    def publish(self) -> None:
+        """W5."""
+        self.log.stored.set_durable(self._published)
+
+
+class Committer:
+    """The thread of level "interval". It is there as long as there is something to do for it."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = weakref.ref(writer)
+        self._changed = threading.Condition()
+        self._due: float | None = None
+        self._kept: set[StoredLog] = set()  # closed perhaps before they were stored
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        _committers.add(self)
+
+    def note(self, log: StoredLog, soon: bool) -> None:
+        when = time.monotonic() + (INTERVAL if soon else ACK_INTERVAL)
+        with self._changed:
+            self._kept.add(log)
+            if self._due is None or when < self._due:
+                self._due = when
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="ringpost-committer", daemon=True)
+                self._thread.start()
+            else:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._due is None or (left := self._due - time.monotonic()) > 0:
+                    if not self._changed.wait(5.0 if self._due is None else left) and self._due is None:
+                        self._thread = None  # nothing for a while: the next note() starts another
+                        return
+                self._due = None
+                kept, self._kept = self._kept, set()
+            writer = self._writer()
+            if writer is None:
+                return
+            try:
+                writer.commit_noted()
+            except Exception as error:
+                self._try_later(kept, error)
+            del writer, kept
+
+    def _try_later(self, logs: set[StoredLog], error: Exception) -> None:
+        writer = self._writer()
+        is_there = writer is not None and writer.environment.is_there()
+        if is_there and not isinstance(error, QueueDeleted | ValueError):
+            _log.warning("what was put is not yet on disk: %s", error)
+            for log in logs:
+                log.noted = True
+            with self._changed:
+                self._kept |= logs
+                self._due = time.monotonic() + _RETRY
+
+    def finish(self) -> None:
+        """At the end of the process: store what was noted."""
+        writer = self._writer()
+        if writer is not None and self._pid == os.getpid() and self._due is not None:
+            with contextlib.suppress(Exception):
+                writer.commit_noted()
+
+    def forget(self) -> None:
+        """In a forked child: the thread is the parent's, and so is its work."""
+        self._changed = threading.Condition()
+        self._thread = None
+        self._due = None
+        self._pid = os.getpid()
+        for log in self._kept:
+            log.noted = False
+        self._kept = set()
+
+
+_committers: weakref.WeakSet[Committer] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish_all() -> None:
+    for committer in list(_committers):
+        committer.finish()
+
+
+def _forget_all() -> None:
+    for committer in list(_committers):
+        committer.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
