@@ -74,8 +74,12 @@ def describe(pid: int) -> str:
 
 
 @pytest.fixture
-def broker() -> Iterator[ringpost.Broker]:
-    with ringpost.connect(f"ring:test-{uuid.uuid4().hex[:8]}") as fresh:
+def broker(shm_dir: Path) -> Iterator[ringpost.Broker]:
+    """A memory broker; with RINGPOST_TEST_BROKER=durable one that stores everything, so that each test
+    becomes one of storage."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    is_durable = os.environ.get("RINGPOST_TEST_BROKER") == "durable"
+    with ringpost.connect(f"ring://{shm_dir}/disk/{name}" if is_durable else f"ring:{name}") as fresh:
         yield fresh
         fresh.destroy()
 

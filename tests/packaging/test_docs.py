@@ -53,6 +53,7 @@ def test_pages_have_programs() -> None:
         "topics.md",
         "events.md",
         "asyncio.md",
+        "durability.md",
     }
 
 

@@ -1,0 +1,247 @@
+"""More than the ring holds: groups that read from storage, and move over to the ring."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import threading
+import time
+from typing import Any
+
+import pytest
+from conformance.patience import BOUND, Call
+
+import ringpost
+from durable.conftest import Reboot
+
+SMALL = 128 << 10  # bytes: a ring of 64 KiB
+
+
+def body(number: int, size: int) -> bytes:
+    return number.to_bytes(8, "big") + bytes(size)
+
+
+def number_of(item: bytes) -> int:
+    return int.from_bytes(item[:8], "big")
+
+
+@pytest.mark.parametrize("sizes", [(0,), (100,), (1000, 5000, 16_000), (0, 20_000, 60_000)])
+@pytest.mark.parametrize("level", ["memory", "interval", "commit"])
+def test_it_comes_back_in_order(durable: ringpost.Broker, level: Any, sizes: tuple[int, ...]) -> None:
+    queue = durable.queue("jobs", capacity=SMALL, durability=level)
+    count = 200 if max(sizes) > 100 else 5000
+    for number in range(count):
+        queue.put(body(number, sizes[number % len(sizes)]), durability="memory")
+    assert queue.qsize() == count
+    for number in range(count):
+        item = queue.get(timeout=BOUND) if number % 2 else queue.get_many(1)[0]
+        assert item == body(number, sizes[number % len(sizes)])
+    assert queue.empty()
+
+
+@pytest.mark.parametrize("size", [50, 3000, 30_000])
+def test_consumers_lease_what_is_on_disk(durable: ringpost.Broker, reboot: Reboot, size: int) -> None:
+    """Acked out of order, given back, and after a reboot: each message is acked once, none is missing."""
+    queue = durable.queue("jobs", capacity=SMALL)
+    count = 3000 if size < 100 else 150
+    queue.put_many([body(number, size) for number in range(count)])
+    acked: list[int] = []
+    chance = random.Random(7)
+    for _ in range(4):
+        consumer = queue.consumer(prefetch=70)
+        for _ in range(count // 5):
+            message = consumer.receive(BOUND)
+            assert message.body == body(number_of(message.body), size)
+            if chance.random() < 0.7:
+                message.ack()
+                acked.append(number_of(message.body))
+            elif chance.random() < 0.5:
+                message.nack()
+        consumer.close()
+        queue.flush()
+        queue = reboot().queue("jobs")
+    while not queue.empty():
+        with queue.consumer() as consumer, consumer.receive(BOUND) as message:
+            acked.append(number_of(message.body))
+    assert sorted(acked) == list(range(count))
+
+
+def test_from_disk_to_the_ring_without_a_gap(durable: ringpost.Broker) -> None:
+    """A consumer catches up with a producer that never stops."""
+    queue = durable.queue("jobs", capacity=SMALL, durability="interval")
+    count = 30_000
+    queue.put_many([body(number, 20) for number in range(count // 2)])
+
+    def produce() -> None:
+        for number in range(count // 2, count):
+            queue.put(body(number, 20))
+
+    producing = Call(produce)
+    found: list[int] = []
+    while len(found) < count:
+        found += [number_of(item) for item in queue.get_many(500, timeout=BOUND)]
+    producing.result()
+    assert found == list(range(count))
+
+
+def test_competing_consumers_behind_the_ring(durable: ringpost.Broker) -> None:
+    queue = durable.queue("jobs", capacity=SMALL, durability="memory")
+    count = 20_000
+    queue.put_many([body(number, 20) for number in range(count)])
+    found: list[list[int]] = [[], [], []]
+
+    def consume(mine: list[int]) -> None:
+        with queue.consumer(prefetch=50) as consumer:
+            while True:
+                try:
+                    messages = consumer.receive_many(100, timeout=0.5)
+                except ringpost.Empty:
+                    return
+                mine += [number_of(one.body) for one in messages]
+                consumer.ack_many(messages)
+
+    calls = [Call(consume, mine) for mine in found]
+    for call in calls:
+        call.result()
+    assert sorted(number for mine in found for number in mine) == list(range(count))
+    assert all(mine == sorted(mine) for mine in found)
+
+
+def test_subjects_are_matched_on_disk(durable: ringpost.Broker, reboot: Reboot) -> None:
+    topic = durable.topic("news", capacity=256 << 10)
+    topic.subscribe("eu.#", name="eu")
+    topic.subscribe("none", name="nobody's")
+    for number in range(200):
+        topic.publish(
+            body(number, 30_000 if number % 10 < 2 else 500), subject=f"{'eu' if number % 3 else 'us'}.x"
+        )
+    again = reboot().topic("news").subscribe("eu.#", name="eu")
+    expected = [number for number in range(200) if number % 3]
+    found = []
+    for _ in expected:
+        with again.receive(BOUND) as message:
+            found.append(number_of(message.body))
+            assert message.subject == "eu.x"
+    assert found == expected
+    with pytest.raises(ringpost.Empty):
+        again.receive(0)
+
+
+@pytest.mark.parametrize("start", ["earliest", "sequence", "time"])
+def test_replay(durable: ringpost.Broker, reboot: Reboot, start: str) -> None:
+    from datetime import datetime, timezone
+
+    topic = durable.topic("news", capacity=SMALL, retention=ringpost.Retention())
+    topic.publish_many(("", body(number, 500)) for number in range(500))
+    time.sleep(0.1)
+    moment = datetime.now(timezone.utc)
+    time.sleep(0.1)
+    topic.publish_many(("", body(number, 500)) for number in range(500, 1000))
+    wanted: dict[str, Any] = {"earliest": "earliest", "sequence": 700, "time": moment}
+    first = {"earliest": 0, "sequence": 700, "time": 500}[start]
+    for is_after in (False, True):
+        broker = reboot() if is_after else durable
+        with broker.topic("news").subscribe("#", start=wanted[start]) as subscriber:
+            found = [number_of(subscriber.receive(BOUND).body) for _ in range(1000 - first)]
+        assert found == list(range(first, 1000))
+
+
+@pytest.mark.parametrize(
+    ("retention", "least", "most"),
+    [
+        ({"messages": 1000}, 1000, 1700),
+        ({"bytes": 100_000}, 100, 1100),
+        ({"seconds": 1000.0}, 10_000, 10_000),
+        ({"seconds": 0.001}, 0, 1200),
+    ],
+)
+def test_retention(durable: ringpost.Broker, retention: dict[str, Any], least: int, most: int) -> None:
+    topic = durable.topic("news", capacity=SMALL, retention=ringpost.Retention(**retention))
+    for start in range(0, 10_000, 100):
+        topic.publish_many(("", number) for number in range(start, start + 100))
+    with topic.subscribe("#", start="earliest") as subscriber:
+        found = subscriber.receive(BOUND).body
+    assert least <= 10_000 - found <= most + 1000  # and what the ring has
+
+
+def test_retention_never_takes_what_a_subscriber_needs(durable: ringpost.Broker) -> None:
+    topic = durable.topic("news", capacity=SMALL, retention=ringpost.Retention(messages=10))
+    topic.subscribe("#", name="slow")
+    for start in range(0, 10_000, 1000):
+        topic.publish_many(("", number) for number in range(start, start + 1000))
+    slow = topic.subscribe("#", name="slow")
+    for number in range(10_000):
+        message = slow.receive(BOUND)
+        assert message.body == number
+        message.ack()
+
+
+def test_space_is_used_again(durable: ringpost.Broker) -> None:
+    """A queue that fills and drains for long does not grow."""
+    queue = durable.queue("jobs", capacity=1 << 20, durability="memory")
+    data = durable._engine._place / "data.mdb"  # type: ignore[attr-defined]
+    sizes = []
+    for _ in range(12):
+        queue.put_many([bytes(200)] * 20_000)
+        queue.flush()
+        while not queue.empty():
+            queue.get_many(1000)
+        queue.flush()
+        sizes.append(data.stat().st_size)
+    assert max(sizes[4:]) <= sizes[3] * 1.3
+    for _ in range(20):
+        queue.put("x")
+        queue.flush()
+    assert durable._engine._environment().size() < 1 << 20  # type: ignore[attr-defined]
+
+
+def test_a_long_backlog_takes_little_memory(url: str, durable: ringpost.Broker) -> None:
+    """Of two million, where the ring holds 40,000. Both processes stay below 300 MB."""
+    count, most = 2_000_000, 300 << 10  # KiB
+
+    def child(work: Any) -> int:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                with ringpost.connect(url) as broker:
+                    work(broker.queue("jobs", durability="memory"))
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                code = 0 if peak < most else 2
+            finally:
+                os._exit(code)
+        return pid
+
+    def produce(queue: ringpost.Queue[Any]) -> None:
+        batch = [bytes(64)] * 1000
+        for _ in range(count // 1000):
+            queue.put_many(batch)
+
+    def consume(queue: ringpost.Queue[Any]) -> None:
+        found = 0
+        while found < count:
+            found += len(queue.get_many(4096, timeout=BOUND))
+
+    durable.queue("jobs", durability="memory")
+    for work in (produce, consume):
+        assert os.waitstatus_to_exitcode(os.waitpid(child(work), 0)[1]) == 0
+
+
+def test_a_waiting_get_wakes_for_what_comes_after_the_backlog(durable: ringpost.Broker) -> None:
+    queue = durable.queue("jobs", capacity=SMALL, durability="memory")
+    queue.put_many([body(number, 100) for number in range(2000)])
+    found: list[int] = []
+    done = threading.Event()
+
+    def consume() -> None:
+        while len(found) < 2001:
+            found.append(number_of(queue.get(timeout=BOUND)))
+            if len(found) == 2000:
+                done.set()
+
+    call = Call(consume)
+    assert done.wait(BOUND)
+    queue.put(body(2000, 0))
+    call.result()
+    assert found == list(range(2001))

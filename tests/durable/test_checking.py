@@ -1,0 +1,145 @@
+"""verify() and backup()."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conformance.patience import Call
+
+import ringpost
+from durable.conftest import Reboot
+from ringpost.store import format as form
+
+LARGE = 100_000
+
+
+def drain(queue: ringpost.Queue[Any]) -> list[Any]:
+    found: list[Any] = []
+    while not queue.empty():
+        found += queue.get_many(block=False)
+    return found
+
+
+def fill(broker: ringpost.Broker) -> list[Any]:
+    items: list[Any] = [bytes(500) + bytes([number % 256]) for number in range(1000)]
+    broker.queue("jobs").put_many(items)
+    broker.queue("jobs").put(b"x" * LARGE)
+    return [*items, b"x" * LARGE]
+
+
+def test_a_sound_one(durable: ringpost.Broker, place: Path) -> None:
+    fill(durable)
+    durable.topic("news").publish("hello")
+    with durable.queue("ranked", priorities=True).producer() as producer:
+        producer.send(1, priority=5)
+    found = ringpost.verify(place)
+    assert found.ok
+    assert found.problems == found.given_up == ()
+    numbers = {(each.kind, each.name): each.messages for each in found.queues}
+    assert numbers[("queue", "jobs")] == 1001
+    assert numbers[("topic", "news")] == 1
+    assert numbers[("level", "ranked priority 5")] == 1
+
+
+def test_none(tmp_path: Path) -> None:
+    with pytest.raises(ringpost.QueueNotFound, match="no durable broker in"):
+        ringpost.verify(tmp_path)
+
+
+def damage(broker: ringpost.Broker, table: bytes, which: int) -> None:
+    """One bit of a block, or of a payload."""
+    environment = broker._engine._environment()  # type: ignore[attr-defined]
+    with environment.alone(), environment.begin() as transaction:
+        with transaction.cursor(environment.table(table)) as cursor:
+            keys = [bytes(key) for key in cursor.iternext(values=False)]
+        value = bytearray(transaction.get(keys[which], db=environment.table(table)))
+        value[len(value) // 2] ^= 4
+        transaction.put(keys[which], bytes(value), db=environment.table(table))
+
+
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_a_damaged_block_is_named_and_given_up_only_on_request(
+    durable: ringpost.Broker, reboot: Reboot, place: Path, which: int
+) -> None:
+    items = fill(durable)
+    damage(durable, form.BLOCKS, which)
+    broker = reboot()
+    found = ringpost.verify(place)
+    assert not found.ok
+    assert "queue 'jobs': block 1/" in found.problems[0]
+    assert "is damaged: its checksum is wrong" in found.problems[0]
+    queue = broker.queue("jobs")
+    got: list[Any] = []
+    with pytest.raises(ringpost.StorageDamaged, match="block 1/"):  # noqa: PT012
+        while True:
+            got += queue.get_many(50, block=False)
+    assert got == items[: len(got)]
+    assert ringpost.verify(place, skip_damaged=True).given_up
+    assert ringpost.verify(place).ok
+    broker = reboot()
+    rest = drain(broker.queue("jobs"))
+    kept = got + rest
+    assert len(kept) < len(items)
+    assert len(kept) > len(items) - 200
+    assert kept == [item for item in items if item in kept][: len(kept)] or which != -1
+
+
+def test_a_damaged_payload(durable: ringpost.Broker, reboot: Reboot, place: Path) -> None:
+    items = fill(durable)
+    durable.queue("jobs").put("behind")
+    damage(durable, form.PAYLOADS, 0)
+    broker = reboot()
+    queue = broker.queue("jobs")
+    assert [queue.get() for _ in range(1000)] == items[:-1]
+    with pytest.raises(ringpost.StorageDamaged, match="payload 1/1000 is damaged"):
+        queue.get()
+    queue.flush()
+    assert ringpost.verify(place, skip_damaged=True).given_up == ("1/1000",)
+    assert reboot().queue("jobs").get() == "behind"
+
+
+def test_a_backup_is_a_broker(durable: ringpost.Broker, tmp_path: Path) -> None:
+    items = fill(durable)
+    with durable.queue("jobs").producer(dedup_window=1000) as producer:
+        producer.send("once", message_id="1")
+    durable.queue("fast", durability="memory").put("x")
+    to = tmp_path / "copies" / "one"
+    durable.backup(to)
+    with pytest.raises(FileExistsError):
+        durable.backup(to)
+    with ringpost.connect(f"ring://{to}") as copy:
+        assert drain(copy.queue("jobs")) == [*items, "once"]
+        with copy.queue("jobs").producer(dedup_window=1000) as producer:
+            assert not producer.send("once", message_id="1")
+        assert drain(copy.queue("fast")) == ["x"]
+        assert durable.queue("jobs").qsize() == len(items) + 1
+        copy.destroy()
+
+
+def test_a_backup_while_it_is_used(durable: ringpost.Broker, tmp_path: Path) -> None:
+    queue = durable.queue("jobs")
+
+    def produce() -> None:
+        for number in range(3000):
+            queue.put(number, durability="interval" if number % 50 else "commit")
+
+    call = Call(produce)
+    copies = []
+    while call.is_alive():
+        copies.append(tmp_path / f"copy {len(copies)}")
+        durable.backup(copies[-1])
+    call.result()
+    for place in copies:
+        assert ringpost.verify(place).ok
+        with ringpost.connect(f"ring://{place}") as copy:
+            if "jobs" in copy.list():
+                found = drain(copy.queue("jobs"))
+                assert found == list(range(len(found)))
+            copy.destroy()
+
+
+def test_memory_has_no_backup(broker: ringpost.Broker, tmp_path: Path) -> None:
+    with pytest.raises(ringpost.Unsupported, match="nothing to copy"):
+        broker.backup(tmp_path / "copy")
