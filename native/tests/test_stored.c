@@ -1,0 +1,439 @@
+/* Stored logs: what the ring has lost comes out of storage, in order and once, whoever dies while it moves. */
+#include "stored.h"
+
+#include "frames.h"
+#include "leases.h"
+
+#define DISK_SIZE (4u << 20)
+
+/* The storage of a log whose positions begin at 0: byte p lies at disk[p]. */
+typedef struct storage {
+    rp_log *log, *door;
+    uint8_t *disk;
+    uint64_t end;
+} storage;
+
+static rp_settings stored_settings(void) {
+    return (rp_settings){.capacity = RP_MIN_CAPACITY, .stored = true};
+}
+
+static storage stored_log(void) {
+    static unsigned made;
+    char name[32];
+    storage s = {.disk = shared_memory(DISK_SIZE)};
+    rp_settings settings = stored_settings(), of_door = {.capacity = RP_MIN_CAPACITY};
+    snprintf(name, sizeof name, "log%u", ++made);
+    CHECK_OK(rp_create(in_directory(name), &settings, &s.log));
+    snprintf(name, sizeof name, "door%u", made);
+    CHECK_OK(rp_create(in_directory(name), &of_door, &s.door));
+    return s;
+}
+
+/* W1 to W6, for all there is. */
+static void store(storage *s) {
+    bool lead;
+    rp_range range;
+    uint64_t tail = rp_tail(s->log), from = rp_durable(s->log);
+    CHECK_OK(UNTIL(RP_NEVER, rp_commit_enter(s->log, s->door, UINT64_MAX, in_ms(BOUND_MS), &lead)));
+    CHECK(lead);
+    while (from != tail) {
+        CHECK_OK(rp_stored_range(s->log, from, 10000, &range));
+        CHECK(range.end <= DISK_SIZE);
+        memcpy(s->disk + from, range.data, range.end - from);
+        from = range.end;
+    }
+    s->end = tail;
+    rp_set_durable(s->log, tail);
+    rp_commit_leave(s->door);
+}
+
+/* Frames from `position` on, as storage hands them out: with what the ring has behind them. */
+static rp_range frames_from(const storage *s, uint64_t position, uint64_t most) {
+    uint64_t end = position + most < s->end ? position : s->end;
+    while (end < s->end && end - position < most) end += rp_align(((const rp_frame *)(s->disk + end))->size);
+    return (rp_range){.data = s->disk + position, .position = position, .end = end};
+}
+
+static void put_and_store(storage *s, uint64_t from, uint64_t to) {
+    for (uint64_t i = from; i < to; i++) {
+        rp_message message = {.body = &i, .body_len = sizeof i};
+        if (rp_try_put(s->log, &message) == RP_OK) continue;
+        store(s);
+        CHECK_OK(rp_try_put(s->log, &message));
+    }
+    store(s);
+}
+
+/* As a caller does: out of the ring, or with what it asks for. */
+static rp_status take_any(const storage *s, uint32_t group, void *buffer, size_t size, uint32_t limit,
+                          uint64_t most, rp_taken *out) {
+    rp_status status = rp_try_take(s->log, group, buffer, size, limit, out);
+    if (status != RP_COLD) return status;
+    rp_range frames = frames_from(s, out->cold, most);
+    return rp_take_cold(s->log, group, &frames, buffer, size, limit, out);
+}
+
+static rp_status receive_any(const storage *s, uint32_t group, uint32_t limit, uint64_t most) {
+    rp_taken taken;
+    rp_status status = rp_try_receive(s->log, group, received.frames, sizeof received.frames, limit, 0,
+                                      received.receipts, &taken);
+    if (status == RP_COLD) {
+        rp_range frames = frames_from(s, taken.cold, most);
+        status = rp_receive_cold(s->log, group, &frames, received.frames, sizeof received.frames, limit, 0,
+                                 received.receipts, &taken);
+    }
+    received.count = taken.count;
+    size_t at = 0;
+    for (uint32_t i = 0; i < taken.count; i++) {
+        const rp_frame *frame = (const rp_frame *)(received.frames + at);
+        memcpy(&received.numbers[i], frame + 1, sizeof(uint64_t));
+        at += rp_align(frame->size);
+    }
+    return status;
+}
+
+#define TOTAL 5000u /* of 48 bytes: the ring holds 1365 */
+
+static void what_the_ring_lost_comes_out_of_storage(void) {
+    for (uint64_t most = 48; most < 100000; most *= 7) {
+        storage s = stored_log();
+        put_and_store(&s, 0, TOTAL);
+        CHECK(rp_load_relaxed(&s.log->head->oldest) > 0);
+        for (uint64_t next = 0; next < TOTAL;) {
+            _Alignas(RP_ALIGN) numbered got[50];
+            rp_taken taken;
+            CHECK_OK(take_any(&s, 0, got, sizeof got, 1 + next % 50, most, &taken));
+            CHECK(taken.count > 0);
+            for (uint32_t i = 0; i < taken.count; i++, next++) {
+                CHECK_EQ(got[i].number, next);
+                CHECK_EQ(got[i].frame.sequence, next);
+            }
+        }
+        rp_taken none;
+        _Alignas(RP_ALIGN) numbered got;
+        CHECK_IS(take_any(&s, 0, &got, sizeof got, 1, most, &none), RP_EMPTY);
+        uint64_t ready;
+        CHECK_OK(rp_ready(s.log, &ready));
+        CHECK_EQ(ready, 0);
+        munmap(s.disk, DISK_SIZE);
+    }
+}
+
+static void what_is_not_stored_holds_producers_back(void) {
+    storage s = stored_log();
+    uint64_t put = 0;
+    rp_message message = {.body = &put, .body_len = sizeof put};
+    while (rp_try_put(s.log, &message) == RP_OK) {
+        put++;
+        uint64_t number;
+        CHECK_OK(take_number_until(s.log, 0, RP_NOW, &number)); /* what was taken is not stored for that */
+    }
+    CHECK(put > 1000 && put < 1400);
+    int64_t deadline = in_ms(5);
+    CHECK_IS(UNTIL(deadline, rp_put(s.log, &message, deadline)), RP_FULL);
+    store(&s);
+    CHECK_OK(rp_try_put(s.log, &message));
+}
+
+static void leases_come_again_out_of_storage(void) {
+    storage s = stored_log();
+    uint64_t seed = 11;
+    uint32_t settled[TOTAL] = {0};
+    put_and_store(&s, 0, TOTAL);
+    for (uint64_t done = 0; done < TOTAL;) {
+        rp_status status = receive_any(&s, 0, 1 + (uint32_t)(next_random(&seed) % 100), 64 * 48 + 480);
+        if (status != RP_OK) {
+            CHECK_IS(status, RP_EMPTY); /* not from that view */
+            continue;
+        }
+        for (uint32_t i = 0; i < received.count; i++) {
+            if (next_random(&seed) % 3) {
+                CHECK_EQ(settle(s.log, &received.receipts[i], 1), 0);
+                settled[received.numbers[i]]++;
+                done++;
+            } else {
+                give_back(s.log, &received.receipts[i], 1, 0, false);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < TOTAL; i++) CHECK_EQ(settled[i], 1);
+    CHECK_EQ(acked(s.log), rp_tail(s.log));
+}
+
+static void subjects_are_matched_in_views(void) {
+    storage s = stored_log();
+    uint32_t group;
+    bool made;
+    rp_group_settings settings = {.pattern = "eu.#", .from_start = true};
+    CHECK_OK(rp_group_open(s.log, "eu", &settings, in_ms(BOUND_MS), &group, &made));
+    for (uint64_t i = 0; i < TOTAL; i++) {
+        const char *subject = i % 3 ? "us.x" : "eu.x";
+        rp_message message = {.subject = subject, .subject_len = 4, .body = &i, .body_len = sizeof i};
+        if (rp_try_put(s.log, &message) == RP_OK) continue;
+        store(&s);
+        CHECK_OK(rp_try_put(s.log, &message));
+    }
+    store(&s);
+    for (uint64_t next = 0; next < TOTAL; next += 3) {
+        _Alignas(RP_ALIGN) uint8_t got[64];
+        rp_taken taken;
+        rp_status status;
+        do status = take_any(&s, group, got, sizeof got, 1, 500, &taken);
+        while (status == RP_EMPTY); /* nothing of that view matched */
+        CHECK_OK(status);
+        uint64_t number;
+        memcpy(&number, got + sizeof(rp_frame) + 4, sizeof number);
+        CHECK_EQ(number, next);
+    }
+}
+
+static void large_frames_are_skipped_by_who_has_their_payload(void) {
+    storage s = stored_log();
+    static uint8_t body[20000];
+    for (uint64_t i = 0; i < 40; i++) {
+        rp_loan loan;
+        while (rp_borrow(s.log, sizeof body, RP_NOW, &loan) != RP_OK) store(&s);
+        memset(loan.data, (int)i, sizeof body);
+        CHECK_OK(commit_parts(s.log, &loan, 0, 0, 0, in_ms(BOUND_MS)));
+    }
+    store(&s);
+    _Alignas(RP_ALIGN) uint8_t got[64];
+    rp_taken taken;
+    for (uint64_t i = 0; i < 40; i++) {
+        CHECK_IS(take_any(&s, 0, got, sizeof got, 1, 10000, &taken), RP_LARGE);
+        CHECK_EQ(taken.frame.sequence, i);
+        CHECK_EQ(taken.length, sizeof body);
+        rp_status status = rp_take_large(s.log, 0, i, sizeof body, NULL, 0, body, in_ms(BOUND_MS));
+        if (status == RP_OK) {
+            CHECK_EQ(body[0], i);
+            continue;
+        }
+        CHECK_IS(status, RP_COLD);
+        uint64_t read = rp_load_relaxed(&s.log->groups[0].read);
+        rp_range frames = frames_from(&s, read, 10000);
+        status = rp_skip_large(s.log, 0, i, NULL, in_ms(BOUND_MS));
+        if (status == RP_COLD) status = rp_skip_large(s.log, 0, i, &frames, in_ms(BOUND_MS));
+        CHECK_OK(status);
+        CHECK_IS(rp_skip_large(s.log, 0, i, &frames, in_ms(BOUND_MS)), RP_EMPTY); /* not twice */
+    }
+    CHECK_IS(take_any(&s, 0, got, sizeof got, 1, 10000, &taken), RP_EMPTY);
+}
+
+static void views_that_are_no_use_change_nothing(void) {
+    storage s = stored_log();
+    put_and_store(&s, 0, TOTAL);
+    _Alignas(RP_ALIGN) numbered got;
+    rp_taken taken;
+    CHECK_IS(rp_try_take(s.log, 0, &got, sizeof got, 1, &taken), RP_COLD);
+    CHECK_EQ(taken.cold, 0);
+    rp_range later = frames_from(&s, 480, 4800);
+    CHECK_IS(rp_take_cold(s.log, 0, &later, &got, sizeof got, 1, &taken), RP_EMPTY);
+    rp_range none = {.data = s.disk, .position = 0, .end = 0};
+    CHECK_IS(rp_take_cold(s.log, 0, &none, &got, sizeof got, 1, &taken), RP_EMPTY);
+    static _Alignas(RP_ALIGN) uint8_t noise[480];
+    uint64_t seed = 3;
+    for (int round = 0; round < 2000; round++) { /* never outside of it, whatever lies there */
+        for (size_t i = 0; i < sizeof noise; i++) noise[i] = (uint8_t)(next_random(&seed) >> 32);
+        rp_range hostile = {.data = noise, .position = 0, .end = sizeof noise};
+        rp_status status = rp_take_cold(s.log, 0, &hostile, &got, sizeof got, 1, &taken);
+        CHECK(status == RP_CORRUPT || status == RP_TOO_SMALL || status == RP_LARGE);
+        status = rp_receive_cold(s.log, 0, &hostile, received.frames, sizeof received.frames, 10, 0,
+                                 received.receipts, &taken);
+        CHECK(status != RP_OK);
+    }
+    CHECK_OK(take_any(&s, 0, &got, sizeof got, 1, 4800, &taken));
+    CHECK_EQ(got.number, 0);
+}
+
+/* ---- deaths --------------------------------------------------------------------------------- */
+
+static void died_between_mark_and_read(void) {
+    storage s = stored_log();
+    rp_group *group = &s.log->groups[0];
+    put_and_store(&s, 0, TOTAL);
+    for (uint64_t next = 0; next < 40; next++) {
+        uint64_t read = rp_load_relaxed(&group->read), sequence;
+        rp_mark *other = &group->marks[rp_load_relaxed(&group->marks[0].position) == read];
+        rp_store_relaxed(&other->sequence, next + 1); /* and dies; or a store later: */
+        if (next % 2) rp_store_relaxed(&other->position, read + 48);
+        rp_store_relaxed(&group->lock, dead_owner(s.log));
+        CHECK(rp_glance_at_mark(group, &read, &sequence));
+        CHECK_EQ(sequence, next);
+        _Alignas(RP_ALIGN) numbered got;
+        rp_taken taken;
+        rp_status status;
+        EVENTUALLY((status = take_any(&s, 0, &got, sizeof got, 1, 4800, &taken)) != RP_BUSY ||
+                   (rp_repair_groups(s.log), rp_lock_disown(s.log, &group->lock), false));
+        CHECK_OK(status);
+        CHECK_EQ(got.number, next);
+    }
+}
+
+static void died_while_handing_out_of_a_view(void) {
+    storage s = stored_log();
+    rp_group *group = &s.log->groups[0];
+    put_and_store(&s, 0, TOTAL);
+    CHECK_OK(receive_any(&s, 0, 10, 4800));
+    CHECK_EQ(settle(s.log, received.receipts, 10), 0);
+    rp_lease *lease = s.log->leases; /* H1 and H2 of frames 10 to 19, and no H3 */
+    rp_store_relaxed(&lease->position, 480);
+    rp_store_relaxed(&lease->sequence, 10);
+    rp_store_relaxed(&lease->pending, 0x3ff);
+    rp_store_relaxed(&lease->owner, dead_owner(s.log));
+    rp_store_relaxed(&group->lease_top, 1);
+    rp_store_relaxed(&group->lock, dead_owner(s.log));
+    rp_lock_disown(s.log, &group->lock);
+    rp_status status;
+    EVENTUALLY((status = receive_any(&s, 0, 5, 4800)) == RP_OK);
+    for (uint32_t i = 0; i < 5; i++) {
+        CHECK_EQ(received.numbers[i], 10 + i);
+        CHECK_EQ(received.receipts[i].deliveries, 1);
+    }
+}
+
+typedef struct writers {
+    storage *s;
+    _Atomic int inside;
+} writers;
+
+static void lead_and_wait(void *argument) {
+    writers *all = argument;
+    bool lead;
+    CHECK_OK(UNTIL(RP_NEVER, rp_commit_enter(all->s->log, all->s->door, UINT64_MAX, in_ms(BOUND_MS), &lead)));
+    CHECK(lead);
+    atomic_store(&all->inside, 1);
+    for (;;) pause();
+}
+
+static void a_writer_that_dies_is_replaced(void) {
+    storage s = stored_log();
+    put_number(s.log, 0);
+    for (int round = 0; round < 5; round++) {
+        writers *all = shared_memory(sizeof *all);
+        all->s = &s;
+        pid_t child = start_process(lead_and_wait, all);
+        EVENTUALLY(atomic_load(&all->inside));
+        bool lead;
+        int64_t deadline = in_ms(30);
+        rp_status status = UNTIL(deadline, rp_commit_enter(s.log, s.door, rp_tail(s.log), deadline, &lead));
+        CHECK_IS(status, RP_STALLED); /* it lives */
+        CHECK_EQ(rp_holder(), child);
+        kill_process(child);
+        CHECK_OK(UNTIL(RP_NEVER, rp_commit_enter(s.log, s.door, rp_tail(s.log), in_ms(BOUND_MS), &lead)));
+        CHECK(lead);
+        rp_commit_leave(s.door);
+    }
+    store(&s);
+    bool lead;
+    CHECK_OK(rp_commit_enter(s.log, s.door, rp_tail(s.log), RP_NOW, &lead));
+    CHECK(!lead); /* it is there */
+}
+
+static void commit_for_all(void *argument) {
+    storage *s = argument;
+    for (uint64_t i = 0; i < 300; i++) {
+        bool lead;
+        put_number(s->log, i);
+        uint64_t mine = rp_tail(s->log);
+        CHECK_OK(UNTIL(RP_NEVER, rp_commit_enter(s->log, s->door, mine, in_ms(BOUND_MS), &lead)));
+        if (!lead) continue;
+        rp_set_durable(s->log, rp_tail(s->log));
+        rp_commit_leave(s->door);
+        CHECK(rp_durable(s->log) >= mine);
+    }
+}
+
+static void many_wait_for_one(void) {
+    storage s = stored_log();
+    pid_t children[6];
+    for (size_t i = 0; i < COUNT(children); i++) children[i] = start_process(commit_for_all, &s);
+    for (size_t i = 0; i < COUNT(children); i++) join_process(children[i]);
+    CHECK_EQ(rp_durable(s.log), rp_tail(s.log));
+}
+
+/* ---- groups in storage ---------------------------------------------------------------------- */
+
+static void a_group_goes_on_in_a_new_ring(void) {
+    storage s = stored_log();
+    put_and_store(&s, 0, 200);
+    CHECK_OK(receive_any(&s, 0, 150, 20000));
+    CHECK_EQ(received.count, 150);
+    for (uint32_t i = 0; i < 150; i++)
+        if (i % 4) CHECK_EQ(settle(s.log, &received.receipts[i], 1), 0);
+    rp_group_state state;
+    rp_held held[64];
+    CHECK_IS(rp_group_export(s.log, 0, &state, held, 1, in_ms(BOUND_MS)), RP_TOO_SMALL);
+    CHECK_OK(rp_group_export(s.log, 0, &state, held, COUNT(held), in_ms(BOUND_MS)));
+    CHECK_EQ(state.read_sequence, 150);
+    CHECK(state.stays && state.held > 0);
+    rp_settings settings = stored_settings();
+    settings.first_position = rp_tail(s.log);
+    settings.first_sequence = 200;
+    CHECK_OK(rp_create(in_directory("again"), &settings, &s.log));
+    CHECK_OK(rp_group_import(s.log, &state, held, in_ms(BOUND_MS)));
+    uint64_t ready;
+    CHECK_OK(rp_ready(s.log, &ready));
+    CHECK_EQ(ready, 50 + 38);
+    bool seen[200] = {false};
+    for (uint32_t done = 0; done < 88;) {
+        if (receive_any(&s, 0, 20, 20000) != RP_OK) continue;
+        for (uint32_t i = 0; i < received.count; i++, done++) {
+            uint64_t number = received.numbers[i];
+            CHECK(!seen[number] && (number >= 150 || number % 4 == 0));
+            CHECK_EQ(received.receipts[i].deliveries, number < 150 ? 2 : 1);
+            seen[number] = true;
+        }
+        CHECK_EQ(settle(s.log, received.receipts, received.count), 0);
+    }
+    put_number(s.log, 200);
+    CHECK_OK(receive_any(&s, 0, 1, 100));
+    CHECK_EQ(((const rp_frame *)received.frames)->sequence, 200);
+}
+
+static void somebody_elses_frames_are_discarded(void) {
+    storage s = stored_log();
+    put_and_store(&s, 0, 10);
+    CHECK_OK(receive_any(&s, 0, 5, 4800));
+    CHECK_OK(rp_group_discard(s.log, 0, 3, in_ms(BOUND_MS)));
+    CHECK_IS(rp_group_discard(s.log, 0, 3, in_ms(BOUND_MS)), RP_NOT_FOUND);
+    CHECK_IS(rp_group_discard(s.log, 0, 5, in_ms(BOUND_MS)), RP_EMPTY);
+    CHECK_IS(rp_holds(s.log, 0, &received.receipts[3], in_ms(BOUND_MS)), RP_NOT_FOUND);
+    CHECK_OK(rp_holds(s.log, 0, &received.receipts[2], in_ms(BOUND_MS)));
+    CHECK_EQ(settle(s.log, received.receipts, 5), 1);
+}
+
+static void a_group_is_placed_and_never_moved_back(void) {
+    storage s = stored_log();
+    put_and_store(&s, 0, TOTAL);
+    CHECK_IS(rp_group_seek(s.log, 0, 100, 0, in_ms(BOUND_MS)), RP_COLD);
+    CHECK_OK(rp_group_place(s.log, 0, 4800, 100, in_ms(BOUND_MS)));
+    CHECK_IS(rp_group_place(s.log, 0, 480, 10, in_ms(BOUND_MS)), RP_INVALID);
+    CHECK_IS(rp_group_place(s.log, 0, rp_tail(s.log) + 48, TOTAL + 1, in_ms(BOUND_MS)), RP_INVALID);
+    CHECK_OK(receive_any(&s, 0, 1, 4800));
+    CHECK_EQ(received.numbers[0], 100);
+    CHECK_EQ(rp_needed(s.log), 4800);
+}
+
+static void only_what_a_group_needs_is_needed(void) {
+    storage s = stored_log();
+    uint32_t late, early;
+    put_and_store(&s, 0, 100);
+    CHECK_EQ(rp_needed(s.log), 0);
+    CHECK_OK(receive_any(&s, 0, 100, 4800));
+    CHECK_OK(open_group(s.log, "early", true, in_ms(BOUND_MS), &early));
+    CHECK_EQ(rp_needed(s.log), 0); /* with what the queue is not done with */
+    CHECK_EQ(settle(s.log, received.receipts, 100), 0);
+    CHECK_EQ(rp_needed(s.log), 0);
+    CHECK_OK(rp_group_close(s.log, early, in_ms(BOUND_MS)));
+    CHECK_EQ(rp_needed(s.log), 4800);
+    CHECK_OK(open_group(s.log, "late", true, in_ms(BOUND_MS), &late));
+    CHECK_EQ(rp_needed(s.log), 4800);
+}
+
+RUN_TESTS(TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored_holds_producers_back),
+          TEST(leases_come_again_out_of_storage), TEST(subjects_are_matched_in_views),
+          TEST(large_frames_are_skipped_by_who_has_their_payload), TEST(views_that_are_no_use_change_nothing),
+          TEST(died_between_mark_and_read), TEST(died_while_handing_out_of_a_view),
+          TEST(a_writer_that_dies_is_replaced), TEST(many_wait_for_one), TEST(a_group_goes_on_in_a_new_ring),
+          TEST(somebody_elses_frames_are_discarded), TEST(a_group_is_placed_and_never_moved_back),
+          TEST(only_what_a_group_needs_is_needed))
