@@ -14,6 +14,11 @@ from benchmarks.rivals.persist_queue import PersistQueue
 from benchmarks.rivals.redis_pubsub import RedisPubSub
 from benchmarks.rivals.redis_streams import RedisStreams
 from benchmarks.rivals.ringpost import Ringpost
+from benchmarks.rivals.stored_lmdb import StoredLmdb
+from benchmarks.rivals.stored_others import StoredDeque, StoredLiteQueue, StoredPersistQueue
+from benchmarks.rivals.stored_redis import StoredRedis
+from benchmarks.rivals.stored_ringpost import StoredRingpost
+from benchmarks.rivals.stored_sqlite import StoredSqlite
 from benchmarks.rivals.subetha import SubEtha, SubEthaCondvar
 from benchmarks.rivals.zeromq import ZeroMQ
 
@@ -36,4 +41,11 @@ RIVALS: tuple[Rival, ...] = (
     RedisPubSub(),
     PersistQueue(),
     LiteQueue(),
+    StoredRingpost(),
+    StoredLmdb(),
+    StoredSqlite(),
+    StoredPersistQueue(),
+    StoredLiteQueue(),
+    StoredDeque(),
+    StoredRedis(),
 )

@@ -26,9 +26,9 @@ PROGRAM = "redis-server"
 class RedisServer:
     """Started by the parent. The processes that get it pickled only connect."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, more: dict[str, str] | None = None) -> None:
         self._address = str(directory / f"{name}.sock")
-        options = {**_OPTIONS, "dir": str(directory), "unixsocket": self._address}
+        options = {**_OPTIONS, "dir": str(directory), "unixsocket": self._address, **(more or {})}
         command = [PROGRAM, *(word for key, value in options.items() for word in (f"--{key}", value))]
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent

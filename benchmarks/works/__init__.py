@@ -2,6 +2,7 @@
 
 from benchmarks.works.acked import Acked, AckedBatches
 from benchmarks.works.base import Work
+from benchmarks.works.durable import Durable, DurableBacklog, DurableBatches, DurableEight, DurableLater
 from benchmarks.works.fan_out import FanOut, FanOutBatches
 from benchmarks.works.idle import Idle
 from benchmarks.works.latency import RoundTrip
@@ -26,4 +27,9 @@ WORKS: tuple[Work, ...] = (
     AsyncOneToOne(),
     AsyncBatches(),
     AsyncRoundTrip(),
+    Durable(),
+    DurableEight(),
+    DurableBatches(),
+    DurableLater(),
+    DurableBacklog(),
 )
