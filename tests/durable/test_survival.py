@@ -36,6 +36,18 @@ def test_what_was_put_is_there_after_a_reboot(durable: ringpost.Broker, reboot: 
     assert drain(again) == [*items, *range(5000)]
 
 
+def test_it_says_what_it_found(
+    durable: ringpost.Broker, reboot: Reboot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ringpost")
+    durable.queue("jobs").put_many(range(10))
+    assert caplog.messages == []
+    reboot().queue("jobs")
+    (said,) = caplog.messages
+    assert "queue 'jobs'" in said
+    assert "goes on from disk at message 10; 10 wait in it" in said
+
+
 def test_arrays_survive(durable: ringpost.Broker, reboot: Reboot) -> None:
     arrays = [np.arange(10), np.ones((200, 300), "f4"), np.zeros(0)]
     for array in arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from ringpost.store.writer import Writer, writer_of
 if TYPE_CHECKING:
     from ringpost.sidestore import SideStore
     from ringpost.typed import MakeCodec
+
+_log = logging.getLogger("ringpost")
 
 DURABLE = (Kind.QUEUE, Kind.TOPIC, Kind.LEVEL)  # the others live as long as shared memory
 _DEFAULT = "commit"
@@ -106,6 +109,8 @@ class DurableEngine(ring.RingEngine):
                 retention=retention if retention is not None else _default_retention(kind),
             )
             native, is_new = wanted.open_ring(record)
+        if is_new:
+            _say_what_was_recovered(wanted.label, native)
         self.transactions().finish_those_of_the_dead()
         _check_settings(wanted.label, record, durability, retention)
         ring._check_settings(native, capacity, maxsize, priorities)
@@ -250,6 +255,18 @@ class _Wanted:
         if is_new:
             storage.known_groups = {each.name: each for each in registry.groups(record)}
         return native, is_new
+
+
+def _say_what_was_recovered(label: str, log: NativeLog) -> None:
+    """For who looks at what the logger "ringpost" says."""
+    info = log.info()
+    if info["next_sequence"]:
+        _log.info(
+            "%s goes on from disk at message %d; %d wait in it",
+            label,
+            info["next_sequence"],
+            info["unfinished"],
+        )
 
 
 def _default_retention(kind: Kind) -> form.Retention | None:
