@@ -9,6 +9,7 @@ Nobody forks within a transaction: the child could not close what it inherited, 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -25,12 +26,13 @@ from ringpost._binding import binding
 from ringpost._binding.contract import NativeLog, Stored
 from ringpost.codecs import StandardCodec
 from ringpost.engines import directory
-from ringpost.errors import LeftOver, NotOurs, QueueNotFound, StorageFailed, Unsupported
+from ringpost.errors import LeftOver, NotOurs, QueueNotFound, Stalled, StorageFailed, Unsupported
 from ringpost.store import format as form
 
 DATA = "data.mdb"
 SIDE = "side"  # the side store's folder in the broker's
 _DOOR = "storage.door"
+_NEW = ".new"  # where the data file is made, in the broker's directory
 
 _MAP_SIZES = (
     1 << 40,
@@ -39,6 +41,7 @@ _MAP_SIZES = (
 )  # bytes of address space: as much as can be had; the file grows as needed
 _READERS = 2048  # at one moment
 _SWEEP = 1000  # commits between two looks for readers that were killed: they keep pages from being used again
+_MAKING = 30.0  # seconds that another process may take to make the data file
 _FORK = 2.0  # seconds that a fork waits for other threads' transactions
 _ALWAYS = 2**64 - 1  # a position that nothing reaches
 
@@ -271,6 +274,7 @@ def open_environment(place: Path, create: bool = True) -> Environment:
         if found is None and not create:
             raise QueueNotFound(f"there is no durable broker in {place}")
         try:
+            _make_data(place)
             environment = Environment(place)
         except (lmdb.Error, OSError) as error:
             raise _failed(place, error) from error
@@ -286,7 +290,8 @@ def forget_environment(environment: Environment) -> None:
         environment.close()
     for name in (DATA, "lock.mdb"):
         (environment.place / name).unlink(missing_ok=True)
-    shutil.rmtree(environment.place / SIDE, ignore_errors=True)
+    for name in (SIDE, _NEW):
+        shutil.rmtree(environment.place / name, ignore_errors=True)
 
 
 def _identity(place: Path) -> tuple[int, int] | None:
@@ -345,6 +350,62 @@ def file_system_of(place: Path) -> str:
         if inside and len(mounted) >= best and after:
             best, kind = len(mounted), after.split()[0]
     return kind
+
+
+def _make_data(place: Path) -> None:
+    """The data file, if there is none; and what is committed to it will be found after a power cut.
+
+    It gets its name when it is complete: of LMDB's first writes a power cut may leave a file that is no
+    LMDB file, and nobody could open the broker any more.
+    """
+    with _one_by_one(place) as here:
+        if not (place / DATA).exists():
+            made = place / _NEW
+            shutil.rmtree(made, ignore_errors=True)  # its maker died
+            made.mkdir(mode=0o700)
+            environment = _open_lmdb(made)
+            for table in form.TABLES:
+                environment.open_db(table)
+            environment.close()
+            for parent in place.resolve().parents:
+                _sync_directory(parent)  # perhaps they were made right now
+            (made / DATA).rename(place / DATA)
+            shutil.rmtree(made)
+        os.fsync(here)  # who gave it its name may have died before
+
+
+@contextmanager
+def _one_by_one(place: Path) -> Iterator[int]:
+    """Gives a descriptor of the directory. Raises Stalled."""
+    here = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + _MAKING
+    try:
+        while True:
+            try:
+                fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Stalled(f"another process makes the broker in {place}, and does not run") from None
+                time.sleep(0.01)
+        yield here
+    finally:
+        os.close(here)
+
+
+def _sync_directory(path: Path) -> None:
+    """One that we may not look into is nobody's that we made."""
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EROFS, errno.ENOTSUP):  # nothing to flush there
+            raise
+    finally:
+        os.close(directory)
 
 
 def _open_lmdb(place: Path) -> Any:
