@@ -155,7 +155,7 @@ class Environment:
     def _check_there(self) -> None:
         """What is committed to a file that nobody will find is lost."""
         try:
-            found = os.stat(self._data)
+            found = None if self._is_closed else os.stat(self._data)
         except FileNotFoundError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self.identity:
@@ -168,10 +168,12 @@ class Environment:
 
     def _reopen(self) -> None:
         """When no other thread is inside."""
-        if self._gate.shut(_FORK):
-            self._environment.close()
-            self._environment = _Unopened(self)
-        self._gate.open()
+        try:
+            if self._gate.shut(_FORK):
+                self._environment.close()
+                self._environment = _Unopened(self)
+        finally:
+            self._gate.open()
 
     def has_transactions(self) -> bool:
         """Of users; decided, and not yet carried out."""
@@ -278,7 +280,11 @@ def open_environment(place: Path, create: bool = True) -> Environment:
             environment = Environment(place)
         except (lmdb.Error, OSError) as error:
             raise _failed(place, error) from error
-        environment.prepare()
+        try:
+            environment.prepare()
+        except BaseException:
+            environment.close()  # LMDB would not let it be opened again
+            raise
         _open_environments[environment.identity] = environment
         return environment
 
@@ -503,6 +509,9 @@ class _Unopened:
 
     def __init__(self, owner: Environment) -> None:
         self._owner = owner
+
+    def close(self) -> None:
+        """It is not open."""
 
     def __getattr__(self, name: str) -> Any:
         with _guard:

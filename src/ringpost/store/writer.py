@@ -83,30 +83,47 @@ class Writer:
             if log not in wanted and (log.noted or log.is_pending()):
                 with contextlib.suppress(RingpostError, ShutDown):
                     plans.append(_Plan(log, self))  # a damaged one is its own users' to hear of
+        noted = {plan.log for plan in plans if plan.log.noted}
         for plan in plans:
             plan.log.noted = False
-        if then is not None or any(plan.needs_disk() for plan in plans):
-            used = self.environment.size() if self._most_bytes else 0
-            is_over = used > (self._most_bytes or 0)
-            with self.environment.begin() as transaction:
+        try:
+            if then is not None or any(plan.needs_disk() for plan in plans):
+                used = self.environment.size() if self._most_bytes else 0
+                is_over = used > (self._most_bytes or 0)
+                with self.environment.begin() as transaction:
+                    plans = [plan for plan in plans if self._store(plan, transaction, not is_over, wanted)]
+                    if then is not None:
+                        then(transaction)
                 for plan in plans:
-                    plan.store(transaction, self.environment, not is_over)
-                if then is not None:
-                    then(transaction)
-            if is_over and plans[0].is_waited_for():
-                if self.environment.size() >= used:
-                    raise self._over_quota(used)
-                return self.write(*wanted)  # something was deleted: perhaps there is room now
+                    plan.remember()
+                if is_over and plans and plans[0].is_waited_for():
+                    if self.environment.size() >= used:
+                        raise self._over_quota(used)
+                    return self.write(*wanted)  # something was deleted: perhaps there is room now
+        except BaseException:
+            self._committer.try_later(noted)  # who failed may have had nothing to do with them
+            raise
         for plan in plans:
             plan.publish()
+
+    def _store(
+        self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]
+    ) -> bool:
+        """False: it was deleted meanwhile, and is not one that the caller waits for."""
+        try:
+            plan.store(transaction, self.environment, with_frames)
+        except QueueDeleted:
+            if plan.log in wanted:
+                raise
+            return False
+        return True
 
     def _over_quota(self, used: int) -> StorageFailed:
         """What was acked is stored all the same, and deleted: so there will be room again."""
         return StorageFailed(
             errno.EDQUOT,
             f"the broker's quota of {self._most_bytes} bytes is reached ({used} in use): consume messages, "
-            f"delete "
-            "queues, or connect with a larger max_bytes",
+            "delete queues, or connect with a larger max_bytes",
             str(self.environment.place),
         )
 
@@ -151,12 +168,13 @@ class _Plan:
             self._needed = 0  # whoever carries them out looks for what was sent
         self._start = max(stored.durable(), min(self._needed, self._tail))
         self._published = self._tail  # durable, when it is done
+        self._has_blocks = log.has_blocks
 
     def is_waited_for(self) -> bool:
         return self._published < self._tail
 
     def needs_disk(self) -> bool:
-        return self._start < self._tail or (self.log.has_blocks and self._has_changed_groups())
+        return self._start < self._tail or (self._has_blocks and self._has_changed_groups())
 
     def _has_changed_groups(self) -> bool:
         known = self.log.known_groups
@@ -171,18 +189,17 @@ class _Plan:
             self._writer.discard(log)
             raise QueueDeleted(
                 f"{log.label} was deleted, or its shared memory removed and made anew, while this handle was "
-                f"open; "
-                "open it again"
+                "open; open it again"
             )
         start = max(self._start, progress.position)
         if start < self._tail and with_frames:
             log.blocks.write(transaction, log.stored, start, self._tail)
-            log.has_blocks = True
+            self._has_blocks = True
         elif start < self._tail:
             self._published = start
         self._store_groups(transaction, environment, key)
         self._delete_what_nobody_needs(transaction)
-        if not log.has_blocks and self._published > progress.position:  # else the last block says it
+        if not self._has_blocks and self._published > progress.position:  # else the last block says it
             after = form.Progress(self._published, log.stored.sequence_at(self._published), log.ring)
             transaction.put(key, after.pack(), db=environment.table(form.PROGRESS))
 
@@ -194,18 +211,22 @@ class _Plan:
                 transaction.put(key + one.name, form.encode(one), db=table)
         for name in [each for each in known if each not in names]:
             transaction.delete(key + name, db=table)
-        self.log.known_groups = {one.name: one for one in self._groups}
 
     def _delete_what_nobody_needs(self, transaction: Any) -> None:
-        if not self.log.has_blocks:
+        if not self._has_blocks:
             return
         if self.log.record.retention is None:
-            self.log.has_blocks = self.log.blocks.delete_before(transaction, min(self._needed, self._tail))
+            self._has_blocks = self.log.blocks.delete_before(transaction, min(self._needed, self._tail))
         else:
             from ringpost.store.retention import apply
 
             needed = self.log.stored.needed()
             apply(self.log, transaction, self._tail if needed is None else needed)
+
+    def remember(self) -> None:
+        """The transaction was committed, and not before: what was undone is not stored."""
+        self.log.has_blocks = self._has_blocks
+        self.log.known_groups = {one.name: one for one in self._groups}
 
     def publish(self) -> None:
         """W5."""
@@ -225,9 +246,12 @@ class Committer:
         _committers.add(self)
 
     def note(self, log: StoredLog, soon: bool) -> None:
-        when = time.monotonic() + (INTERVAL if soon else ACK_INTERVAL)
+        self._come({log}, INTERVAL if soon else ACK_INTERVAL)
+
+    def _come(self, logs: set[StoredLog], after: float) -> None:
+        when = time.monotonic() + after
         with self._changed:
-            self._kept.add(log)
+            self._kept |= logs
             if self._due is None or when < self._due:
                 self._due = when
             if self._thread is None or not self._thread.is_alive():
@@ -251,19 +275,21 @@ class Committer:
             try:
                 writer.commit_noted()
             except Exception as error:
-                self._try_later(kept, error)
+                if self.try_later(kept) and not isinstance(error, QueueDeleted):
+                    _log.warning("what was put is not yet on disk: %s", error)
             del writer, kept
 
-    def _try_later(self, logs: set[StoredLog], error: Exception) -> None:
+    def try_later(self, logs: set[StoredLog]) -> bool:
+        """False: there is nothing left to try."""
         writer = self._writer()
-        is_there = writer is not None and writer.environment.is_there()
-        if is_there and not isinstance(error, QueueDeleted | ValueError):
-            _log.warning("what was put is not yet on disk: %s", error)
-            for log in logs:
-                log.noted = True
-            with self._changed:
-                self._kept |= logs
-                self._due = time.monotonic() + _RETRY
+        if writer is None or not writer.environment.is_there():
+            return False
+        left = {log for log in logs if log in writer.logs()}
+        for log in left:
+            log.noted = True
+        if left:
+            self._come(left, _RETRY)
+        return bool(left)
 
     def finish(self) -> None:
         """At the end of the process: store what was noted."""
