@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 
 def main() -> int:
@@ -29,9 +32,21 @@ def main() -> int:
     finally:
         _show("")
     print(render(scores, options, before))
-    if options.json:
-        options.json.write_text(json.dumps(document(options, scores, (before, load())), indent=1) + "\n")
+    print(_write(document(options, scores, (before, load())), options.out))
     return int(any(score.errors for score in scores if score.rival.name == BASELINE))
+
+
+def _write(result: dict[str, Any], directory: Path) -> str:
+    """results.json, and the charts where matplotlib is; says where."""
+    from benchmarks.report.charts import draw_all
+
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "results.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    if find_spec("matplotlib") is None:
+        return f"\nwritten: {path}; for charts: pip install matplotlib"
+    names = ", ".join(draw_all(result, directory))
+    return f"\nwritten: {path} and, beside it, {names}"
 
 
 def _show(progress: str) -> None:

@@ -39,7 +39,7 @@ def play(options: Options, progress: Callable[[str], None]) -> list[Score]:
         _entry(rival, work)
         for work in options.works
         for rival in options.rivals
-        if isinstance(rival, work.needs)
+        if isinstance(rival, work.needs) and options.asked_for(rival, work)
     ]
     for repetition in range(options.repetitions):
         for score in scores:
@@ -51,14 +51,15 @@ def play(options: Options, progress: Callable[[str], None]) -> list[Score]:
 
 
 def _entry(rival: Rival, work: Work) -> Score:
-    absent = why_not(rival)
+    absent = work.lacking() or why_not(rival)
     if absent is None and not work.fits(rival):
         absent = "-"
     return Score(rival, work, absent=absent)
 
 
 def _repeat(score: Score, options: Options) -> None:
+    limit = max(options.limit, score.work.patience)
     try:
-        score.repetitions.append(measure(score.rival, score.work, options.seconds, options.limit))
+        score.repetitions.append(measure(score.rival, score.work, options.seconds, limit))
     except Exception as error:  # whatever a rival does wrong is a result, not the end of the run
         score.errors.append(str(error) or type(error).__name__)
