@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from array import array
 from itertools import cycle, islice
 
 from benchmarks.messages import Corrupt, corrupt, cycle_of
 from benchmarks.peer import wait_until
 from benchmarks.rivals.base import Lane, SendingLane
 
-_END = 255  # instead of a sender
-Share = tuple[int, "array[int]"]
+Share = tuple[int, list[int]]
 """When a consumer was done, and how often it got each message of the cycle."""
+
+
+def _end_mark(size: int) -> bytes:
+    return b"\xff" * size  # a sender that there is not
 
 
 class PutWithEnds:
@@ -21,7 +23,7 @@ class PutWithEnds:
     def __init__(self, lane: SendingLane, size: int, receivers: int) -> None:
         self._sender = lane.sender(0)
         self._messages = cycle_of(0, size)
-        self._ends = [bytes([_END]) * size] * receivers
+        self._ends = [_end_mark(size)] * receivers
         self.close = self._sender.close
 
     def run(self, count: int, start_at: int) -> int:
@@ -42,18 +44,19 @@ class GetShare:
     def __init__(self, lane: Lane, size: int) -> None:
         self._receiver = lane.receiver()
         self._messages = cycle_of(0, size)
+        self._end = _end_mark(size)
         self.close = self._receiver.close
 
     def run(self, count: int, start_at: int) -> Share:
         """Take what comes; `count` is for all consumers together."""
-        get, messages = self._receiver.get, self._messages
-        seen = array("q", bytes(8 * len(messages)))
-        while (got := get())[0] != _END:
-            number = int.from_bytes(got[1:8], "little")
-            if got != messages[number]:
-                raise corrupt(got, messages[number])
-            seen[number] += 1
-        return time.monotonic_ns(), seen
+        get, end = self._receiver.get, self._end
+        seen = dict.fromkeys(self._messages, 0)
+        try:
+            while (got := get()) != end:
+                seen[got] += 1
+        except KeyError:
+            raise corrupt(got, self._messages[0]) from None
+        return time.monotonic_ns(), list(seen.values())
 
 
 def check_shares(shares: list[Share], count: int) -> None:
