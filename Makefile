@@ -7,12 +7,13 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/incl
 	$(wildcard src/ringpost/_binding/*.p[yx]*)
 C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch])
 
-.PHONY: help demo test bench check format clean
+.PHONY: help demo test bench bench-quick docs check format clean
 
 help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
 	@echo "make test     run the native and the Python tests (ARGS=... goes to pytest)"
-	@echo "make bench    measure ringpost beside others (ARGS=--quick: three minutes)"
+	@echo "make bench    measure ringpost beside others, all of it: JSON and charts in benchmarks/results/full"
+	@echo "make bench-quick   the same in two to three minutes, less exact, in benchmarks/results/quick"
 	@echo "make check    formatting, lint, types, stubs, native tests under sanitizers"
 
 # ---- environment --------------------------------------------------------------------------------
@@ -37,6 +38,9 @@ test: $(VENV)/.with-test
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.with-bench
+	$(BIN)/python -m benchmarks --quick $(ARGS)
 
 check: $(VENV)/.with-check
 	$(BIN)/ruff format --check .

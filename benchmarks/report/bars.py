@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 from benchmarks.report.style import OURS, TEXT, colour, compact, marker
 
 THROUGHPUT = ("1-to-1", "batches", "4-to-1", "acked", "acked-batches", "fan-out-4", "large")
 _PERCENTILES = (("median", 0.9), ("p90", 0.65), ("p99", 0.45), ("p99.9", 0.3))
+_TITLE_WIDTH = 58
 _BASELINE = "ringpost"
 
 
@@ -111,5 +113,5 @@ def draw_family(axes: Any, points: list[dict[str, Any]], label: str, scale: floa
 
 def title_of(name: str, work: dict[str, Any]) -> str:
     """What was measured, with a warning where it says much about the scheduler."""
-    few = "" if work["enough_cores"] else f"  (too few cores for {work['processes']} processes)"
-    return f"{name}: {work['title']}{few}"
+    few = "" if work["enough_cores"] else f" (too few cores for {work['processes']} processes)"
+    return fill(f"{name}: {work['title']}{few}", _TITLE_WIDTH)

@@ -49,7 +49,7 @@ def _bars(pyplot: Any, result: dict[str, Any], names: list[str], latency: bool, 
     panels = [*names, "latency"] if latency else names
     rows = -(-len(panels) // 2)
     most = max(len(result["works"][name]["rivals"]) for name in panels)
-    figure, axes = pyplot.subplots(rows, 2, figsize=(12, rows * (1.2 + 0.24 * most)), squeeze=False)
+    figure, axes = pyplot.subplots(rows, 2, figsize=(12, rows * (1.5 + 0.24 * most)), squeeze=False)
     for place, name in zip(axes.flat, panels, strict=False):
         draw = draw_percentiles if name == "latency" else draw_bars
         draw(place, name, result["works"][name])
@@ -99,7 +99,7 @@ def _finish(pyplot: Any, figure: Any, result: dict[str, Any], path: Path, title:
     figure.supxlabel(
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['python']}; "
         f"median of {result['repetitions']} repetitions or fewer, lines and bands from lowest to highest; "
-        f"{result['finished'][:10]}",
+        f"load {machine['load_before']:.1f} before; {result['finished'][:10]}",
         x=0.01,
         ha="left",
         fontsize=8,
