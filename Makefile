@@ -14,7 +14,8 @@ help:
 	@echo "make test     run the native and the Python tests (ARGS=... goes to pytest)"
 	@echo "make bench    measure ringpost beside others, all of it: JSON and charts in benchmarks/results/full"
 	@echo "make bench-quick   the same in two to three minutes, less exact, in benchmarks/results/quick"
-	@echo "make check    formatting, lint, types, stubs, native tests under sanitizers"
+	@echo "make docs     build the site into site/; dead links are errors"
+	@echo "make check    formatting, lint, types, stubs, the site, native tests under sanitizers"
 
 # ---- environment --------------------------------------------------------------------------------
 
@@ -42,7 +43,10 @@ bench: $(VENV)/.with-bench
 bench-quick: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 
-check: $(VENV)/.with-check
+docs: $(VENV)/.with-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict  # not --quiet: it would not count warnings
+
+check: $(VENV)/.with-check docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
