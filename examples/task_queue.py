@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import ringpost
 
@@ -105,8 +105,8 @@ def nap(seconds: float) -> str:
 class Shaky(BaseHTTPRequestHandler):
     """Answers the first request of each page with 503."""
 
-    pages: dict[str, str] = {f"/{n}": f"tea {'milk ' * n}honey " for n in range(2, 12)}
-    asked: Counter[str] = Counter()
+    pages: ClassVar[dict[str, str]] = {f"/{n}": f"tea {'milk ' * n}honey " for n in range(2, 12)}
+    asked: ClassVar[Counter[str]] = Counter()
 
     def do_GET(self) -> None:
         self.asked[self.path] += 1

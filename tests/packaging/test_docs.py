@@ -53,6 +53,12 @@ def test_pages_have_programs() -> None:
         "topics.md",
         "events.md",
         "asyncio.md",
+        "first-steps.md",
+        "from-multiprocessing.md",
+        "from-redis-rabbitmq.md",
+        "crash-safety.md",
+        "operations.md",
+        "tuning.md",
     }
 
 
