@@ -9,7 +9,7 @@ from benchmarks.report.style import OURS, TEXT, colour, compact, marker
 
 THROUGHPUT = ("1-to-1", "batches", "4-to-1", "acked", "acked-batches", "fan-out-4", "large")
 _PERCENTILES = (("median", 0.9), ("p90", 0.65), ("p99", 0.45), ("p99.9", 0.3))
-_TITLE_WIDTH = 58
+_TITLE_WIDTH = 48
 _BASELINE = "ringpost"
 
 
@@ -30,7 +30,7 @@ def draw_bars(axes: Any, name: str, work: dict[str, Any]) -> None:
     unit = rows[0][1]["unit"]
     for height, (rival, told) in enumerate(rows):
         ours = rival == _BASELINE
-        axes.barh(height, told["median"], color=OURS if ours else TEXT, alpha=1 if ours else 0.55, height=0.7)
+        axes.barh(height, told["median"], color=OURS if ours else TEXT, alpha=1 if ours else 0.75, height=0.7)
         axes.plot([told["min"], told["max"]], [height, height], color=TEXT, linewidth=1.2)
         axes.annotate(
             compact(told["median"]),
@@ -68,7 +68,7 @@ def draw_percentiles(axes: Any, name: str, work: dict[str, Any]) -> None:
         )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.margins(x=0.12)
+    axes.margins(x=0.16)
     axes.set_yticks(range(len(rows)), [rival for rival, _ in rows])
     axes.set_title(title_of(name, work), fontsize=10)
     axes.set_xlabel("µs, from left to right: median, p90, p99, p99.9")
