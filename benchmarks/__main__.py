@@ -26,27 +26,33 @@ def main() -> int:
     if before > cores() / 2:
         _show(f"this machine is busy (load {before:.1f}): numbers will be low and uneven\n")
     try:
-        scores = play(options, _show)
+        scores = play(
+            options, _show, lambda told: _write(document(options, told, (before, load())), options.out)
+        )
     except KeyboardInterrupt:
         return 130
     finally:
         _show("")
     print(render(scores, options, before))
-    print(_write(document(options, scores, (before, load())), options.out))
+    print(f"\nwritten: {options.out / 'results.json'}{_draw(options.out)}")
     return int(any(score.errors for score in scores if score.rival.name == BASELINE))
 
 
-def _write(result: dict[str, Any], directory: Path) -> str:
-    """results.json, and the charts where matplotlib is; says where."""
+def _write(result: dict[str, Any], directory: Path) -> None:
+    """After each repetition: a long run that is ended early is not for nothing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _draw(directory: Path) -> str:
+    """The charts, where matplotlib is; says which."""
     from benchmarks.report.charts import draw_all
 
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "results.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     if find_spec("matplotlib") is None:
-        return f"\nwritten: {path}; for charts: pip install matplotlib"
-    names = ", ".join(draw_all(result, directory))
-    return f"\nwritten: {path} and, beside it, {names}"
+        return "; for charts: pip install matplotlib"
+    return " and, beside it, " + ", ".join(
+        draw_all(json.loads((directory / "results.json").read_text()), directory)
+    )
 
 
 def _show(progress: str) -> None:

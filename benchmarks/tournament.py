@@ -33,8 +33,10 @@ class Score:
         return median(self.values(metric))
 
 
-def play(options: Options, progress: Callable[[str], None]) -> list[Score]:
-    """Measure everything that the options ask for."""
+def play(
+    options: Options, progress: Callable[[str], None], keep: Callable[[list[Score]], None]
+) -> list[Score]:
+    """Measure everything that the options ask for. `keep` gets what there is after each repetition."""
     scores = [
         _entry(rival, work)
         for work in options.works
@@ -47,6 +49,7 @@ def play(options: Options, progress: Callable[[str], None]) -> list[Score]:
                 continue
             progress(f"{repetition + 1}/{options.repetitions} {score.work.name}: {score.rival.name}")
             _repeat(score, options)
+        keep(scores)
     return scores
 
 

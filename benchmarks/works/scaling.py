@@ -21,7 +21,7 @@ _MOST = 3  # repetitions of each
 _LARGE_FROM = 64 << 10  # bytes: looked at by page, as `large` is
 _BYTES_OF_ONE = 200  # of memory for each message of a backlog, in the rival that needs most
 _LONG_BACKLOG = 1_000_000
-_DRAIN_SECONDS = 120.0  # for the longest backlog
+_DRAIN_SECONDS = 60.0  # to fill and drain a long backlog: who takes longer has no number
 
 
 class MessageSize(Stream):

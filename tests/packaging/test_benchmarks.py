@@ -10,11 +10,13 @@ import pytest
 
 from benchmarks.messages import Corrupt
 from benchmarks.options import parse
+from benchmarks.report.charts import draw_all
 from benchmarks.report.style import BACKGROUNDS, colours
 from benchmarks.works import QUICK, WORKS
 from benchmarks.works.sharing import check_shares
 
 ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
 ENOUGH = 3.0  # contrast that WCAG asks of graphics and large text
 
 
@@ -73,6 +75,15 @@ def test_a_run_writes_results_and_charts(tmp_path: Path) -> None:
     said = " ".join(ElementTree.parse(tmp_path / "overview.svg").getroot().itertext())
     assert "multiprocessing.Queue" in said
     assert "4 producers to 1 consumer" in said
+
+
+def test_the_published_results_still_draw(tmp_path: Path) -> None:
+    published = ROOT / "benchmarks" / "results" / "published"
+    result = json.loads((published / "results.json").read_text())
+    drawn = draw_all(result, tmp_path)
+    assert sorted(drawn) == sorted(path.name for path in published.glob("*.svg"))
+    for name in drawn:
+        assert ElementTree.parse(tmp_path / name).getroot().tag == f"{SVG}svg"
 
 
 def test_lost_and_doubled_messages_are_noticed() -> None:
