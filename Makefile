@@ -7,13 +7,15 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/incl
 	$(wildcard src/ringpost/_binding/*.p[yx]*)
 C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch])
 
-.PHONY: help demo test bench check format clean
+.PHONY: help demo test bench bench-quick docs check format clean
 
 help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
 	@echo "make test     run the native and the Python tests (ARGS=... goes to pytest)"
-	@echo "make bench    measure ringpost beside others (ARGS=--quick: three minutes)"
-	@echo "make check    formatting, lint, types, stubs, native tests under sanitizers"
+	@echo "make bench    measure ringpost beside others, all of it: JSON and charts in benchmarks/results/full"
+	@echo "make bench-quick   the same in two to three minutes, less exact, in benchmarks/results/quick"
+	@echo "make docs     build the site into site/; dead links are errors"
+	@echo "make check    formatting, lint, types, stubs, the site, native tests under sanitizers"
 
 # ---- environment --------------------------------------------------------------------------------
 
@@ -38,7 +40,13 @@ test: $(VENV)/.with-test
 bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
-check: $(VENV)/.with-check
+bench-quick: $(VENV)/.with-bench
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+docs: $(VENV)/.with-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict  # not --quiet: it would not count warnings
+
+check: $(VENV)/.with-check docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)

@@ -12,6 +12,6 @@ Where things live:
     messages.py     payloads with a number inside, and how a receiver checks them
     works/          what is measured: one file a work
     rivals/         who is measured: one file a rival
-    report/         the table and the JSON
+    report/         the tables, the JSON and the charts
     micro/          pytest-benchmark: single calls of ringpost in one process
 """

@@ -14,8 +14,9 @@ SMALL = 64
 LARGE = 1 << 20
 BATCH = 256
 
-_CYCLE_OF_SMALL = 16 * BATCH
-_CYCLE_OF_LARGE = 8
+_CYCLE = 16 * BATCH
+_CYCLE_BYTES = _CYCLE * SMALL
+_SHORTEST_CYCLE = 8
 _HEADER = 8
 _PAGE = 4096
 
@@ -26,7 +27,7 @@ class Corrupt(Exception):
 
 def cycle_of(sender: int, size: int) -> list[bytes]:
     """The messages that `sender` repeats: byte 0 is the sender, bytes 1 to 7 the number."""
-    length = _CYCLE_OF_LARGE if size >= LARGE else _CYCLE_OF_SMALL
+    length = max(_SHORTEST_CYCLE, min(_CYCLE, _CYCLE_BYTES // size))
     filler = random.Random(sender)  # both sides come to the same
     return [_header(sender, number) + filler.randbytes(size - _HEADER) for number in range(length)]
 

@@ -33,13 +33,15 @@ class Score:
         return median(self.values(metric))
 
 
-def play(options: Options, progress: Callable[[str], None]) -> list[Score]:
-    """Measure everything that the options ask for."""
+def play(
+    options: Options, progress: Callable[[str], None], keep: Callable[[list[Score]], None]
+) -> list[Score]:
+    """Measure everything that the options ask for. `keep` gets what there is after each repetition."""
     scores = [
         _entry(rival, work)
         for work in options.works
         for rival in options.rivals
-        if isinstance(rival, work.needs)
+        if isinstance(rival, work.needs) and options.asked_for(rival, work)
     ]
     for repetition in range(options.repetitions):
         for score in scores:
@@ -47,18 +49,20 @@ def play(options: Options, progress: Callable[[str], None]) -> list[Score]:
                 continue
             progress(f"{repetition + 1}/{options.repetitions} {score.work.name}: {score.rival.name}")
             _repeat(score, options)
+        keep(scores)
     return scores
 
 
 def _entry(rival: Rival, work: Work) -> Score:
-    absent = why_not(rival)
+    absent = work.lacking() or why_not(rival)
     if absent is None and not work.fits(rival):
         absent = "-"
     return Score(rival, work, absent=absent)
 
 
 def _repeat(score: Score, options: Options) -> None:
+    limit = max(options.limit, score.work.patience)
     try:
-        score.repetitions.append(measure(score.rival, score.work, options.seconds, options.limit))
+        score.repetitions.append(measure(score.rival, score.work, options.seconds, limit))
     except Exception as error:  # whatever a rival does wrong is a result, not the end of the run
         score.errors.append(str(error) or type(error).__name__)

@@ -20,17 +20,18 @@ def load() -> float:
 def describe() -> dict[str, object]:
     """The machine, for the JSON."""
     return {
-        "cpu": _cpu(),
+        "cpu": _line_of("/proc/cpuinfo", ("model name", "Model")),
         "cores": cores(),
+        "memory": _line_of("/proc/meminfo", ("MemTotal",)),
         "architecture": platform.machine(),
         "kernel": platform.release(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
 
 
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+def _line_of(file: str, keys: tuple[str, ...]) -> str:
+    for line in Path(file).read_text().splitlines():
         key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model"):
+        if key.strip() in keys:
             return value.strip()
     return "unknown"

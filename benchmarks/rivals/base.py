@@ -16,6 +16,11 @@ CAPACITY = 16 << 20
 """Bytes of buffer for rivals that let one choose: what ringpost takes by default."""
 
 
+def room(size: int) -> int:
+    """Bytes of buffer for messages of `size`: the same for all, and enough for eight of them."""
+    return max(CAPACITY, 8 * size)
+
+
 def _nothing() -> None:
     pass
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.base import Lane, Receiver, Sender, room
+from benchmarks.rivals.deep import DeepRival
 from benchmarks.rivals.polling import retry_send, retry_send_many
 
 
@@ -15,11 +16,12 @@ from benchmarks.rivals.polling import retry_send, retry_send_many
 class _QueueLane(Lane):
     name: str
     directory: str
+    capacity: int
 
     def sender(self, index: int) -> Sender:
         from cloudtoid_interprocess import Publisher
 
-        publisher: Any = Publisher(self.name, CAPACITY, self.directory)
+        publisher: Any = Publisher(self.name, self.capacity, self.directory)
         return Sender(
             retry_send(publisher.try_send), retry_send_many(publisher.try_send_batch), publisher.close
         )
@@ -27,7 +29,7 @@ class _QueueLane(Lane):
     def receiver(self) -> Receiver:
         from cloudtoid_interprocess import Subscriber
 
-        subscriber: Any = Subscriber(self.name, CAPACITY, self.directory)
+        subscriber: Any = Subscriber(self.name, self.capacity, self.directory)
         return Receiver(_get(subscriber.try_receive, subscriber.receive), None, subscriber.close)
 
 
@@ -41,7 +43,10 @@ def _get(try_receive: Callable[[], bytes | None], receive: Callable[[], bytes]) 
     return get
 
 
-class Cloudtoid(QueueRival):
+_HEADER = 16  # bytes around each message, aligned
+
+
+class Cloudtoid(DeepRival):
     """Its receiver waits, its sender has to poll when the queue is full."""
 
     name = "cloudtoid-interprocess"
@@ -52,4 +57,7 @@ class Cloudtoid(QueueRival):
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
         # its semaphore is named after the queue alone, for all users of the machine
-        return _QueueLane(f"{directory.name}-{name}", str(directory))
+        return _QueueLane(f"{directory.name}-{name}", str(directory), room(size))
+
+    def deep_lane(self, name: str, count: int, size: int, directory: Path) -> Lane:
+        return _QueueLane(f"{directory.name}-{name}", str(directory), (count + 1) * (size + _HEADER))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.base import Lane, Receiver, Sender, room
+from benchmarks.rivals.deep import DeepRival
+from benchmarks.rivals.shared import SharedRival
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,16 @@ def _as_it_is(message: bytes) -> bytes:
     return message
 
 
-class FasterFifo(QueueRival):
+_LENGTH = 8  # bytes in front of each message
+
+
+def _lane(capacity: int) -> Lane:
+    from faster_fifo import Queue
+
+    return _QueueLane(Queue(capacity, dumps=_as_it_is, loads=bytes))
+
+
+class FasterFifo(SharedRival, DeepRival):
     """Works by inheritance: the queue is passed to the processes."""
 
     name = "faster-fifo"
@@ -35,6 +46,7 @@ class FasterFifo(QueueRival):
     batches = True
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
-        from faster_fifo import Queue
+        return _lane(room(size))
 
-        return _QueueLane(Queue(CAPACITY, dumps=_as_it_is, loads=bytes))
+    def deep_lane(self, name: str, count: int, size: int, directory: Path) -> Lane:
+        return _lane(count * (size + _LENGTH) + _LENGTH)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, room
 from benchmarks.rivals.polling import retry_receive
 from benchmarks.rivals.topic import TopicRival
 
@@ -75,7 +75,7 @@ class _ServiceLane(Lane):
             node.service_builder(iceoryx2.ServiceName.new(self.name))
             .publish_subscribe(iceoryx2.Slice[ctypes.c_uint8])
             .enable_safe_overflow(False)  # a full subscriber makes the publisher wait
-            .subscriber_max_buffer_size(min(_MOST_SAMPLES, CAPACITY // self.size))
+            .subscriber_max_buffer_size(min(_MOST_SAMPLES, room(self.size) // self.size))
             .max_publishers(self.senders)
             .max_subscribers(self.receivers)
             .max_nodes(self.senders + self.receivers)

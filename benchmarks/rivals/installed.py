@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from platform import python_version
@@ -21,6 +23,7 @@ def why_not(rival: Rival) -> str | None:
     return None
 
 
+@cache
 def version_of(rival: Rival) -> str:
     """The version of the rival's program or distribution, or of Python."""
     if rival.program is not None:
@@ -29,8 +32,8 @@ def version_of(rival: Rival) -> str:
         return python_version()
     try:
         return version(rival.distribution)
-    except PackageNotFoundError:
-        return "?"
+    except PackageNotFoundError:  # run from its source tree
+        return str(getattr(import_module(rival.module), "__version__", "?"))
 
 
 def _version_of_program(program: str) -> str:

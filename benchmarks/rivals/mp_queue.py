@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.base import Lane, Receiver, Sender
+from benchmarks.rivals.deep import DeepRival
+from benchmarks.rivals.shared import SharedRival
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class _QueueLane(Lane):
         self.queue.close()
 
 
-class MultiprocessingQueue(QueueRival):
+class MultiprocessingQueue(SharedRival, DeepRival):
     """What everybody has."""
 
     name = "multiprocessing.Queue"

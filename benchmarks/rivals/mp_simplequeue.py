@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.base import Lane, Receiver, Sender
+from benchmarks.rivals.shared import SharedRival
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class _SimpleQueueLane(Lane):
         self.queue.close()
 
 
-class MultiprocessingSimpleQueue(QueueRival):
+class MultiprocessingSimpleQueue(SharedRival):
     """Queue without the feeder thread and the timeouts."""
 
     name = "multiprocessing.SimpleQueue"

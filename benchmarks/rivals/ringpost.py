@@ -11,7 +11,9 @@ from typing import Any
 
 from benchmarks.rivals.acking import AckingLane, AckingRival, Consumer
 from benchmarks.rivals.asynchronous import AsyncLane, AsyncReceiver, AsyncRival, AsyncSender
-from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, SendingLane
+from benchmarks.rivals.base import CAPACITY, Lane, Receiver, Sender, SendingLane, room
+from benchmarks.rivals.deep import DeepRival
+from benchmarks.rivals.shared import SharedRival
 from benchmarks.rivals.topic import TopicRival
 
 
@@ -92,7 +94,10 @@ def _publish_many(topic: Any) -> Callable[[list[bytes]], Any]:
     return lambda messages: topic.publish_many([("", message) for message in messages])
 
 
-class Ringpost(QueueRival, AckingRival, TopicRival, AsyncRival):
+_FRAME = 32  # bytes around each message
+
+
+class Ringpost(SharedRival, DeepRival, AckingRival, TopicRival, AsyncRival):
     """The library that this repository is about."""
 
     name = "ringpost"
@@ -105,6 +110,13 @@ class Ringpost(QueueRival, AckingRival, TopicRival, AsyncRival):
     redelivers = True
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
+        if room(size) > CAPACITY:
+            _make(name, room(size))
+        return _QueueLane(_url(), name)
+
+    def deep_lane(self, name: str, count: int, size: int, directory: Path) -> Lane:
+        ring = 1 << (count * (size + _FRAME)).bit_length()  # a power of two
+        _make(name, max(CAPACITY, 2 * ring))  # the other half is for large messages
         return _QueueLane(_url(), name)
 
     def async_lane(self, name: str, size: int, directory: Path) -> AsyncLane:
@@ -115,6 +127,13 @@ class Ringpost(QueueRival, AckingRival, TopicRival, AsyncRival):
 
     def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
         return _TopicLane(_url(), name)
+
+
+def _make(name: str, capacity: int) -> None:
+    import ringpost
+
+    with ringpost.connect(_url()) as broker:
+        broker.queue(name, capacity=capacity)
 
 
 def _url() -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, room
 from benchmarks.rivals.polling import (
     retry_call,
     retry_receive,
@@ -102,7 +102,7 @@ class _BlocksLane(_Lane):
         import subetha
 
         subetha.SpscRing(self.path, _SLOTS)
-        subetha.FrameRegion(f"{self.path}.blocks", self.size, CAPACITY // self.size)
+        subetha.FrameRegion(f"{self.path}.blocks", self.size, room(self.size) // self.size)
 
     def _putting(self, index: int) -> Sender:
         numbers, blocks = self._open()
@@ -122,7 +122,7 @@ class _BlocksLane(_Lane):
     def _open(self) -> tuple[Any, Any]:
         import subetha
 
-        blocks = subetha.FrameRegion.open(f"{self.path}.blocks", self.size, CAPACITY // self.size)
+        blocks = subetha.FrameRegion.open(f"{self.path}.blocks", self.size, room(self.size) // self.size)
         return subetha.SpscRing.open(self.path, _SLOTS), blocks
 
 
@@ -156,12 +156,12 @@ class SubEtha(QueueRival):
     name = "subetha-ipc"
     module = "subetha"
     distribution = "subetha-ipc"
-    note = "mpsc_pool; large messages through a FrameRegion; polls"
+    note = "mpsc_pool; messages that are not of 64 bytes through a FrameRegion; polls"
     batches = True
     _condvar = False
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
-        kind = _SlotsLane if size <= _SLOT else _BlocksLane
+        kind = _SlotsLane if size == _SLOT else _BlocksLane
         lane = kind(str(directory / name), senders, size, self._condvar)
         lane.create()
         if self._condvar:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rivals.asynchronous import AsyncLane, AsyncReceiver, AsyncRival, AsyncSender
-from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender
+from benchmarks.rivals.base import Lane, Receiver, Sender
+from benchmarks.rivals.deep import DeepRival
 from benchmarks.rivals.topic import TopicRival
 
 _COPY_BELOW = 64 << 10  # what pyzmq calls its copy threshold: above it, not copying is faster
@@ -18,6 +19,7 @@ _MOST_WAITING = 100_000  # its default of 1000 makes small messages slower
 class _SocketLane(Lane):
     address: str
     size: int
+    most_waiting: int = _MOST_WAITING
 
     def sender(self, index: int) -> Sender:
         import zmq
@@ -43,7 +45,7 @@ class _SocketLane(Lane):
         context = zmq.Context()
         socket = context.socket(kind)
         if self.size < _COPY_BELOW:
-            socket.set_hwm(_MOST_WAITING)
+            socket.set_hwm(self.most_waiting)
         return context, socket
 
 
@@ -101,7 +103,7 @@ class _AsyncLane(AsyncLane):
         return socket
 
 
-class ZeroMQ(QueueRival, TopicRival, AsyncRival):
+class ZeroMQ(DeepRival, TopicRival, AsyncRival):
     """A messaging library that also reaches other machines."""
 
     name = "pyzmq"
@@ -114,6 +116,9 @@ class ZeroMQ(QueueRival, TopicRival, AsyncRival):
 
     def lane(self, name: str, senders: int, size: int, directory: Path) -> Lane:
         return _SocketLane(f"ipc://{directory / name}", size)
+
+    def deep_lane(self, name: str, count: int, size: int, directory: Path) -> Lane:
+        return _SocketLane(f"ipc://{directory / name}", size, most_waiting=0)
 
     def async_lane(self, name: str, size: int, directory: Path) -> AsyncLane:
         return _AsyncLane(f"ipc://{directory / name}")

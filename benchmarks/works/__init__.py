@@ -8,6 +8,7 @@ from benchmarks.works.idle import Idle
 from benchmarks.works.latency import RoundTrip
 from benchmarks.works.loops import AsyncBatches, AsyncOneToOne, AsyncRoundTrip
 from benchmarks.works.redelivery import Redelivery
+from benchmarks.works.scaling import SCALING
 from benchmarks.works.stream import Batches, FourToOne, LargeMessages, OneToOne
 
 WORKS: tuple[Work, ...] = (
@@ -32,4 +33,15 @@ WORKS: tuple[Work, ...] = (
     DurableBatches(),
     DurableLater(),
     DurableBacklog(),
+    *SCALING,
 )
+
+QUICK = (
+    *("1-to-1", "batches", "4-to-1", "latency", "large", "acked", "fan-out-4"),
+    *("size-64", "size-4096", "size-262144", "producers-1", "producers-4", "producers-16"),
+    *("consumers-1", "consumers-4", "consumers-16", "subscribers-1", "subscribers-16"),
+    *("backlog-1000", "backlog-100000", "durable", "durable-batches"),
+)
+"""The works of a quick run."""
+QUICK_RIVALS = ("ringpost", "multiprocessing.Queue", "pyzmq")
+"""Who does the families among them."""

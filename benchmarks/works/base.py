@@ -37,6 +37,12 @@ class Work(ABC):
     lanes: int = 1
     size: int = SMALL
     most_repetitions: int = 1000
+    family: str | None = None
+    """Of works that differ in one number: what is counted, for the axis of a chart."""
+    place: int = 0
+    """That number."""
+    patience: float = 0.0
+    """Seconds that one measurement may take, where that is longer than usual."""
 
     @property
     def processes(self) -> int:
@@ -46,6 +52,10 @@ class Work(ABC):
     def fits(self, rival: Rival) -> bool:
         """Whether one of those has what this work needs."""
         return True
+
+    def lacking(self) -> str | None:
+        """What this machine lacks for it; None: nothing."""
+        return None
 
     def lane(self, rival: Any, name: str, directory: Path) -> SendingLane:
         """One of the lanes, of a rival that is what the work needs."""

@@ -71,6 +71,7 @@ class RoundTrip(Work):
     lanes = 2
     metrics = (
         Metric("median", "us", higher_is_better=False),
+        Metric("p90", "us", higher_is_better=False),
         Metric("p99", "us", higher_is_better=False),
         Metric("p99.9", "us", higher_is_better=False),
     )
@@ -92,4 +93,4 @@ def _quantiles(took: list[int]) -> dict[str, float]:
     def at(share: float) -> float:
         return took[min(len(took) - 1, int(len(took) * share))] / 1e3
 
-    return {"median": at(0.5), "p99": at(0.99), "p99.9": at(0.999)}
+    return {"median": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99.9": at(0.999)}

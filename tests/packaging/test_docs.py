@@ -54,6 +54,12 @@ def test_pages_have_programs() -> None:
         "events.md",
         "asyncio.md",
         "durability.md",
+        "first-steps.md",
+        "from-multiprocessing.md",
+        "from-redis-rabbitmq.md",
+        "crash-safety.md",
+        "operations.md",
+        "tuning.md",
     }
 
 

@@ -187,3 +187,16 @@ def test_without_its_libraries_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 1
     assert "ringpost[cli]" in done.stderr
+
+
+def test_bench_measures_and_leaves_nothing(call: Any, broker: ringpost.Broker) -> None:
+    machine, *rows = lines(call("--json", "bench", "--seconds", "0.05"))
+    assert machine["ringpost"] == ringpost.__version__
+    assert [each["name"] for each in rows] == [
+        *("1-to-1", "batches", "acked", "large"),
+        *("latency-median", "latency-p90", "latency-p99", "latency-p99.9"),
+    ]
+    assert all(each["value"] > 0 for each in rows)
+    assert [each["value"] for each in rows[4:]] == sorted(each["value"] for each in rows[4:])
+    assert "one a call" in call("bench", "--seconds", "0.02", "--size", "1000")
+    assert broker.list() == []
