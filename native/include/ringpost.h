@@ -48,7 +48,7 @@ typedef enum rp_status {
     RP_LAYOUT,      /* another layout version or ABI */
     RP_STALE,       /* left over from before a reboot */
     RP_NOT_OURS,    /* foreign owner, wrong mode, not a plain file, a link */
-    RP_NO_SLOT,     /* every participant slot, group, or lease is in use */
+    RP_NO_SLOT,     /* every participant slot, group, lease, or pin is in use */
     RP_NO_SPACE,    /* the file system is full */
     RP_EXISTS,
     RP_NOT_FOUND,
@@ -224,6 +224,30 @@ rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32
 rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t lease, int64_t deadline);
 /* A glance: does the group have frames in somebody's hands, or given back? */
 bool rp_has_leases(rp_log *log, uint32_t group);
+
+/* ---- pins: payloads read in place ----------------------------------------------------------- */
+
+/* While it is there, the payload of a large frame stays as it is, whatever becomes of the frame. It ends by rp_unpin(),
+ * or with its process. Private memory of its holder; a forked child has it no more than any other process. */
+typedef struct rp_pin {
+    const void *data; /* subject, headers and body behind one another */
+    uint64_t length;
+    uint64_t word; /* what follows is the core's own */
+    uint32_t entry;
+} rp_pin;
+
+/* Instead of rp_read_large(). RP_NOT_FOUND as there; RP_NO_SLOT: too many pins it already (31, fewer for payloads of
+ * less than 256 KiB): copy it. */
+rp_status rp_pin_received(rp_log *log, uint32_t group, const rp_receipt *receipt, const rp_frame *frame,
+                          rp_pin *out);
+/* Instead of rp_take_large(). RP_NO_SLOT as above: nothing was taken. */
+rp_status rp_take_pinned(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, int64_t deadline,
+                         rp_pin *out);
+/* A loan, before it is committed: so that who filled it may not write into what comes after it. RP_NO_SLOT: it has less
+ * than two granules (8193 bytes); RP_INVALID: it is not this process's. */
+rp_status rp_pin_loan(rp_log *log, const rp_loan *loan, rp_pin *out);
+/* Never waits. */
+void rp_unpin(rp_log *log, const rp_pin *pin);
 
 /* ---- groups and cursors -------------------------------------------------------------------- */
 

@@ -569,6 +569,17 @@ rp_status rp_read_large(rp_log *log, uint32_t handle, const rp_receipt *receipt,
     return rp_pool_is_of(log, descriptor.first, position) ? RP_OK : RP_NOT_FOUND;
 }
 
+rp_status rp_lease_position(rp_log *log, uint32_t handle, const rp_receipt *receipt, uint64_t *position) {
+    rp_group *group = rp_group_of(log, handle);
+    if (!group) return RP_INVALID;
+    table all = table_of(log, group);
+    rp_lease *lease = find_held(log, &all, receipt);
+    if (!lease) return RP_NOT_FOUND;
+    rp_status status = find_frame(log, lease, receipt->bit, position);
+    rp_fence_acquire(release);
+    return find_held(log, &all, receipt) == lease ? status : RP_NOT_FOUND; /* it may have ended meanwhile */
+}
+
 /* ---- settling ------------------------------------------------------------------------------- */
 
 static void add_tasks_done(rp_log *log, uint32_t count) {

@@ -5,6 +5,7 @@
 #include "frames.h"
 #include "group.h"
 #include "lease.h"
+#include "pin.h"
 #include "pool.h"
 #include "subject.h"
 
@@ -200,8 +201,26 @@ rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32
     }
 }
 
-static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
-                                size_t extra_len, void *body, rp_wait *wait) {
+/* What becomes of a large payload: pinned where it lies, or copied. */
+typedef struct destination {
+    rp_pin *pin; /* NULL: copy */
+    void *extra, *body;
+    size_t extra_len;
+} destination;
+
+/* RP_NOT_FOUND: a group that was opened while others took the frame may find its run gone. */
+static rp_status deliver_large(rp_log *log, const rp_descriptor *descriptor, uint64_t position,
+                               const destination *to) {
+    if (to->pin) return rp_pin_run(log, descriptor, position, to->pin);
+    const uint8_t *data = log->pool + (uint64_t)descriptor->first * RP_GRANULE;
+    if (to->extra_len) memcpy(to->extra, data, to->extra_len);
+    if (descriptor->length > to->extra_len)
+        memcpy(to->body, data + to->extra_len, descriptor->length - to->extra_len);
+    return rp_pool_is_of(log, descriptor->first, position) ? RP_OK : RP_NOT_FOUND;
+}
+
+static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
+                                const destination *to, rp_wait *wait) {
     rp_hold at;
     rp_frame frame;
     rp_descriptor descriptor;
@@ -210,25 +229,35 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     if (rp_read_once(rp_frame_at(log, at.read)->sequence) != sequence) return rp_group_unlock(&at, RP_EMPTY);
     status = rp_read_descriptor(log, at.read, &frame, &descriptor);
     if (status != RP_OK) return rp_group_unlock(&at, status);
-    if (descriptor.length != length || extra_len > length) return rp_group_unlock(&at, RP_CORRUPT);
-    const uint8_t *data = log->pool + (uint64_t)descriptor.first * RP_GRANULE;
-    if (extra_len) memcpy(extra, data, extra_len);
-    if (length > extra_len) memcpy(body, data + extra_len, length - extra_len);
-    /* a group that was opened while others took the frame may find its run gone */
-    bool intact = rp_pool_is_of(log, descriptor.first, at.read);
+    if (descriptor.length != length || to->extra_len > length) return rp_group_unlock(&at, RP_CORRUPT);
+    status = deliver_large(log, &descriptor, at.read, to);
+    if (status == RP_NO_SLOT) return rp_group_unlock(&at, status);
+    bool intact = status == RP_OK;
     if (!intact) rp_store_relaxed(&at.group->lost, rp_load_relaxed(&at.group->lost) + 1);
     finish_large(log, &at, descriptor.first, at.read + rp_align(frame.size));
     rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     return intact ? RP_OK : RP_EMPTY;
 }
 
-rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
-                        size_t extra_len, void *body, int64_t deadline) {
+static rp_status take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
+                            const destination *to, int64_t deadline) {
     rp_wait wait = rp_wait_until(deadline);
     for (;;) {
-        rp_status status = try_take_large(log, group, sequence, length, extra, extra_len, body, &wait);
+        rp_status status = try_take_large(log, group, sequence, length, to, &wait);
         if (status != RP_BUSY) return status;
         status = rp_lock_sleep(log, &rp_group_of(log, group)->lock, &wait);
         if (status != RP_OK) return status;
     }
+}
+
+rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
+                        size_t extra_len, void *body, int64_t deadline) {
+    destination to = {.extra = extra, .extra_len = extra_len, .body = body};
+    return take_large(log, group, sequence, length, &to, deadline);
+}
+
+rp_status rp_take_pinned(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, int64_t deadline,
+                         rp_pin *out) {
+    destination to = {.pin = out};
+    return take_large(log, group, sequence, length, &to, deadline);
 }
