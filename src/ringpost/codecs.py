@@ -41,6 +41,7 @@ class Kind(IntEnum):
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
 
 _EXT_NDARRAY = 1
+_LINE = 64  # bytes: the items of an array start at multiples of it
 
 # what MessagePack knows by itself: spares most messages the questions below
 _PLAIN = frozenset({dict, list, tuple, int, float, bool, type(None)})
@@ -151,6 +152,11 @@ class PickleCodec:
 
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
         """Raises DecodeError, which carries the message."""
+        try:
+            if kind == Kind.NDARRAY:
+                return _decode_array(body)  # it was lent
+        except Exception as error:
+            raise undecodable(self._label, kind, body, sequence, str(error)) from error
         if kind != _PICKLE:
             raise undecodable(self._label, kind, body, sequence, "only pickles are put here")
         return _unpickled(self._label, body, sequence)
@@ -223,33 +229,59 @@ def _is_array(item: object) -> bool:
 
 
 def _encode_array(array: Any) -> bytearray:
-    """MessagePack [dtype, shape, order], its length in 4 bytes before it, padded to 64; raw items."""
     import numpy
 
     order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    description = numpy.lib.format.dtype_to_descr(array.dtype)
-    head = msgspec.msgpack.encode([description, array.shape, order])
-    start = -(-(4 + len(head)) // 64) * 64
-    out = bytearray(start + array.nbytes)
-    out[0:4] = len(head).to_bytes(4, "little")
-    out[4 : 4 + len(head)] = head
-    target = numpy.ndarray(array.shape, array.dtype, buffer=out, offset=start, order=order)
+    head = array_head(array.dtype, array.shape, order)
+    out = bytearray(len(head) + array.nbytes)
+    out[: len(head)] = head
+    target = numpy.ndarray(array.shape, array.dtype, buffer=out, offset=len(head), order=order)
     target[...] = array
     return out
 
 
-def _decode_array(body: bytes) -> Any:
+def array_head(dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"], before: int = 0) -> bytes:
+    """What stands before the raw items: MessagePack [dtype, shape, order], its length in 3 bytes before it, padded to
+    64; then as many bytes as the 4th byte says, so that items come to lie at a multiple of 64 if `before` bytes of
+    subject and headers come first."""
+    import numpy
+
+    head = msgspec.msgpack.encode([numpy.lib.format.dtype_to_descr(dtype), shape, order])
+    if len(head) >= 1 << 24:
+        raise ValueError("the description of this dtype is too long to travel")
+    start, shift = _items_at(len(head)), -before % _LINE
+    return (len(head) | shift << 24).to_bytes(4, "little") + head + bytes(start + shift - 4 - len(head))
+
+
+def _items_at(head_size: int) -> int:
+    return -(-(4 + head_size) // _LINE) * _LINE
+
+
+def _decode_array(body: Buffer) -> Any:
+    """In place. The head is read once, into private memory: others can write to shared memory."""
     try:
         import numpy
     except ImportError as error:
         raise ImportError("this message is an array: pip install 'ringpost[numpy]'") from error
-    size = int.from_bytes(body[0:4], "little")
-    description, shape, order = msgspec.msgpack.decode(body[4 : 4 + size])
+    view = memoryview(body)
+    words = int.from_bytes(view[0:4], "little")
+    size, shift = words & 0xFFFFFF, words >> 24
+    description, shape, order = msgspec.msgpack.decode(bytes(view[4 : 4 + size]))
     dtype = numpy.lib.format.descr_to_dtype(_tuples(description))
     if dtype.hasobject:
         raise ValueError("an array of Python objects does not travel as raw bytes")
-    start = -(-(4 + size) // 64) * 64
-    return numpy.ndarray(tuple(shape), dtype, buffer=body, offset=start, order=order)
+    return numpy.ndarray(tuple(shape), dtype, buffer=body, offset=_items_at(size) + shift, order=order)
+
+
+def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:
+    """The array in `payload`, in place. Raises TypeError if it is none, DecodeError if it is broken."""
+    if kind != Kind.NDARRAY:
+        name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
+        raise TypeError(f"message {sequence} of {label} is no array but {name}: ask for its .body")
+    try:
+        return _decode_array(payload)
+    except Exception as error:
+        raise undecodable(label, kind, bytes(payload), sequence, str(error)) from error
 
 
 def _tuples(description: Any) -> Any:

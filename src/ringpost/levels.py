@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ringpost._binding import binding
-from ringpost._binding.contract import Group, Log, NativeLog, Watch
+from ringpost._binding.contract import Group, Loan, Log, NativeLog, Watch
 from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, Stalled
 from ringpost.message import Message
 
@@ -112,6 +112,12 @@ class Levels:
 
     def send_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> int:
         return self.level(0).send_many(items, block, timeout)
+
+    def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan:
+        return self.level(0).borrow(size, block, timeout)
+
+    def commit(self, loan: Loan, *parts: Any) -> None:
+        self.level(0).commit(loan, *parts)
 
     def encode(self, item: object) -> tuple[int, bytes]:
         return self._base.encode(item)
@@ -318,6 +324,20 @@ class Level:
 
     def send_raw(self, *parts: Any) -> None:
         self._log.send_raw(*parts)
+        self._bell.ring()
+
+    @property
+    def label(self) -> str:
+        return self._log.label
+
+    def encode(self, item: object) -> tuple[int, Any]:
+        return self._log.encode(item)
+
+    def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan:
+        return self._log.borrow(size, block, timeout)
+
+    def commit(self, loan: Loan, *parts: Any) -> None:
+        self._log.commit(loan, *parts)
         self._bell.ring()
 
     def put_many(self, items: Iterable[object], block: bool, timeout: float | None) -> int:

@@ -7,17 +7,20 @@ import os
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from ringpost._binding.contract import Loan as Room
 from ringpost._binding.contract import Log
 from ringpost.backoff import Backoff
+from ringpost.codecs import Kind
 from ringpost.deadletters import DeadLetters
 from ringpost.envelope import Envelope, seal
 from ringpost.errors import Full, SettingsMismatch
+from ringpost.loan import Loan, Order, Way, check_takes_arrays
 from ringpost.producer import milliseconds
 from ringpost.speech import Speech
 from ringpost.stats import TopicStats, topic_stats
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from ringpost.retained import Retained
 
 T = TypeVar("T")
+R = TypeVar("R")
 OnLag = Literal["block", "drop-oldest", "error"]
 Start = Literal["latest", "earliest"] | int | datetime
 
@@ -56,6 +60,7 @@ class Topic(Generic[T]):
         self._speech = speech
         self._subscribers: weakref.WeakSet[Subscriber[T]] = weakref.WeakSet()
         self._grace: float | None = None  # as a Consumer's
+        self._lends = False  # it was checked
         self._subscriber_type: type[Subscriber[Any]] = Subscriber
 
     # ---- publishing ----------------------------------------------------------------------------
@@ -119,6 +124,72 @@ class Topic(Generic[T]):
             stored = Stored(kind, payload, encoded, envelope, ttl_ms, time.time_ns())
             self._retained().keep(encoded or b"", stored)
 
+    def loan(
+        self,
+        shape: int | Sequence[int],
+        dtype: Any = float,
+        *,
+        subject: str = "",
+        order: Order = "C",
+        headers: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        key: str | None = None,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        timeout: float | None = None,
+    ) -> Loan:
+        """Room for a numpy array in shared memory, to be filled in place and published without being copied.
+
+        Args:
+            shape, dtype, order: of the array; its content is arbitrary at first.
+            timeout: seconds to wait for subscribers that are behind, here and at the end.
+            subject, headers, ttl, key, message_id, correlation_id, reply_to, content_type: as for publish().
+
+        Raises:
+            Full, ShutDown, QueueDeleted, Stalled, ValueError: as publish(), here and at the end.
+            MessageTooLarge: it could never fit.
+            EncodeError: a dtype with Python objects, or a topic whose messages are of another type.
+        """
+        if not self._lends:
+            check_takes_arrays(self._log)
+            self._lends = True
+        envelope = seal(
+            Envelope(
+                headers=dict(headers) if headers else None,
+                message_id=message_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                content_type=content_type,
+                key=key,
+            )
+        )
+        encoded = check_subject(subject) if subject else b""
+        ttl_ms = milliseconds(ttl)
+
+        def commit(room: Room, subject: int, headers: int) -> None:
+            def send(block: bool, patience: float | None) -> None:
+                self._log.commit(room, Kind.NDARRAY, subject, headers, ttl_ms, block, patience)
+
+            self._with_room(send, timeout)
+
+        def borrow(size: int) -> Room:
+            return self._with_room(
+                lambda block, patience: self._log.borrow(size, block, patience), timeout
+            )
+
+        return Loan(shape, dtype, order, Way(borrow, commit, encoded, envelope or b""))
+
+    def _with_room(self, attempt: Callable[[bool, float | None], R], timeout: float | None) -> R:
+        try:
+            return attempt(False, self._grace)
+        except Full:
+            self._check_laggards()
+            if timeout == 0:
+                raise
+            return self._wait_for_room(lambda seconds: attempt(True, seconds), timeout)
+
     def _retained(self) -> Retained:
         from ringpost.retained import Retained
 
@@ -165,14 +236,13 @@ class Topic(Generic[T]):
             )
             return 1
 
-    def _wait_for_room(self, send: Callable[[float | None], object], timeout: float | None) -> None:
+    def _wait_for_room(self, send: Callable[[float | None], R], timeout: float | None) -> R:
         """In slices, where one that wants an error may fall behind while we wait for another. Raises Full."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             is_strict = any(each["policy"] == _ERROR for each in self._log.groups())
             try:
-                send(_SLICE if is_strict and (timeout is None or timeout > _SLICE) else timeout)
-                return
+                return send(_SLICE if is_strict and (timeout is None or timeout > _SLICE) else timeout)
             except Full:
                 self._check_laggards()
                 if deadline is not None:

@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
-from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
@@ -379,6 +379,14 @@ cdef class Log:
             rp_abort(self._log, &loan)
             raise
         return 0
+
+    def borrow(self, uint64_t size, bint block=True, timeout=None):
+        self.check_open()
+        return borrow(self, size, deadline_of(block, timeout))
+
+    def commit(self, Loan loan not None, uint8_t kind, uint16_t subject_len=0, uint32_t headers_len=0,
+               uint32_t ttl_ms=0, bint block=True, timeout=None):
+        loan.commit(kind, subject_len, headers_len, ttl_ms, block, timeout)
 
     def put_many(self, items, bint block=True, timeout=None):
         return self.put_all(items, False, block, timeout)
@@ -775,6 +783,7 @@ cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
     memcpy(to + message.subject_len + message.headers_len, message.body, message.body_len)
 
 
+include "place.pxi"
 include "group.pxi"
 include "watch.pxi"
 

@@ -14,6 +14,7 @@ NAMES = (
     "NAME",
     "Delivery",
     "Group",
+    "Loan",
     "Log",
     "Watch",
     "any_ttl",
@@ -54,6 +55,18 @@ class Delivery(Protocol):
     def body(self) -> Any: ...
     @property
     def payload(self) -> bytes: ...
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+
+    def view(self) -> Any:
+        """The payload's buffer, read-only: in shared memory if it lies there. The memory is used for nothing else
+        as long as this object, or a buffer of it, is there; if that cannot be had, it is a copy."""
+
+    def release(self) -> None:
+        """Let go of what lies in shared memory; who has a view of it keeps it. Settling does so where view() was
+        called. Later payload, body and view() raise ValueError, unless the payload was copied before."""
+
     @property
     def kind(self) -> int: ...
     @property
@@ -99,6 +112,15 @@ class Watch(Protocol):
 
     def look(self) -> bool:
         """Every tenth of a second, for wakers may die: is a try worth it? Raises QueueDeleted."""
+
+
+class Loan(Protocol):
+    """Room for one message in shared memory: a writable buffer, read-only once it is no longer open. The room is
+    used for nothing else as long as this object, or a buffer of it, is there, or the message is in the log."""
+
+    @property
+    def open(self) -> bool: ...
+    def abort(self) -> None: ...
 
 
 class Group(Protocol):
@@ -228,6 +250,20 @@ class Log(Protocol):
         timeout: float | None = None,
     ) -> None:
         """A body that was encoded before."""
+
+    def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan: ...
+    def commit(
+        self,
+        loan: Loan,
+        kind: int,
+        subject_len: int = 0,
+        headers_len: int = 0,
+        ttl_ms: int = 0,
+        block: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """Send it: subject, headers and body lie in it behind one another. It stays open if this raises;
+        ValueError if it is not open, or was borrowed before a fork."""
 
     def send_many(
         self,
