@@ -93,7 +93,7 @@ class StandardCodec:
             if kind == Kind.TEXT:
                 return str(body, "utf-8")
             if kind == Kind.NDARRAY:
-                return _decode_array(body)
+                return _decode_copy(body)
             if kind == Kind.BYTES:
                 return body
         except Exception as error:
@@ -154,7 +154,7 @@ class PickleCodec:
         """Raises DecodeError, which carries the message."""
         try:
             if kind == Kind.NDARRAY:
-                return _decode_array(body)  # it was lent
+                return _decode_copy(body)  # it was lent
         except Exception as error:
             raise undecodable(self._label, kind, body, sequence, str(error)) from error
         if kind != _PICKLE:
@@ -257,6 +257,17 @@ def _items_at(head_size: int) -> int:
     return -(-(4 + head_size) // _LINE) * _LINE
 
 
+def _decode_copy(body: bytes) -> Any:
+    """Of private bytes: aligned again, if they were so where they came from."""
+    view = memoryview(body)
+    shift = view[3] if len(view) > 3 else 0
+    if not shift:
+        return _decode_array(body)
+    size = int.from_bytes(view[0:3], "little")
+    at = _items_at(size)
+    return _decode_array(view[:3].tobytes() + b"\0" + view[4:at].tobytes() + view[at + shift :].tobytes())
+
+
 def _decode_array(body: Buffer) -> Any:
     """In place. The head is read once, into private memory: others can write to shared memory."""
     try:
@@ -279,7 +290,7 @@ def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:
         name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
         raise TypeError(f"message {sequence} of {label} is no array but {name}: ask for its .body")
     try:
-        return _decode_array(payload)
+        return _decode_copy(payload) if isinstance(payload, bytes) else _decode_array(payload)
     except Exception as error:
         raise undecodable(label, kind, bytes(payload), sequence, str(error)) from error
 

@@ -175,9 +175,7 @@ class Topic(Generic[T]):
             self._with_room(send, timeout)
 
         def borrow(size: int) -> Room:
-            return self._with_room(
-                lambda block, patience: self._log.borrow(size, block, patience), timeout
-            )
+            return self._with_room(lambda block, patience: self._log.borrow(size, block, patience), timeout)
 
         return Loan(shape, dtype, order, Way(borrow, commit, encoded, envelope or b""))
 

@@ -16,6 +16,7 @@ NAMES = (
     "Group",
     "Loan",
     "Log",
+    "View",
     "Watch",
     "any_ttl",
     "attach",
@@ -112,6 +113,12 @@ class Watch(Protocol):
 
     def look(self) -> bool:
         """Every tenth of a second, for wakers may die: is a try worth it? Raises QueueDeleted."""
+
+
+class View(Protocol):
+    """What Delivery.view() gives: a read-only buffer."""
+
+    def __len__(self) -> int: ...
 
 
 class Loan(Protocol):

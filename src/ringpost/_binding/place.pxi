@@ -6,7 +6,7 @@ cdef enum:
     LOAN_OPEN
     LOAN_COMMITTED
     LOAN_ABORTED
-    LEAST_LOAN = 8193  # bytes: two granules, so that it can be pinned
+    LEAST_LOAN = 16385  # bytes: three granules, so that it can be pinned by its maker and its receiver
 
 
 @cython.final
