@@ -193,6 +193,15 @@ bool rp_glance(rp_log *log, uint32_t group, uint32_t spins);
 rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
                         size_t extra_len, void *body, int64_t deadline);
 
+/* Copy the next frame, which stays where it is. Waits for one. RP_OK: `length` bytes of frames are there with it;
+ * RP_LARGE, RP_TOO_SMALL, RP_RETURNED_FIRST as rp_take(); RP_INVALID for a group with a pattern, or a lossy one. */
+rp_status rp_peek(rp_log *log, uint32_t group, void *buffer, size_t size, int64_t deadline, rp_taken *out);
+/* Take the frames in front that are like `model`: its header, but for sequence and time, and the `head` bytes behind it
+ * (a multiple of RP_ALIGN). Of each, the bytes behind those go to `items`, without gaps. Never waits. RP_NOT_FOUND: the
+ * first one is different. */
+rp_status rp_try_take_records(rp_log *log, uint32_t group, const rp_frame *model, size_t head, void *items,
+                              uint32_t limit, uint32_t *count);
+
 /* ---- leasing from a group (at least once) --------------------------------------------------- */
 
 /* What acks a frame. It is good for as long as its process holds the frame. */

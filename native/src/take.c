@@ -261,3 +261,90 @@ rp_status rp_take_pinned(rp_log *log, uint32_t group, uint64_t sequence, uint64_
     destination to = {.pin = out};
     return take_large(log, group, sequence, length, &to, deadline);
 }
+
+/* ---- records: small frames that are alike but for a few bytes at their end ------------------------ */
+
+static rp_status try_peek(rp_log *log, uint32_t group, void *buffer, size_t size, rp_wait *wait, rp_taken *out) {
+    rp_hold at;
+    rp_walk walk;
+    *out = (rp_taken){0};
+    rp_status status = begin(log, group, 2, wait, &at);
+    if (status != RP_OK) return status;
+    if (rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY || at.group->pattern[0])
+        return rp_group_unlock(&at, RP_INVALID);
+    status = rp_walk_frames(log, at.read, at.tail, size, 1, &walk);
+    if (status == RP_LARGE) return announce_large(log, &at, out);
+    if (status != RP_OK) return rp_group_unlock(&at, status);
+    out->bytes = walk.end - at.read;
+    out->count = 1;
+    out->length = at.tail - at.read;
+    memcpy(buffer, rp_frame_at(log, at.read), out->bytes);
+    return rp_group_unlock(&at, rp_check_frames(buffer, out->bytes, 1) ? RP_OK : RP_CORRUPT);
+}
+
+rp_status rp_peek(rp_log *log, uint32_t group, void *buffer, size_t size, int64_t deadline, rp_taken *out) {
+    rp_wait wait = rp_wait_until(deadline);
+    rp_group *at = rp_group_of(log, group);
+    if (!at) return RP_INVALID;
+    uint32_t event = rp_group_event(log, at);
+    for (;;) {
+        rp_status status = try_peek(log, group, buffer, size, &wait, out);
+        if (status == RP_BUSY) {
+            status = rp_lock_sleep(log, &at->lock, &wait);
+        } else if (status == RP_EMPTY) {
+            rp_lease_bound_sleep(at, &wait);
+            status = rp_event_wait(log, event, &wait, more_frames, at);
+        } else {
+            if (wait.woken) rp_event_leave(log, event, &wait); /* it is still there, for others too */
+            return status;
+        }
+        if (status != RP_OK) {
+            rp_event_leave(log, event, &wait);
+            return status;
+        }
+    }
+}
+
+/* Is it like `model`, but for sequence, time, and what comes behind the head? Lengths in 16-byte steps. */
+static inline bool is_alike(const rp_frame *frame, const rp_frame *model, size_t head) {
+    if (memcmp(frame, model, offsetof(rp_frame, sequence)) != 0) return false;
+    size_t from = offsetof(rp_frame, headers_len);
+    if (memcmp(&frame->headers_len, &model->headers_len, sizeof *model - from) != 0) return false;
+    const uint8_t *a = (const uint8_t *)(frame + 1), *b = (const uint8_t *)(model + 1);
+    for (size_t i = 0; i < head; i += RP_ALIGN)
+        if (memcmp(a + i, b + i, RP_ALIGN) != 0) return false;
+    return true;
+}
+
+static inline void copy_item(uint8_t *to, const uint8_t *from, size_t size) {
+    if (size < RP_ALIGN) {
+        memcpy(to, from, size);
+        return;
+    }
+    for (size_t i = 0; i + RP_ALIGN <= size; i += RP_ALIGN) memcpy(to + i, from + i, RP_ALIGN);
+    memcpy(to + size - RP_ALIGN, from + size - RP_ALIGN, RP_ALIGN);
+}
+
+rp_status rp_try_take_records(rp_log *log, uint32_t group, const rp_frame *model, size_t head, void *items,
+                              uint32_t limit, uint32_t *count) {
+    rp_hold at;
+    *count = 0;
+    if (model->size < sizeof *model + head || head % RP_ALIGN || (model->flags & RP_FRAME_LARGE))
+        return RP_INVALID;
+    size_t size = model->size - sizeof *model - head, span = rp_align(model->size);
+    rp_status status = begin(log, group, 2, NULL, &at);
+    if (status != RP_OK) return status;
+    if (rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY || at.group->pattern[0])
+        return rp_group_unlock(&at, RP_INVALID);
+    uint64_t position = at.read;
+    uint8_t *to = items;
+    for (; *count < limit && at.tail - position >= span; position += span, ++*count, to += size) {
+        const rp_frame *frame = rp_frame_at(log, position);
+        if (!is_alike(frame, model, head)) break;
+        copy_item(to, (const uint8_t *)(frame + 1) + head, size);
+    }
+    if (*count == 0) return rp_group_unlock(&at, RP_NOT_FOUND);
+    finish(log, &at, position, *count);
+    rp_signal(log, RP_EVENT_SPACE, INT_MAX);
+    return RP_OK;
+}

@@ -7,6 +7,7 @@
     ndarray   a numpy array                 a read-only numpy array
     pickle    only where opted in           the object
     own       what a user's codec made      what it makes of that
+    record    an item of a structured array the same, read-only
 
 A codec is an object with `encode(item) -> (kind, buffer)` and `decode(kind, body, sequence) -> item`. The
 bindings encode exact bytes and ASCII str by themselves, unless its attribute `plain` is False.
@@ -36,6 +37,7 @@ class Kind(IntEnum):
     NDARRAY = 3
     PICKLE = 4
     OWN = 5
+    RECORD = 6
 
 
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
@@ -72,6 +74,8 @@ class StandardCodec:
                 return Kind.BYTES, _contiguous(item)
             if _is_array(item):
                 return self._encode_array(item)
+            if _is_record(item):
+                return Kind.RECORD, record_head(item.dtype) + item.tobytes()  # type: ignore[attr-defined]
         try:
             return _MSGPACK, self._encoder.encode(item)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -94,6 +98,8 @@ class StandardCodec:
                 return str(body, "utf-8")
             if kind == Kind.NDARRAY:
                 return _decode_copy(body)
+            if kind == Kind.RECORD:
+                return decode_record(body)
             if kind == Kind.BYTES:
                 return body
         except Exception as error:
@@ -155,6 +161,8 @@ class PickleCodec:
         try:
             if kind == Kind.NDARRAY:
                 return _decode_copy(body)  # it was lent
+            if kind == Kind.RECORD:
+                return decode_record(body)
         except Exception as error:
             raise undecodable(self._label, kind, body, sequence, str(error)) from error
         if kind != _PICKLE:
@@ -226,6 +234,43 @@ def _unpickled(label: str, body: bytes, sequence: int) -> Any:
 def _is_array(item: object) -> bool:
     numpy = sys.modules.get("numpy")  # who holds an array has imported it
     return numpy is not None and isinstance(item, numpy.ndarray)
+
+
+def _is_record(item: object) -> bool:
+    if type(item).__module__ != "numpy" or type(item).__name__ != "void":
+        return False
+    return item.dtype.names is not None and not item.dtype.hasobject  # type: ignore[attr-defined]
+
+
+def record_head(dtype: Any) -> bytes:
+    """What stands before each record: see records.py."""
+    import numpy
+
+    head = msgspec.msgpack.encode(numpy.lib.format.dtype_to_descr(dtype))
+    return (len(head).to_bytes(4, "little") + head).ljust(-(-(4 + len(head)) // 16) * 16, b"\0")
+
+
+def dtype_of_record(body: bytes) -> tuple[Any, int]:
+    """The dtype that the head says, and where the record begins."""
+    try:
+        import numpy
+    except ImportError as error:
+        raise ImportError("this message is a record of an array: pip install 'ringpost[numpy]'") from error
+    size = int.from_bytes(body[:4], "little")
+    dtype = numpy.lib.format.descr_to_dtype(_tuples(msgspec.msgpack.decode(body[4 : 4 + size])))
+    if dtype.hasobject or dtype.names is None:
+        raise ValueError("a record has fields, which are no Python objects")
+    return dtype, -(-(4 + size) // 16) * 16
+
+
+def decode_record(body: bytes) -> Any:
+    """Raises ValueError."""
+    dtype, start = dtype_of_record(body)
+    if len(body) != start + dtype.itemsize:
+        raise ValueError("the record is not as long as its dtype says")
+    import numpy
+
+    return numpy.ndarray((), dtype, buffer=body, offset=start)[()]
 
 
 def _encode_array(array: Any) -> bytearray:

@@ -113,6 +113,20 @@ class Levels:
     def send_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> int:
         return self.level(0).send_many(items, block, timeout)
 
+    def put_records(self, *parts: Any) -> int:
+        try:
+            return self._base.put_records(*parts)
+        finally:
+            self._base.ring()
+
+    def peek(self, block: bool = True, timeout: float | None = None) -> tuple[int, bytes, int] | None:
+        grace = None if block else timeout
+        return self.first(lambda log: log.peek(False, grace), block, timeout)
+
+    def take_records(self, kind: int, head: bytes, items: Any, item: int) -> int:
+        """Of the highest priority that has such records."""
+        return next((done for log in self.logs() if (done := log.take_records(kind, head, items, item))), 0)
+
     def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan:
         return self.level(0).borrow(size, block, timeout)
 

@@ -391,6 +391,15 @@ cdef class Log:
     def put_many(self, items, bint block=True, timeout=None):
         return self.put_all(items, False, block, timeout)
 
+    def put_records(self, uint8_t kind, bytes head not None, items, size_t item, bint block=True, timeout=None):
+        return put_records(self, kind, head, items, item, block, timeout)
+
+    def peek(self, bint block=True, timeout=None):
+        return peek(self, block, timeout)
+
+    def take_records(self, uint8_t kind, bytes head not None, items, size_t item):
+        return take_records(self, kind, head, items, item)
+
     def send_many(self, items, bint block=True, timeout=None):
         return self.put_all(items, True, block, timeout)
 
@@ -785,6 +794,7 @@ cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
 
 include "place.pxi"
 include "group.pxi"
+include "records.pxi"
 include "watch.pxi"
 
 

@@ -258,6 +258,20 @@ class Log(Protocol):
     ) -> None:
         """A body that was encoded before."""
 
+    def put_records(
+        self, kind: int, head: bytes, items: Any, item: int, block: bool = True, timeout: float | None = None
+    ) -> int:
+        """A message for each `item` bytes of the buffer `items`: `head`, whose length is a multiple of 16, then those
+        bytes. An exception's `put` says how many went in."""
+
+    def peek(self, block: bool = True, timeout: float | None = None) -> tuple[int, bytes, int] | None:
+        """Kind and payload of the next message, which stays, and how many like it there may be. None: a large one,
+        or one that was given back."""
+
+    def take_records(self, kind: int, head: bytes, items: Any, item: int) -> int:
+        """Take the next messages as far as they are of this kind, begin with `head` and have `item` bytes behind it,
+        which go into the buffer `items`: how many. Never waits."""
+
     def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan: ...
     def commit(
         self,
