@@ -152,6 +152,12 @@ rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t bytes, uint3
 rp_status rp_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t count, int64_t deadline,
                         uint32_t *done, size_t *done_bytes);
 
+/* Messages that are alike but for a few bytes at their end: `count` of `items`, which lie behind one another, each as a
+ * frame like `model`, with the `head` bytes behind that (a multiple of RP_ALIGN), then the item. No subject, no headers.
+ * Appends as many from the front as fit, in one commit. */
+rp_status rp_put_records(rp_log *log, const rp_frame *model, size_t head, const void *items, uint32_t count,
+                         int64_t deadline, uint32_t *done);
+
 /* A loan: room in the pool that this process fills in place, then commits as one message (subject,
  * headers, body behind one another). A loan whose process dies is taken back. */
 typedef struct rp_loan {

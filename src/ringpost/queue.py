@@ -166,7 +166,7 @@ class Queue(Generic[T]):
         An item above 16 KiB comes in a batch of its own.
 
         With `as_array` they come as one structured numpy array, at the speed of memory: what put_many() put of such
-        arrays, as far as it is there and of one dtype (default: at most 65536 records). Raises TypeError, and takes
+        arrays, as far as it is there and of one dtype (default: at most 8192 records). Raises TypeError, and takes
         nothing, if the next message is no record.
 
         Raises what get() raises, and ValueError for a negative `limit`. A DecodeError carries the items that

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ringpost._binding.contract import Log
 
 _LARGEST = 16384  # bytes of head and item: what a frame holds
-_DEFAULT = 1 << 16  # records
+_DEFAULT = 1 << 13  # records
 _RECORD = int(Kind.RECORD)
 
 Parts = tuple[int, bytes, Any, int]

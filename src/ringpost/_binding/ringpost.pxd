@@ -185,6 +185,8 @@ cdef extern from "ringpost.h" nogil:
     void rp_abort(rp_log *log, rp_loan *loan)
     rp_status rp_pin_received(rp_log *log, uint32_t group, const rp_receipt *receipt, const rp_frame *frame,
                               rp_pin *out)
+    rp_status rp_put_records(rp_log *log, const rp_frame *model, size_t head, const void *items, uint32_t count,
+                             int64_t deadline, uint32_t *done)
     rp_status rp_peek(rp_log *log, uint32_t group, void *buffer, size_t size, int64_t deadline, rp_taken *out)
     rp_status rp_try_take_records(rp_log *log, uint32_t group, const rp_frame *model, size_t head, void *items,
                                   uint32_t limit, uint32_t *count)
