@@ -14,6 +14,7 @@ from benchmarks.rivals.persist_queue import PersistQueue
 from benchmarks.rivals.redis_pubsub import RedisPubSub
 from benchmarks.rivals.redis_streams import RedisStreams
 from benchmarks.rivals.ringpost import Ringpost
+from benchmarks.rivals.shared_memory import SharedMemoryByHand
 from benchmarks.rivals.subetha import SubEtha, SubEthaCondvar
 from benchmarks.rivals.zeromq import ZeroMQ
 
@@ -36,4 +37,5 @@ RIVALS: tuple[Rival, ...] = (
     RedisPubSub(),
     PersistQueue(),
     LiteQueue(),
+    SharedMemoryByHand(),
 )

@@ -12,6 +12,16 @@ from typing import Any
 from benchmarks.rivals.acking import AckingLane, AckingRival, Consumer
 from benchmarks.rivals.asynchronous import AsyncLane, AsyncReceiver, AsyncRival, AsyncSender
 from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, SendingLane
+from benchmarks.rivals.lending import (
+    LendingLane,
+    LendingRival,
+    Lender,
+    Looker,
+    RecordLane,
+    RecordReceiver,
+    RecordRival,
+    RecordSender,
+)
 from benchmarks.rivals.topic import TopicRival
 
 
@@ -88,11 +98,56 @@ class _TopicLane(_InBroker, Lane):
         )
 
 
+@dataclass(frozen=True)
+class _LendingLane(_InBroker, LendingLane):
+    size: int
+
+    def sender(self, index: int) -> Sender:
+        raise NotImplementedError
+
+    def lender(self) -> Lender:
+        queue = self._queue()
+        loan, count = queue.producer().loan, self.size // 8
+
+        def send(stamp: int) -> None:
+            with loan(count, "<i8") as array:
+                array[0] = array[-1] = stamp
+
+        return Lender(send, queue.close)
+
+    def looker(self) -> Looker:
+        queue = self._queue()
+        consumer = queue.consumer()
+
+        def look() -> tuple[int, int]:
+            with consumer.receive() as message:
+                array = message.array
+                return int(array[0]), int(array[-1])
+
+        return Looker(look, queue.close)
+
+    def _queue(self) -> Any:
+        return self.broker().queue(self.name, capacity=8 * self.size)
+
+
+class _RecordLane(_InBroker, RecordLane):
+    def sender(self, index: int) -> Sender:
+        raise NotImplementedError
+
+    def record_sender(self) -> RecordSender:
+        queue = self.broker().queue(self.name)
+        return RecordSender(queue.put_many, queue.close)
+
+    def record_receiver(self) -> RecordReceiver:
+        queue = self.broker().queue(self.name)
+        return RecordReceiver(lambda: queue.get_many(as_array=True), queue.close)
+
+
 def _publish_many(topic: Any) -> Callable[[list[bytes]], Any]:
     return lambda messages: topic.publish_many([("", message) for message in messages])
 
 
-class Ringpost(QueueRival, AckingRival, TopicRival, AsyncRival):
+class Ringpost(QueueRival, AckingRival, TopicRival, AsyncRival, LendingRival, RecordRival):
     """The library that this repository is about."""
 
     name = "ringpost"
@@ -115,6 +170,12 @@ class Ringpost(QueueRival, AckingRival, TopicRival, AsyncRival):
 
     def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
         return _TopicLane(_url(), name)
+
+    def lending_lane(self, name: str, size: int, directory: Path) -> LendingLane:
+        return _LendingLane(_url(), name, size)
+
+    def record_lane(self, name: str, dtype: Any, directory: Path) -> RecordLane:
+        return _RecordLane(_url(), name)
 
 
 def _url() -> str:

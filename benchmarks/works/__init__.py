@@ -5,6 +5,7 @@ from benchmarks.works.base import Work
 from benchmarks.works.fan_out import FanOut, FanOutBatches
 from benchmarks.works.idle import Idle
 from benchmarks.works.latency import RoundTrip
+from benchmarks.works.lending import Lending, Records
 from benchmarks.works.loops import AsyncBatches, AsyncOneToOne, AsyncRoundTrip
 from benchmarks.works.redelivery import Redelivery
 from benchmarks.works.stream import Batches, FourToOne, LargeMessages, OneToOne
@@ -26,4 +27,8 @@ WORKS: tuple[Work, ...] = (
     AsyncOneToOne(),
     AsyncBatches(),
     AsyncRoundTrip(),
+    Lending(1),
+    Lending(10),
+    Lending(100),
+    Records(),
 )
