@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rivals.base import CAPACITY, Lane, QueueRival, Receiver, Sender
-from benchmarks.rivals.lending import LendingLane, LendingRival, Lender, Looker
+from benchmarks.rivals.lending import Lender, LendingLane, LendingRival, Looker
 from benchmarks.rivals.polling import retry_receive
 from benchmarks.rivals.topic import TopicRival
 
@@ -198,3 +198,4 @@ class Iceoryx2Events(Iceoryx2):
     name = "iceoryx2+events"
     note = "the same with an event for each sample, so that the receiver waits instead of polling"
     _with_events = True
+    lends = False  # it is the same without events

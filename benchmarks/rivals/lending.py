@@ -59,6 +59,8 @@ class LendingLane(ABC):
 
 
 class LendingRival(Rival):
+    lends: bool = True
+
     @abstractmethod
     def lending_lane(self, name: str, size: int, directory: Path) -> LendingLane: ...
 

@@ -13,9 +13,9 @@ from benchmarks.rivals.acking import AckingLane, AckingRival, Consumer
 from benchmarks.rivals.asynchronous import AsyncLane, AsyncReceiver, AsyncRival, AsyncSender
 from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, SendingLane
 from benchmarks.rivals.lending import (
+    Lender,
     LendingLane,
     LendingRival,
-    Lender,
     Looker,
     RecordLane,
     RecordReceiver,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rivals.lending import (
+    Lender,
     LendingLane,
     LendingRival,
-    Lender,
     Looker,
     RecordLane,
     RecordReceiver,

@@ -71,6 +71,9 @@ class Lending(Work):
         self.name = f"loan-{mebibytes}"
         self.title = f"an array of {mebibytes} MiB, lent, sent and looked at in place (medians)"
 
+    def fits(self, rival: Any) -> bool:
+        return bool(rival.lends)
+
     def lane(self, rival: Any, name: str, directory: Path) -> Any:
         return rival.lending_lane(name, self.size, directory)
 

@@ -403,8 +403,8 @@ rp_status rp_put_records(rp_log *log, const rp_frame *model, size_t head, const 
                          int64_t deadline, uint32_t *done) {
     *done = 0;
     if (count == 0) return RP_OK;
-    if (!is_plain_frame(model) || model->subject_len || model->headers_len || model->ttl_ms || head % RP_ALIGN ||
-        model->size <= sizeof *model + head)
+    if (!is_plain_frame(model) || model->subject_len || model->headers_len || model->ttl_ms ||
+        head % RP_ALIGN || model->size <= sizeof *model + head)
         return RP_INVALID;
     records what = {.model = model,
                     .head = head,

@@ -264,7 +264,8 @@ rp_status rp_take_pinned(rp_log *log, uint32_t group, uint64_t sequence, uint64_
 
 /* ---- records: small frames that are alike but for a few bytes at their end ------------------------ */
 
-static rp_status try_peek(rp_log *log, uint32_t group, void *buffer, size_t size, rp_wait *wait, rp_taken *out) {
+static rp_status try_peek(rp_log *log, uint32_t group, void *buffer, size_t size, rp_wait *wait,
+                          rp_taken *out) {
     rp_hold at;
     rp_walk walk;
     *out = (rp_taken){0};

@@ -20,6 +20,7 @@ import io
 import pickle
 import sys
 from enum import IntEnum
+from functools import lru_cache
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Literal, cast
 
@@ -289,13 +290,23 @@ def array_head(dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"], bef
     """What stands before the raw items: MessagePack [dtype, shape, order], its length in 3 bytes before it, padded to
     64; then as many bytes as the 4th byte says, so that items come to lie at a multiple of 64 if `before` bytes of
     subject and headers come first."""
-    import numpy
-
-    head = msgspec.msgpack.encode([numpy.lib.format.dtype_to_descr(dtype), shape, order])
+    plain = dtype.names is None and dtype.subdtype is None and dtype.metadata is None
+    head = _plain_head(dtype.str, shape, order) if plain else _any_head(dtype, shape, order)
     if len(head) >= 1 << 24:
         raise ValueError("the description of this dtype is too long to travel")
     start, shift = _items_at(len(head)), -before % _LINE
     return (len(head) | shift << 24).to_bytes(4, "little") + head + bytes(start + shift - 4 - len(head))
+
+
+@lru_cache(256)
+def _plain_head(dtype: str, shape: tuple[int, ...], order: str) -> bytes:
+    return _any_head(sys.modules["numpy"].dtype(dtype), shape, order)
+
+
+def _any_head(dtype: Any, shape: tuple[int, ...], order: str) -> bytes:
+    import numpy
+
+    return msgspec.msgpack.encode([numpy.lib.format.dtype_to_descr(dtype), shape, order])
 
 
 def _items_at(head_size: int) -> int:
@@ -322,11 +333,21 @@ def _decode_array(body: Buffer) -> Any:
     view = memoryview(body)
     words = int.from_bytes(view[0:4], "little")
     size, shift = words & 0xFFFFFF, words >> 24
-    description, shape, order = msgspec.msgpack.decode(bytes(view[4 : 4 + size]))
+    if size > len(view):
+        raise ValueError("it is shorter than its head says")
+    shape, dtype, order = _read_head(bytes(view[4 : 4 + size]))
+    return numpy.ndarray(shape, dtype, buffer=body, offset=_items_at(size) + shift, order=order)
+
+
+@lru_cache(256)
+def _read_head(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
+    import numpy
+
+    description, shape, order = msgspec.msgpack.decode(head)
     dtype = numpy.lib.format.descr_to_dtype(_tuples(description))
     if dtype.hasobject:
         raise ValueError("an array of Python objects does not travel as raw bytes")
-    return numpy.ndarray(tuple(shape), dtype, buffer=body, offset=_items_at(size) + shift, order=order)
+    return tuple(shape), dtype, order
 
 
 def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:

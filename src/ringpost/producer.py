@@ -172,17 +172,19 @@ class Producer(Generic[T]):
         if not self._lends:
             check_takes_arrays(self._log)
             self._lends = True
-        envelope = seal(
-            Envelope(
-                headers=dict(headers) if headers else None,
-                message_id=message_id,
-                correlation_id=correlation_id,
-                reply_to=reply_to,
-                content_type=content_type,
-                key=key,
-                priority=priority,
+        envelope = None
+        if headers or key or message_id or correlation_id or reply_to or content_type or priority:
+            envelope = seal(
+                Envelope(
+                    headers=dict(headers) if headers else None,
+                    message_id=message_id,
+                    correlation_id=correlation_id,
+                    reply_to=reply_to,
+                    content_type=content_type,
+                    key=key,
+                    priority=priority,
+                )
             )
-        )
         ttl_ms = milliseconds(self._ttl if ttl is None else ttl)
 
         def commit(room: Room, subject: int, headers: int) -> None:

@@ -34,15 +34,10 @@ def parts_of(items: object) -> Parts | None:
     dtype = items.dtype
     if dtype.names is None or dtype.hasobject or items.ndim != 1 or dtype.itemsize == 0:
         return None
-    head = _head_of(dtype)
+    head = record_head(dtype)
     if len(head) + dtype.itemsize > _LARGEST:
         return None
     return _RECORD, head, numpy.ascontiguousarray(items).view("u1"), dtype.itemsize
-
-
-@lru_cache(64)
-def _head_of(dtype: Any) -> bytes:
-    return record_head(dtype)
 
 
 @lru_cache(64)

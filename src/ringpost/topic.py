@@ -155,16 +155,18 @@ class Topic(Generic[T]):
         if not self._lends:
             check_takes_arrays(self._log)
             self._lends = True
-        envelope = seal(
-            Envelope(
-                headers=dict(headers) if headers else None,
-                message_id=message_id,
-                correlation_id=correlation_id,
-                reply_to=reply_to,
-                content_type=content_type,
-                key=key,
+        envelope = None
+        if headers or key or message_id or correlation_id or reply_to or content_type:
+            envelope = seal(
+                Envelope(
+                    headers=dict(headers) if headers else None,
+                    message_id=message_id,
+                    correlation_id=correlation_id,
+                    reply_to=reply_to,
+                    content_type=content_type,
+                    key=key,
+                )
             )
-        )
         encoded = check_subject(subject) if subject else b""
         ttl_ms = milliseconds(ttl)
 

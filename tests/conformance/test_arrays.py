@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy
 import pytest
+from unit.test_arrays import ARRAYS, OBJECTS, same
 
 import ringpost
-from unit.test_arrays import ARRAYS, OBJECTS, same
 
 MakeQueue = Callable[..., ringpost.Queue[Any]]
 

@@ -163,6 +163,13 @@ def test_broken_heads() -> None:
     codec = StandardCodec("a queue")
     body = record_head(TICK) + bytes(32)
     assert codec.decode(Kind.RECORD, body, 0)["id"] == 0
-    for broken in (body[:-1], body + b"x", body[:10], b"", b"\xff" * 64, record_head(numpy.dtype("f8")) + bytes(8)):
+    for broken in (
+        body[:-1],
+        body + b"x",
+        body[:10],
+        b"",
+        b"\xff" * 64,
+        record_head(numpy.dtype("f8")) + bytes(8),
+    ):
         with pytest.raises(ringpost.DecodeError):
             codec.decode(Kind.RECORD, broken, 0)
