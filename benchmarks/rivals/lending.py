@@ -17,7 +17,8 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Lender:
-    """`send(stamp)`: get room for an array, write the stamp into its first and its last 8 bytes, hand it over."""
+    """`send(stamp)`: get room for an array, write the stamp into its first and its last 8 bytes, hand it
+    over."""
 
     send: Callable[[int], Any]
     close: Callable[[], Any] = _nothing

@@ -39,7 +39,8 @@ class _Lend:
 
 
 class _Look:
-    """Reports how long each was on its way, in ns, from before its room was asked for until it was looked at."""
+    """Reports how long each was on its way, in ns, from before its room was asked for until it was looked
+    at."""
 
     def __init__(self, lane: LendingLane) -> None:
         self._looker = lane.looker()

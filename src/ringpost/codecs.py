@@ -287,9 +287,9 @@ def _encode_array(array: Any) -> bytearray:
 
 
 def array_head(dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"], before: int = 0) -> bytes:
-    """What stands before the raw items: MessagePack [dtype, shape, order], its length in 3 bytes before it, padded to
-    64; then as many bytes as the 4th byte says, so that items come to lie at a multiple of 64 if `before` bytes of
-    subject and headers come first."""
+    """What stands before the raw items: MessagePack [dtype, shape, order], its length in 3 bytes before it,
+    padded to 64; then as many bytes as the 4th byte says, so that items come to lie at a multiple of 64 if
+    `before` bytes of subject and headers come first."""
     plain = dtype.names is None and dtype.subdtype is None and dtype.metadata is None
     head = _plain_head(dtype.str, shape, order) if plain else _any_head(dtype, shape, order)
     if len(head) >= 1 << 24:

@@ -34,8 +34,8 @@ class Way:
 class Loan:
     """An array to be filled, then sent by commit(). Made by `Producer.loan()` and `Topic.loan()`.
 
-    As a context manager it gives the array; it is committed at the end, and aborted when an exception leaves the
-    block. If its process dies before commit() nothing is sent, and the memory is taken back.
+    As a context manager it gives the array; it is committed at the end, and aborted when an exception
+    leaves the block. If its process dies before commit() nothing is sent, and the memory is taken back.
     """
 
     def __init__(self, shape: int | Sequence[int], dtype: Any, order: Order, way: Way) -> None:
@@ -61,7 +61,8 @@ class Loan:
 
     @property
     def array(self) -> numpy.ndarray[Any, Any]:
-        """The array, writable, with arbitrary content at first. Raises ValueError after commit() or abort()."""
+        """The array, writable, with arbitrary content at first. Raises ValueError after commit() or
+        abort()."""
         self._open_room()
         array: numpy.ndarray[Any, Any] = self._array
         return array
@@ -69,8 +70,8 @@ class Loan:
     def commit(self) -> None:
         """Send it: in a time that does not depend on its size. It is read-only from then on.
 
-        Raises what sending raises (the loan is then still open), and ValueError if it was committed or aborted
-        before, or in a forked child.
+        Raises what sending raises (the loan is then still open), and ValueError if it was committed or
+        aborted before, or in a forked child.
         """
         self._way.commit(self._open_room(), len(self._way.subject), len(self._way.headers))
         self._let_go()

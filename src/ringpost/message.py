@@ -117,9 +117,9 @@ class Received(_Delivery, Generic[T]):
 
     @property
     def array(self) -> Any:
-        """The body, a numpy array, read-only. A large one (above 16 KiB, or lent) is not copied: it lies in shared memory,
-        which is used for nothing else as long as this array, or any view of it, is there; also after ack(). `body` is
-        a copy instead.
+        """The body, a numpy array, read-only. A large one (above 16 KiB, or lent) is not copied: it lies in
+        shared memory, which is used for nothing else as long as this array, or any view of it, is there;
+        also after ack(). `body` is a copy instead.
 
         Raises:
             TypeError: the body is no array.

@@ -102,8 +102,8 @@ class Queue(Generic[T]):
     def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> int:
         """Put items in order, many in one commit; much faster than one put() each.
 
-        A structured numpy array of one dimension is put at the speed of memory: each of its records is a message of
-        its own, which get() returns as a record (numpy.void).
+        A structured numpy array of one dimension is put at the speed of memory: each of its records is a
+        message of its own, which get() returns as a record (numpy.void).
 
         Returns how many were put: all of them. Raises what put() raises; the exception's attribute
         `put` then says how many went in before it.
@@ -165,9 +165,9 @@ class Queue(Generic[T]):
 
         An item above 16 KiB comes in a batch of its own.
 
-        With `as_array` they come as one structured numpy array, at the speed of memory: what put_many() put of such
-        arrays, as far as it is there and of one dtype (default: at most 8192 records). Raises TypeError, and takes
-        nothing, if the next message is no record.
+        With `as_array` they come as one structured numpy array, at the speed of memory: what put_many() put
+        of such arrays, as far as it is there and of one dtype (default: at most 8192 records). Raises
+        TypeError, and takes nothing, if the next message is no record.
 
         Raises what get() raises, and ValueError for a negative `limit`. A DecodeError carries the items that
         came with it (`items`, `more`); any other exception out of decoding, KeyboardInterrupt too, those

@@ -1,7 +1,7 @@
 """Records: items of structured numpy arrays, each of them a message, many a call.
 
-A record's payload is its head (MessagePack of its dtype, its length in 4 bytes before it, padded to 16), then its
-bytes. So each one can be read by itself, by anybody.
+A record's payload is its head (MessagePack of its dtype, its length in 4 bytes before it, padded to 16),
+then its bytes. So each one can be read by itself, by anybody.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ Parts = tuple[int, bytes, Any, int]
 
 
 def parts_of(items: object) -> Parts | None:
-    """(kind, head, buffer, bytes of an item) of a structured array of one dimension; None of anything else."""
+    """(kind, head, buffer, bytes of an item) of a structured array of one dimension; None of anything
+    else."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(items, numpy.ndarray):
         return None
@@ -46,8 +47,8 @@ def _dtype_of(head: bytes) -> Any:
 
 
 def take(log: Log, limit: int | None, block: bool, timeout: float | None) -> Any:
-    """An array of the next records, as far as they are of one dtype. Raises what get() raises, and TypeError if
-    the next message is no record: it stays."""
+    """An array of the next records, as far as they are of one dtype. Raises what get() raises, and
+    TypeError if the next message is no record: it stays."""
     import numpy
 
     most = _DEFAULT if limit is None else limit

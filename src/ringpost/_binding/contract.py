@@ -61,12 +61,14 @@ class Delivery(Protocol):
         """Bytes of the payload."""
 
     def view(self) -> Any:
-        """The payload's buffer, read-only: in shared memory if it lies there. The memory is used for nothing else
-        as long as this object, or a buffer of it, is there; if that cannot be had, it is a copy."""
+        """The payload's buffer, read-only: in shared memory if it lies there. The memory is used for
+        nothing else as long as this object, or a buffer of it, is there; if that cannot be had, it is a
+        copy."""
 
     def release(self) -> None:
-        """Let go of what lies in shared memory; who has a view of it keeps it. Settling does so where view() was
-        called. Later payload, body and view() raise ValueError, unless the payload was copied before."""
+        """Let go of what lies in shared memory; who has a view of it keeps it. Settling does so where
+        view() was called. Later payload, body and view() raise ValueError, unless the payload was copied
+        before."""
 
     @property
     def kind(self) -> int: ...
@@ -122,8 +124,9 @@ class View(Protocol):
 
 
 class Loan(Protocol):
-    """Room for one message in shared memory: a writable buffer, read-only once it is no longer open. The room is
-    used for nothing else as long as this object, or a buffer of it, is there, or the message is in the log."""
+    """Room for one message in shared memory: a writable buffer, read-only once it is no longer open. The
+    room is used for nothing else as long as this object, or a buffer of it, is there, or the message is in
+    the log."""
 
     @property
     def open(self) -> bool: ...
@@ -261,16 +264,16 @@ class Log(Protocol):
     def put_records(
         self, kind: int, head: bytes, items: Any, item: int, block: bool = True, timeout: float | None = None
     ) -> int:
-        """A message for each `item` bytes of the buffer `items`: `head`, whose length is a multiple of 16, then those
-        bytes. An exception's `put` says how many went in."""
+        """A message for each `item` bytes of the buffer `items`: `head`, whose length is a multiple of 16,
+        then those bytes. An exception's `put` says how many went in."""
 
     def peek(self, block: bool = True, timeout: float | None = None) -> tuple[int, bytes, int] | None:
-        """Kind and payload of the next message, which stays, and how many like it there may be. None: a large one,
-        or one that was given back."""
+        """Kind and payload of the next message, which stays, and how many like it there may be. None: a
+        large one, or one that was given back."""
 
     def take_records(self, kind: int, head: bytes, items: Any, item: int) -> int:
-        """Take the next messages as far as they are of this kind, begin with `head` and have `item` bytes behind it,
-        which go into the buffer `items`: how many. Never waits."""
+        """Take the next messages as far as they are of this kind, begin with `head` and have `item` bytes
+        behind it, which go into the buffer `items`: how many. Never waits."""
 
     def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan: ...
     def commit(
