@@ -14,6 +14,7 @@ from benchmarks.rivals.persist_queue import PersistQueue
 from benchmarks.rivals.redis_pubsub import RedisPubSub
 from benchmarks.rivals.redis_streams import RedisStreams
 from benchmarks.rivals.ringpost import Ringpost
+from benchmarks.rivals.shared_memory import SharedMemoryByHand
 from benchmarks.rivals.stored_lmdb import StoredLmdb
 from benchmarks.rivals.stored_others import StoredDeque, StoredLiteQueue, StoredPersistQueue
 from benchmarks.rivals.stored_redis import StoredRedis
@@ -48,4 +49,5 @@ RIVALS: tuple[Rival, ...] = (
     StoredLiteQueue(),
     StoredDeque(),
     StoredRedis(),
+    SharedMemoryByHand(),
 )

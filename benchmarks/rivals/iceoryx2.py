@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rivals.base import Lane, QueueRival, Receiver, Sender, room
+from benchmarks.rivals.lending import Lender, LendingLane, LendingRival, Looker
 from benchmarks.rivals.polling import retry_receive
 from benchmarks.rivals.topic import TopicRival
 
@@ -75,7 +76,7 @@ class _ServiceLane(Lane):
             node.service_builder(iceoryx2.ServiceName.new(self.name))
             .publish_subscribe(iceoryx2.Slice[ctypes.c_uint8])
             .enable_safe_overflow(False)  # a full subscriber makes the publisher wait
-            .subscriber_max_buffer_size(min(_MOST_SAMPLES, room(self.size) // self.size))
+            .subscriber_max_buffer_size(max(min(_MOST_SAMPLES, room(self.size) // self.size), 2))
             .max_publishers(self.senders)
             .max_subscribers(self.receivers)
             .max_nodes(self.senders + self.receivers)
@@ -101,6 +102,35 @@ class _ServiceLane(Lane):
     def remove(self) -> None:
         for left_over in Path("/dev/shm").glob(f"{self._prefix}*"):
             left_over.unlink(missing_ok=True)
+
+
+class _LendingLane(_ServiceLane, LendingLane):
+    def lender(self) -> Lender:
+        publisher = self._samples(self._node()).publisher_builder().initial_max_slice_len(self.size).create()
+
+        def send(stamp: int) -> None:
+            sample = publisher.loan_slice_uninit(self.size)
+            at = sample.payload_ptr
+            ctypes.c_int64.from_address(at).value = stamp
+            ctypes.c_int64.from_address(at + self.size - 8).value = stamp
+            sample.assume_init().send()
+
+        return Lender(send)
+
+    def looker(self) -> Looker:
+        subscriber = self._samples(self._node()).subscriber_builder().create()
+
+        def take() -> tuple[int, int] | None:
+            sample = subscriber.receive()
+            if sample is None:
+                return None
+            at = sample.payload_ptr
+            first = ctypes.c_int64.from_address(at).value
+            last = ctypes.c_int64.from_address(at + self.size - 8).value
+            sample.delete()
+            return first, last
+
+        return Looker(retry_receive(take))
 
 
 def _publish(publisher: Any, size: int) -> Callable[[bytes], None]:
@@ -143,7 +173,7 @@ def _take_view(subscriber: Any) -> Callable[[], memoryview | None]:
     return take
 
 
-class Iceoryx2(QueueRival, TopicRival):
+class Iceoryx2(QueueRival, TopicRival, LendingRival):
     """Fastest: the receiver polls."""
 
     name = "iceoryx2"
@@ -158,6 +188,9 @@ class Iceoryx2(QueueRival, TopicRival):
     def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
         return _ServiceLane(name, 1, subscribers, size, str(directory), self._with_events)
 
+    def lending_lane(self, name: str, size: int, directory: Path) -> LendingLane:
+        return _LendingLane(name, 1, 1, size, str(directory), False)
+
 
 class Iceoryx2Events(Iceoryx2):
     """The receiver sleeps until it is told."""
@@ -165,3 +198,4 @@ class Iceoryx2Events(Iceoryx2):
     name = "iceoryx2+events"
     note = "the same with an event for each sample, so that the receiver waits instead of polling"
     _with_events = True
+    lends = False  # it is the same without events

@@ -13,6 +13,16 @@ from benchmarks.rivals.acking import AckingLane, AckingRival, Consumer
 from benchmarks.rivals.asynchronous import AsyncLane, AsyncReceiver, AsyncRival, AsyncSender
 from benchmarks.rivals.base import CAPACITY, Lane, Receiver, Sender, SendingLane, room
 from benchmarks.rivals.deep import DeepRival
+from benchmarks.rivals.lending import (
+    Lender,
+    LendingLane,
+    LendingRival,
+    Looker,
+    RecordLane,
+    RecordReceiver,
+    RecordRival,
+    RecordSender,
+)
 from benchmarks.rivals.shared import SharedRival
 from benchmarks.rivals.topic import TopicRival
 
@@ -90,6 +100,51 @@ class _TopicLane(_InBroker, Lane):
         )
 
 
+@dataclass(frozen=True)
+class _LendingLane(_InBroker, LendingLane):
+    size: int
+
+    def sender(self, index: int) -> Sender:
+        raise NotImplementedError
+
+    def lender(self) -> Lender:
+        queue = self._queue()
+        loan, count = queue.producer().loan, self.size // 8
+
+        def send(stamp: int) -> None:
+            with loan(count, "<i8") as array:
+                array[0] = array[-1] = stamp
+
+        return Lender(send, queue.close)
+
+    def looker(self) -> Looker:
+        queue = self._queue()
+        consumer = queue.consumer()
+
+        def look() -> tuple[int, int]:
+            with consumer.receive() as message:
+                array = message.array
+                return int(array[0]), int(array[-1])
+
+        return Looker(look, queue.close)
+
+    def _queue(self) -> Any:
+        return self.broker().queue(self.name, capacity=8 * self.size)
+
+
+class _RecordLane(_InBroker, RecordLane):
+    def sender(self, index: int) -> Sender:
+        raise NotImplementedError
+
+    def record_sender(self) -> RecordSender:
+        queue = self.broker().queue(self.name)
+        return RecordSender(queue.put_many, queue.close)
+
+    def record_receiver(self) -> RecordReceiver:
+        queue = self.broker().queue(self.name)
+        return RecordReceiver(lambda: queue.get_many(as_array=True), queue.close)
+
+
 def _publish_many(topic: Any) -> Callable[[list[bytes]], Any]:
     return lambda messages: topic.publish_many([("", message) for message in messages])
 
@@ -97,7 +152,7 @@ def _publish_many(topic: Any) -> Callable[[list[bytes]], Any]:
 _FRAME = 32  # bytes around each message
 
 
-class Ringpost(SharedRival, DeepRival, AckingRival, TopicRival, AsyncRival):
+class Ringpost(SharedRival, DeepRival, AckingRival, TopicRival, AsyncRival, LendingRival, RecordRival):
     """The library that this repository is about."""
 
     name = "ringpost"
@@ -127,6 +182,12 @@ class Ringpost(SharedRival, DeepRival, AckingRival, TopicRival, AsyncRival):
 
     def topic_lane(self, name: str, subscribers: int, size: int, directory: Path) -> Lane:
         return _TopicLane(_url(), name)
+
+    def lending_lane(self, name: str, size: int, directory: Path) -> LendingLane:
+        return _LendingLane(_url(), name, size)
+
+    def record_lane(self, name: str, dtype: Any, directory: Path) -> RecordLane:
+        return _RecordLane(_url(), name)
 
 
 def _make(name: str, capacity: int) -> None:

@@ -6,6 +6,7 @@ from benchmarks.works.durable import Durable, DurableBacklog, DurableBatches, Du
 from benchmarks.works.fan_out import FanOut, FanOutBatches
 from benchmarks.works.idle import Idle
 from benchmarks.works.latency import RoundTrip
+from benchmarks.works.lending import Lending, Records
 from benchmarks.works.loops import AsyncBatches, AsyncOneToOne, AsyncRoundTrip
 from benchmarks.works.redelivery import Redelivery
 from benchmarks.works.scaling import SCALING
@@ -34,6 +35,10 @@ WORKS: tuple[Work, ...] = (
     DurableLater(),
     DurableBacklog(),
     *SCALING,
+    Lending(1),
+    Lending(10),
+    Lending(100),
+    Records(),
 )
 
 QUICK = (

@@ -48,7 +48,7 @@ typedef enum rp_status {
     RP_LAYOUT,      /* another layout version or ABI */
     RP_STALE,       /* left over from before a reboot */
     RP_NOT_OURS,    /* foreign owner, wrong mode, not a plain file, a link */
-    RP_NO_SLOT,     /* every participant slot, group, or lease is in use */
+    RP_NO_SLOT,     /* every participant slot, group, lease, or pin is in use */
     RP_NO_SPACE,    /* the file system is full */
     RP_EXISTS,
     RP_NOT_FOUND,
@@ -157,6 +157,12 @@ rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t bytes, uint3
 rp_status rp_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t count, int64_t deadline,
                         uint32_t *done, size_t *done_bytes);
 
+/* Messages that are alike but for a few bytes at their end: `count` of `items`, which lie behind one another, each as a
+ * frame like `model`, with the `head` bytes behind that (a multiple of RP_ALIGN), then the item. No subject, no headers.
+ * Appends as many from the front as fit, in one commit. */
+rp_status rp_put_records(rp_log *log, const rp_frame *model, size_t head, const void *items, uint32_t count,
+                         int64_t deadline, uint32_t *done);
+
 /* A loan: room in the pool that this process fills in place, then commits as one message (subject,
  * headers, body behind one another). A loan whose process dies is taken back. */
 typedef struct rp_loan {
@@ -199,6 +205,15 @@ bool rp_glance(rp_log *log, uint32_t group, uint32_t spins);
 rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
                         size_t extra_len, void *body, int64_t deadline);
 
+/* Copy the next frame, which stays where it is. Waits for one. RP_OK: `length` bytes of frames are there with it;
+ * RP_LARGE, RP_TOO_SMALL, RP_RETURNED_FIRST as rp_take(); RP_INVALID for a group with a pattern, or a lossy one. */
+rp_status rp_peek(rp_log *log, uint32_t group, void *buffer, size_t size, int64_t deadline, rp_taken *out);
+/* Take the frames in front that are like `model`: its header, but for sequence and time, and the `head` bytes behind it
+ * (a multiple of RP_ALIGN). Of each, the bytes behind those go to `items`, without gaps. Never waits. RP_NOT_FOUND: the
+ * first one is different. */
+rp_status rp_try_take_records(rp_log *log, uint32_t group, const rp_frame *model, size_t head, void *items,
+                              uint32_t limit, rp_taken *out);
+
 /* ---- leasing from a group (at least once) --------------------------------------------------- */
 
 /* What acks a frame. It is good for as long as its process holds the frame. */
@@ -230,6 +245,30 @@ rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32
 rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t lease, int64_t deadline);
 /* A glance: does the group have frames in somebody's hands, or given back? */
 bool rp_has_leases(rp_log *log, uint32_t group);
+
+/* ---- pins: payloads read in place ----------------------------------------------------------- */
+
+/* While it is there, the payload of a large frame stays as it is, whatever becomes of the frame. It ends by rp_unpin(),
+ * or with its process. Private memory of its holder; a forked child has it no more than any other process. */
+typedef struct rp_pin {
+    const void *data; /* subject, headers and body behind one another */
+    uint64_t length;
+    uint64_t word; /* what follows is the core's own */
+    uint32_t entry;
+} rp_pin;
+
+/* Instead of rp_read_large(). RP_NOT_FOUND as there; RP_NO_SLOT: too many pins it already (31, fewer for payloads of
+ * less than 256 KiB): copy it. */
+rp_status rp_pin_received(rp_log *log, uint32_t group, const rp_receipt *receipt, const rp_frame *frame,
+                          rp_pin *out);
+/* Instead of rp_take_large(). RP_NO_SLOT as above: nothing was taken. */
+rp_status rp_take_pinned(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, int64_t deadline,
+                         rp_pin *out);
+/* A loan, before it is committed: so that who filled it may not write into what comes after it. RP_NO_SLOT: it has less
+ * than two granules (8193 bytes); RP_INVALID: it is not this process's. */
+rp_status rp_pin_loan(rp_log *log, const rp_loan *loan, rp_pin *out);
+/* Never waits. */
+void rp_unpin(rp_log *log, const rp_pin *pin);
 
 /* ---- groups and cursors -------------------------------------------------------------------- */
 
@@ -322,6 +361,10 @@ rp_status rp_take_cold(rp_log *log, uint32_t group, const rp_range *frames, void
                        uint32_t limit, rp_taken *out);
 rp_status rp_receive_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
                           uint32_t limit, int64_t lease, rp_receipt *receipts, rp_taken *out);
+rp_status rp_peek_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                       rp_taken *out);
+rp_status rp_take_records_cold(rp_log *log, uint32_t group, const rp_range *frames, const rp_frame *model,
+                               size_t head, void *items, uint32_t limit, rp_taken *out);
 /* Take the large frame `sequence`, whose payload the caller has. RP_EMPTY: another consumer took it. */
 rp_status rp_skip_large(rp_log *log, uint32_t group, uint64_t sequence, const rp_range *frames,
                         int64_t deadline);

@@ -178,7 +178,7 @@ typedef struct rp_slot {
 } rp_slot;
 _Static_assert(sizeof(rp_slot) == 64, "slot");
 
-/* The head of a run of granules; entries inside a run mean nothing. See pool.h. */
+/* The head of a run of granules; entries inside a run are no heads, but may be pins. See pool.h, pin.h. */
 typedef struct rp_chunk {
     rp_u64 word;     /* state(2) | run length(31) | owner(31) */
     rp_u64 position; /* the frame that published it */

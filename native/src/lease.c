@@ -636,6 +636,18 @@ rp_status rp_read_large(rp_log *log, uint32_t handle, const rp_receipt *receipt,
     return rp_is_stored(log) ? RP_COLD : RP_NOT_FOUND;
 }
 
+rp_status rp_lease_position(rp_log *log, uint32_t handle, const rp_receipt *receipt, uint64_t *position) {
+    rp_group *group = rp_group_of(log, handle);
+    if (!group) return RP_INVALID;
+    table all = table_of(log, group);
+    rp_lease *lease = find_held(log, &all, receipt);
+    if (!lease) return RP_NOT_FOUND;
+    rp_status status = find_frame(log, lease, receipt->bit, position);
+    rp_fence_acquire(release);
+    if (find_held(log, &all, receipt) != lease) return RP_NOT_FOUND; /* it ended meanwhile */
+    return status != RP_OK && rp_is_stored(log) ? RP_COLD : status;
+}
+
 /* ---- settling ------------------------------------------------------------------------------- */
 
 static void add_tasks_done(rp_log *log, uint32_t count) {

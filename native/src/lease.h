@@ -48,6 +48,8 @@ int64_t rp_lease_due_in(const rp_group *group);
 void rp_lease_bound_sleep(const rp_group *group, rp_wait *wait);
 /* The group is locked and its last holder died; `sequence` is that of the frame at `read`. */
 void rp_lease_repair(rp_log *log, rp_group *group, uint64_t sequence);
+/* Where the frame of this receipt lies. RP_NOT_FOUND: it is no longer ours. */
+rp_status rp_lease_position(rp_log *log, uint32_t group, const rp_receipt *receipt, uint64_t *position);
 /* Nobody uses the group: forget its leases. */
 void rp_lease_clear(rp_log *log, rp_group *group);
 /* How many frames were given back, and how many are in somebody's hands. Without the lock: a glance. */

@@ -375,3 +375,75 @@ rp_status rp_put_frames(rp_log *log, const void *frames, size_t bytes, uint32_t 
         if (status != RP_OK) return status;
     }
 }
+
+/* ---- records: frames that are alike but for a few bytes at their end ------------------------------ */
+
+typedef struct records {
+    const rp_frame *model; /* and behind it `head` bytes, a multiple of RP_ALIGN */
+    size_t head, item;
+    const uint8_t *items;
+    uint32_t count;
+} records;
+
+/* Field by field: the stub's sequence must stay what it is. */
+static inline void write_record(rp_frame *frame, const records *what, const uint8_t *item, uint64_t sequence,
+                                uint64_t now) {
+    const rp_frame *model = what->model;
+    frame->size = model->size;
+    frame->kind = model->kind;
+    frame->flags = 0;
+    frame->subject_len = 0;
+    rp_write_once(frame->sequence, sequence);
+    frame->time_ns = now;
+    frame->headers_len = 0;
+    frame->ttl_ms = 0;
+    uint8_t *to = (uint8_t *)(frame + 1);
+    const uint8_t *head = (const uint8_t *)(model + 1);
+    for (size_t i = 0; i < what->head; i += RP_ALIGN) memcpy(to + i, head + i, RP_ALIGN);
+    to += what->head;
+    if (what->item == 32)
+        memcpy(to, item, 32); /* of a size that the compiler knows */
+    else
+        memcpy(to, item, what->item);
+}
+
+static rp_status try_put_records(rp_log *log, const records *what, rp_wait *wait, uint32_t *done) {
+    uint64_t span = rp_align(what->model->size), now = wall_clock_ns();
+    room at;
+    *done = 0;
+    rp_status status = begin(log, wait);
+    if (status != RP_OK) return status;
+    status = find_room(log, span, what->count, span * what->count, &at);
+    if (status != RP_OK) return give_back(log, status);
+    uint64_t fitting = at.bytes / span < at.messages ? at.bytes / span : at.messages;
+    if (fitting > what->count) fitting = what->count;
+    status = give_up_oldest(log, at.tail + fitting * span + RP_STUB, rp_load_relaxed(&log->head->limit));
+    if (status != RP_OK) return give_back(log, status);
+    const uint8_t *item = what->items;
+    for (uint64_t i = 0; i < fitting; i++, item += what->item)
+        write_record(rp_frame_at(log, at.tail + i * span), what, item, at.sequence + i, now);
+    finish(log, &at, fitting * span, (uint32_t)fitting);
+    *done = (uint32_t)fitting;
+    return RP_OK;
+}
+
+rp_status rp_put_records(rp_log *log, const rp_frame *model, size_t head, const void *items, uint32_t count,
+                         int64_t deadline, uint32_t *done) {
+    *done = 0;
+    if (count == 0) return RP_OK;
+    if (!is_plain_frame(model) || model->subject_len || model->headers_len || model->ttl_ms ||
+        head % RP_ALIGN || model->size <= sizeof *model + head)
+        return RP_INVALID;
+    records what = {.model = model,
+                    .head = head,
+                    .item = model->size - sizeof *model - head,
+                    .items = items,
+                    .count = count};
+    rp_wait wait = rp_wait_until(deadline);
+    for (;;) {
+        rp_status status = try_put_records(log, &what, &wait, done);
+        if (status != RP_BUSY && status != RP_FULL) return status;
+        status = rp_wait_for_room(log, status, &wait);
+        if (status != RP_OK) return status;
+    }
+}

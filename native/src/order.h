@@ -8,6 +8,7 @@
  *   event     an event's increment     -> the waiter that read it before sleeping
  *   arm       the waiter's armed bit   -> the waker's look at it (store-load: full fences)
  *   chunk     a chunk's state          -> the process that allocates, frees or reclaims it
+ *   pin       a pin, and its end       -> whoever frees the run (store-load: full fences)
  *   state     shutdown and deletion    -> everybody's check
  *   slot      a participant's birth    -> whoever asks if it is alive
  *   token     joining as a forked child   -> its other threads

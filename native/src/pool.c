@@ -3,6 +3,7 @@
 #include <limits.h>
 
 #include "log.h"
+#include "pin.h"
 
 /* Length of the run at `at`, or 0: the chain is broken. */
 static uint32_t run_length(const rp_log *log, uint32_t at, uint64_t word) {
@@ -28,7 +29,7 @@ static rp_status reclaim(rp_log *log) {
         if (length == 0) return RP_CORRUPT;
         if (rp_chunk_state(word) != RP_CHUNK_FREE &&
             is_left_over(log, word, rp_load_relaxed(&log->chunks[at].position)))
-            rp_cas_release(chunk, &log->chunks[at].word, &word, rp_chunk_word(RP_CHUNK_FREE, length, 0));
+            rp_free_unpinned(log, at, word);
         at += length;
     }
     return RP_OK;
@@ -56,6 +57,7 @@ static void lend(rp_log *log, uint32_t at, uint32_t length, uint32_t wanted) {
     if (length > wanted)
         rp_store_release(chunk, &log->chunks[at + wanted].word,
                          rp_chunk_word(RP_CHUNK_FREE, length - wanted, 0));
+    rp_pin_clear(log, at, wanted);
     rp_store_release(chunk, &log->chunks[at].word, rp_chunk_word(RP_CHUNK_LOANED, wanted, log->me));
     rp_fence_release(chunk); /* before its bytes change: a cursor may be copying them */
     uint32_t behind = at + wanted < log->geometry.chunk_count ? at + wanted : 0;
@@ -174,7 +176,7 @@ void rp_pool_release(rp_log *log, uint32_t first, uint64_t position) {
     rp_chunk *chunk = &log->chunks[first];
     uint64_t word = rp_load_acquire(chunk, &chunk->word);
     if (rp_chunk_state(word) == RP_CHUNK_PUBLISHED && rp_load_relaxed(&chunk->position) == position)
-        rp_cas_release(chunk, &chunk->word, &word, rp_chunk_word(RP_CHUNK_FREE, rp_chunk_length(word), 0));
+        rp_free_unpinned(log, first, word);
 }
 
 bool rp_pool_is_of(const rp_log *log, uint32_t first, uint64_t position) {

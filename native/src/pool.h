@@ -1,7 +1,7 @@
 /* The pool: runs of 8 KiB granules for payloads above RP_INLINE_MAX and for loans, filled outside every lock.
  *
  * chunks[i] of a run's first granule describes the run: state(2) | length in granules(31) | owner(31), and
- * the position of the frame that published it. Entries inside a run mean nothing, so the table is a chain of
+ * the position of the frame that published it. Entries inside a run are no heads (pin.h uses some), so the table is a chain of
  * heads: 0, 0 + length, ... Every change is ONE store (or CAS) of a head's word; whatever moves heads, and
  * `pool_next`, happens under `pool_lock`:
  *

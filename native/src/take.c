@@ -5,6 +5,7 @@
 #include "frames.h"
 #include "group.h"
 #include "lease.h"
+#include "pin.h"
 #include "pool.h"
 #include "stored.h"
 #include "subject.h"
@@ -256,8 +257,26 @@ rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32
     }
 }
 
-static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
-                                size_t extra_len, void *body, rp_wait *wait) {
+/* What becomes of a large payload: pinned where it lies, or copied. */
+typedef struct destination {
+    rp_pin *pin; /* NULL: copy */
+    void *extra, *body;
+    size_t extra_len;
+} destination;
+
+/* RP_NOT_FOUND: a group that was opened while others took the frame may find its run gone. */
+static rp_status deliver_large(rp_log *log, const rp_descriptor *descriptor, uint64_t position,
+                               const destination *to) {
+    if (to->pin) return rp_pin_run(log, descriptor, position, to->pin);
+    const uint8_t *data = log->pool + (uint64_t)descriptor->first * RP_GRANULE;
+    if (to->extra_len) memcpy(to->extra, data, to->extra_len);
+    if (descriptor->length > to->extra_len)
+        memcpy(to->body, data + to->extra_len, descriptor->length - to->extra_len);
+    return rp_pool_is_of(log, descriptor->first, position) ? RP_OK : RP_NOT_FOUND;
+}
+
+static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
+                                const destination *to, rp_wait *wait) {
     rp_hold at;
     rp_frame frame;
     rp_descriptor descriptor;
@@ -266,12 +285,10 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     if (rp_read_once(rp_frame_at(log, at.read)->sequence) != sequence) return rp_group_unlock(&at, RP_EMPTY);
     status = rp_read_descriptor(log, at.read, &frame, &descriptor);
     if (status != RP_OK) return rp_group_unlock(&at, status);
-    if (descriptor.length != length || extra_len > length) return rp_group_unlock(&at, RP_CORRUPT);
-    const uint8_t *data = log->pool + (uint64_t)descriptor.first * RP_GRANULE;
-    if (extra_len) memcpy(extra, data, extra_len);
-    if (length > extra_len) memcpy(body, data + extra_len, length - extra_len);
-    /* a group that was opened while others took the frame may find its run gone */
-    bool intact = rp_pool_is_of(log, descriptor.first, at.read);
+    if (descriptor.length != length || to->extra_len > length) return rp_group_unlock(&at, RP_CORRUPT);
+    status = deliver_large(log, &descriptor, at.read, to);
+    if (status == RP_NO_SLOT) return rp_group_unlock(&at, status);
+    bool intact = status == RP_OK;
     if (!intact && rp_is_stored_group(at.group)) return rp_group_unlock(&at, RP_COLD);
     if (!intact) rp_store_relaxed(&at.group->lost, rp_load_relaxed(&at.group->lost) + 1);
     finish_large(log, &at, descriptor.first, at.read + rp_align(frame.size));
@@ -279,15 +296,27 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     return intact ? RP_OK : RP_EMPTY;
 }
 
-rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
-                        size_t extra_len, void *body, int64_t deadline) {
+static rp_status take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
+                            const destination *to, int64_t deadline) {
     rp_wait wait = rp_wait_until(deadline);
     for (;;) {
-        rp_status status = try_take_large(log, group, sequence, length, extra, extra_len, body, &wait);
+        rp_status status = try_take_large(log, group, sequence, length, to, &wait);
         if (status != RP_BUSY) return status;
         status = rp_lock_sleep(log, &rp_group_of(log, group)->lock, &wait);
         if (status != RP_OK) return status;
     }
+}
+
+rp_status rp_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, void *extra,
+                        size_t extra_len, void *body, int64_t deadline) {
+    destination to = {.extra = extra, .extra_len = extra_len, .body = body};
+    return take_large(log, group, sequence, length, &to, deadline);
+}
+
+rp_status rp_take_pinned(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, int64_t deadline,
+                         rp_pin *out) {
+    destination to = {.pin = out};
+    return take_large(log, group, sequence, length, &to, deadline);
 }
 
 static rp_status try_skip_large(rp_log *log, uint32_t group, uint64_t sequence, const rp_view *view,
@@ -316,4 +345,120 @@ rp_status rp_skip_large(rp_log *log, uint32_t group, uint64_t sequence, const rp
         status = rp_lock_sleep(log, &rp_group_of(log, group)->lock, &wait);
         if (status != RP_OK) return status;
     }
+}
+
+/* ---- records: small frames that are alike but for a few bytes at their end ------------------------ */
+
+static rp_status try_peek(rp_log *log, uint32_t group, const rp_view *view, void *buffer, size_t size,
+                          rp_wait *wait, rp_taken *out) {
+    rp_hold at;
+    rp_walk walk;
+    *out = (rp_taken){0};
+    rp_status status = begin(log, group, 2, view, wait, &at);
+    if (status == RP_COLD) out->cold = at.read;
+    if (status != RP_OK) return status;
+    if (rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY || at.group->pattern[0])
+        return rp_group_unlock(&at, RP_INVALID);
+    const rp_log *frames = frames_of(log, view);
+    status = rp_walk_frames(frames, at.read, at.tail, size, 1, &walk);
+    if (status == RP_LARGE) return announce_large(log, view, &at, out);
+    uint64_t bytes = walk.end - at.read;
+    if (status == RP_OK) memcpy(buffer, rp_frame_at(frames, at.read), bytes);
+    if (lost_to_ring(log, view, &at, out)) return rp_group_unlock(&at, RP_COLD);
+    if (status != RP_OK) return rp_group_unlock(&at, status);
+    out->bytes = bytes;
+    out->count = 1;
+    out->length = at.tail - at.read;
+    return rp_group_unlock(&at, rp_check_frames(buffer, bytes, 1) ? RP_OK : RP_CORRUPT);
+}
+
+rp_status rp_peek_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                       rp_taken *out) {
+    rp_view view;
+    rp_view_of(log, frames, &view);
+    return try_peek(log, group, &view, buffer, size, NULL, out);
+}
+
+rp_status rp_peek(rp_log *log, uint32_t group, void *buffer, size_t size, int64_t deadline, rp_taken *out) {
+    rp_wait wait = rp_wait_until(deadline);
+    rp_group *at = rp_group_of(log, group);
+    if (!at) return RP_INVALID;
+    uint32_t event = rp_group_event(log, at);
+    for (;;) {
+        rp_status status = try_peek(log, group, NULL, buffer, size, &wait, out);
+        if (status == RP_BUSY) {
+            status = rp_lock_sleep(log, &at->lock, &wait);
+        } else if (status == RP_EMPTY) {
+            rp_lease_bound_sleep(at, &wait);
+            status = rp_event_wait(log, event, &wait, more_frames, at);
+        } else {
+            if (wait.woken) rp_event_leave(log, event, &wait); /* it is still there, for others too */
+            return status;
+        }
+        if (status != RP_OK) {
+            rp_event_leave(log, event, &wait);
+            return status;
+        }
+    }
+}
+
+/* Is it like `model`, but for sequence, time, and what comes behind the head? Lengths in 16-byte steps. */
+static inline bool is_alike(const rp_frame *frame, const rp_frame *model, size_t head) {
+    if (memcmp(frame, model, offsetof(rp_frame, sequence)) != 0) return false;
+    size_t from = offsetof(rp_frame, headers_len);
+    if (memcmp(&frame->headers_len, &model->headers_len, sizeof *model - from) != 0) return false;
+    const uint8_t *a = (const uint8_t *)(frame + 1), *b = (const uint8_t *)(model + 1);
+    for (size_t i = 0; i < head; i += RP_ALIGN)
+        if (memcmp(a + i, b + i, RP_ALIGN) != 0) return false;
+    return true;
+}
+
+static inline void copy_item(uint8_t *to, const uint8_t *from, size_t size) {
+    if (size < RP_ALIGN) {
+        memcpy(to, from, size);
+        return;
+    }
+    for (size_t i = 0; i + RP_ALIGN <= size; i += RP_ALIGN) memcpy(to + i, from + i, RP_ALIGN);
+    memcpy(to + size - RP_ALIGN, from + size - RP_ALIGN, RP_ALIGN);
+}
+
+static rp_status try_take_records(rp_log *log, uint32_t group, const rp_view *view, const rp_frame *model,
+                                  size_t head, void *items, uint32_t limit, rp_taken *out) {
+    rp_hold at;
+    *out = (rp_taken){0};
+    if (model->size < sizeof *model + head || head % RP_ALIGN || (model->flags & RP_FRAME_LARGE))
+        return RP_INVALID;
+    size_t size = model->size - sizeof *model - head, span = rp_align(model->size);
+    rp_status status = begin(log, group, 2, view, NULL, &at);
+    if (status == RP_COLD) out->cold = at.read;
+    if (status != RP_OK) return status;
+    if (rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY || at.group->pattern[0])
+        return rp_group_unlock(&at, RP_INVALID);
+    const rp_log *frames = frames_of(log, view);
+    uint64_t position = at.read;
+    uint8_t *to = items;
+    uint32_t count = 0;
+    for (; count < limit && at.tail - position >= span; position += span, count++, to += size) {
+        const rp_frame *frame = rp_frame_at(frames, position);
+        if (!is_alike(frame, model, head)) break;
+        copy_item(to, (const uint8_t *)(frame + 1) + head, size);
+    }
+    if (lost_to_ring(log, view, &at, out)) return rp_group_unlock(&at, RP_COLD);
+    if (count == 0) return rp_group_unlock(&at, RP_NOT_FOUND);
+    finish(log, &at, position, count, count);
+    rp_signal(log, RP_EVENT_SPACE, INT_MAX);
+    out->count = count;
+    return RP_OK;
+}
+
+rp_status rp_try_take_records(rp_log *log, uint32_t group, const rp_frame *model, size_t head, void *items,
+                              uint32_t limit, rp_taken *out) {
+    return try_take_records(log, group, NULL, model, head, items, limit, out);
+}
+
+rp_status rp_take_records_cold(rp_log *log, uint32_t group, const rp_range *frames, const rp_frame *model,
+                               size_t head, void *items, uint32_t limit, rp_taken *out) {
+    rp_view view;
+    rp_view_of(log, frames, &view);
+    return try_take_records(log, group, &view, model, head, items, limit, out);
 }

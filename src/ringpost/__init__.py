@@ -5,6 +5,7 @@ Where things live:
     broker.py    connect(), Broker         names under which processes meet
     queue.py     Queue                     each message to one consumer
     producer.py  Producer                  sends with headers, a time to live, ...
+    loan.py      Loan                      an array that is sent from where it was written
     consumer.py  Consumer                  receives what it must ack
     message.py   Message                   what is received
     topic.py     Topic                     each message to every subscriber
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from ringpost.consumer import Consumer
     from ringpost.deadletters import DeadLetters, Death
     from ringpost.events import Event, EventBus
+    from ringpost.loan import Loan
     from ringpost.message import Message
     from ringpost.producer import Producer
     from ringpost.store.checking import Verification, verify
@@ -68,6 +70,7 @@ _LATER = {  # who does not use them does not wait for them
     "Death": "deadletters",
     "Event": "events",
     "EventBus": "events",
+    "Loan": "loan",
     "Message": "message",
     "Producer": "producer",
     "Retention": "store.format",
@@ -104,6 +107,7 @@ __all__ = [
     "Full",
     "LayoutMismatch",
     "LeaseLost",
+    "Loan",
     "Message",
     "MessageTooLarge",
     "NotOurs",

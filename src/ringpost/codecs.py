@@ -7,6 +7,7 @@
     ndarray   a numpy array                 a read-only numpy array
     pickle    only where opted in           the object
     own       what a user's codec made      what it makes of that
+    record    an item of a structured array the same, read-only
 
 A codec is an object with `encode(item) -> (kind, buffer)` and `decode(kind, body, sequence) -> item`. The
 bindings encode exact bytes and ASCII str by themselves, unless its attribute `plain` is False.
@@ -19,6 +20,7 @@ import io
 import pickle
 import sys
 from enum import IntEnum
+from functools import lru_cache
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Literal, cast
 
@@ -36,11 +38,13 @@ class Kind(IntEnum):
     NDARRAY = 3
     PICKLE = 4
     OWN = 5
+    RECORD = 6
 
 
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
 
 _EXT_NDARRAY = 1
+_LINE = 64  # bytes: the items of an array start at multiples of it
 
 # what MessagePack knows by itself: spares most messages the questions below
 _PLAIN = frozenset({dict, list, tuple, int, float, bool, type(None)})
@@ -71,6 +75,8 @@ class StandardCodec:
                 return Kind.BYTES, _contiguous(item)
             if _is_array(item):
                 return self._encode_array(item)
+            if _is_record(item):
+                return Kind.RECORD, record_head(item.dtype) + item.tobytes()  # type: ignore[attr-defined]
         try:
             return _MSGPACK, self._encoder.encode(item)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -92,7 +98,9 @@ class StandardCodec:
             if kind == Kind.TEXT:
                 return str(body, "utf-8")
             if kind == Kind.NDARRAY:
-                return _decode_array(body)
+                return _decode_copy(body)
+            if kind == Kind.RECORD:
+                return decode_record(body)
             if kind == Kind.BYTES:
                 return body
         except Exception as error:
@@ -151,6 +159,13 @@ class PickleCodec:
 
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
         """Raises DecodeError, which carries the message."""
+        try:
+            if kind == Kind.NDARRAY:
+                return _decode_copy(body)  # it was lent
+            if kind == Kind.RECORD:
+                return decode_record(body)
+        except Exception as error:
+            raise undecodable(self._label, kind, body, sequence, str(error)) from error
         if kind != _PICKLE:
             raise undecodable(self._label, kind, body, sequence, "only pickles are put here")
         return _unpickled(self._label, body, sequence)
@@ -222,34 +237,128 @@ def _is_array(item: object) -> bool:
     return numpy is not None and isinstance(item, numpy.ndarray)
 
 
+def _is_record(item: object) -> bool:
+    if type(item).__module__ != "numpy" or type(item).__name__ != "void":
+        return False
+    return item.dtype.names is not None and not item.dtype.hasobject  # type: ignore[attr-defined]
+
+
+def record_head(dtype: Any) -> bytes:
+    """What stands before each record: see records.py."""
+    import numpy
+
+    head = msgspec.msgpack.encode(numpy.lib.format.dtype_to_descr(dtype))
+    return (len(head).to_bytes(4, "little") + head).ljust(-(-(4 + len(head)) // 16) * 16, b"\0")
+
+
+def dtype_of_record(body: bytes) -> tuple[Any, int]:
+    """The dtype that the head says, and where the record begins."""
+    try:
+        import numpy
+    except ImportError as error:
+        raise ImportError("this message is a record of an array: pip install 'ringpost[numpy]'") from error
+    size = int.from_bytes(body[:4], "little")
+    dtype = numpy.lib.format.descr_to_dtype(_tuples(msgspec.msgpack.decode(body[4 : 4 + size])))
+    if dtype.hasobject or dtype.names is None:
+        raise ValueError("a record has fields, which are no Python objects")
+    return dtype, -(-(4 + size) // 16) * 16
+
+
+def decode_record(body: bytes) -> Any:
+    """Raises ValueError."""
+    dtype, start = dtype_of_record(body)
+    if len(body) != start + dtype.itemsize:
+        raise ValueError("the record is not as long as its dtype says")
+    import numpy
+
+    return numpy.ndarray((), dtype, buffer=body, offset=start)[()]
+
+
 def _encode_array(array: Any) -> bytearray:
-    """MessagePack [dtype, shape, order], its length in 4 bytes before it, padded to 64; raw items."""
     import numpy
 
     order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    description = numpy.lib.format.dtype_to_descr(array.dtype)
-    head = msgspec.msgpack.encode([description, array.shape, order])
-    start = -(-(4 + len(head)) // 64) * 64
-    out = bytearray(start + array.nbytes)
-    out[0:4] = len(head).to_bytes(4, "little")
-    out[4 : 4 + len(head)] = head
-    target = numpy.ndarray(array.shape, array.dtype, buffer=out, offset=start, order=order)
+    head = array_head(array.dtype, array.shape, order)
+    out = bytearray(len(head) + array.nbytes)
+    out[: len(head)] = head
+    target = numpy.ndarray(array.shape, array.dtype, buffer=out, offset=len(head), order=order)
     target[...] = array
     return out
 
 
-def _decode_array(body: bytes) -> Any:
+def array_head(dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"], before: int = 0) -> bytes:
+    """What stands before the raw items: MessagePack [dtype, shape, order], its length in 3 bytes before it,
+    padded to 64; then as many bytes as the 4th byte says, so that items come to lie at a multiple of 64 if
+    `before` bytes of subject and headers come first."""
+    plain = dtype.names is None and dtype.subdtype is None and dtype.metadata is None
+    head = _plain_head(dtype.str, shape, order) if plain else _any_head(dtype, shape, order)
+    if len(head) >= 1 << 24:
+        raise ValueError("the description of this dtype is too long to travel")
+    start, shift = _items_at(len(head)), -before % _LINE
+    return (len(head) | shift << 24).to_bytes(4, "little") + head + bytes(start + shift - 4 - len(head))
+
+
+@lru_cache(256)
+def _plain_head(dtype: str, shape: tuple[int, ...], order: str) -> bytes:
+    return _any_head(sys.modules["numpy"].dtype(dtype), shape, order)
+
+
+def _any_head(dtype: Any, shape: tuple[int, ...], order: str) -> bytes:
+    import numpy
+
+    return msgspec.msgpack.encode([numpy.lib.format.dtype_to_descr(dtype), shape, order])
+
+
+def _items_at(head_size: int) -> int:
+    return -(-(4 + head_size) // _LINE) * _LINE
+
+
+def _decode_copy(body: bytes) -> Any:
+    """Of private bytes: aligned again, if they were so where they came from."""
+    view = memoryview(body)
+    shift = view[3] if len(view) > 3 else 0
+    if not shift:
+        return _decode_array(body)
+    size = int.from_bytes(view[0:3], "little")
+    at = _items_at(size)
+    return _decode_array(view[:3].tobytes() + b"\0" + view[4:at].tobytes() + view[at + shift :].tobytes())
+
+
+def _decode_array(body: Buffer) -> Any:
+    """In place. The head is read once, into private memory: others can write to shared memory."""
     try:
         import numpy
     except ImportError as error:
         raise ImportError("this message is an array: pip install 'ringpost[numpy]'") from error
-    size = int.from_bytes(body[0:4], "little")
-    description, shape, order = msgspec.msgpack.decode(body[4 : 4 + size])
+    view = memoryview(body)
+    words = int.from_bytes(view[0:4], "little")
+    size, shift = words & 0xFFFFFF, words >> 24
+    if size > len(view):
+        raise ValueError("it is shorter than its head says")
+    shape, dtype, order = _read_head(bytes(view[4 : 4 + size]))
+    return numpy.ndarray(shape, dtype, buffer=body, offset=_items_at(size) + shift, order=order)
+
+
+@lru_cache(256)
+def _read_head(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
+    import numpy
+
+    description, shape, order = msgspec.msgpack.decode(head)
     dtype = numpy.lib.format.descr_to_dtype(_tuples(description))
     if dtype.hasobject:
         raise ValueError("an array of Python objects does not travel as raw bytes")
-    start = -(-(4 + size) // 64) * 64
-    return numpy.ndarray(tuple(shape), dtype, buffer=body, offset=start, order=order)
+    return tuple(shape), dtype, order
+
+
+def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:
+    """The array in `payload`, in place. Raises TypeError if it is none, DecodeError if it is broken."""
+    if kind != Kind.NDARRAY:
+        name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
+        raise TypeError(f"message {sequence} of {label} is no array but {name}: ask for its .body")
+    try:
+        return _decode_copy(payload) if isinstance(payload, bytes) else _decode_array(payload)
+    except Exception as error:
+        raise undecodable(label, kind, bytes(payload), sequence, str(error)) from error
 
 
 def _tuples(description: Any) -> Any:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ringpost._binding import binding
-from ringpost._binding.contract import Group, Log, NativeLog, Watch
+from ringpost._binding.contract import Group, Loan, Log, NativeLog, Watch
 from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, Stalled
 from ringpost.message import Message
 
@@ -139,6 +139,26 @@ class Levels:
     def flush(self, timeout: float | None = None) -> None:
         for log in self.logs():
             log.flush(timeout)
+
+    def put_records(self, *parts: Any) -> int:
+        try:
+            return self._base.put_records(*parts)
+        finally:
+            self._base.ring()
+
+    def peek(self, block: bool = True, timeout: float | None = None) -> tuple[int, bytes, int] | None:
+        grace = None if block else timeout
+        return self.first(lambda log: log.peek(False, grace), block, timeout)
+
+    def take_records(self, kind: int, head: bytes, items: Any, item: int) -> int:
+        """Of the highest priority that has such records."""
+        return next((done for log in self.logs() if (done := log.take_records(kind, head, items, item))), 0)
+
+    def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan:
+        return self.level(0).borrow(size, block, timeout)
+
+    def commit(self, loan: Loan, *parts: Any) -> None:
+        self.level(0).commit(loan, *parts)
 
     def encode(self, item: object) -> tuple[int, bytes]:
         return self._base.encode(item)
@@ -346,6 +366,20 @@ class Level:
 
     def send_raw(self, *parts: Any) -> None:
         self._log.send_raw(*parts)
+        self._bell.ring()
+
+    @property
+    def label(self) -> str:
+        return self._log.label
+
+    def encode(self, item: object) -> tuple[int, Any]:
+        return self._log.encode(item)
+
+    def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan:
+        return self._log.borrow(size, block, timeout)
+
+    def commit(self, loan: Loan, *parts: Any) -> None:
+        self._log.commit(loan, *parts)
         self._bell.ring()
 
     def put_many(

@@ -9,6 +9,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ringpost._binding import binding
+from ringpost.codecs import array_view
 from ringpost.envelope import Envelope, unseal
 from ringpost.errors import LeaseLost
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         group: Group
         kind: int
         payload: bytes
+        size: int
         raw_headers: bytes | None
         subject: str
         raw_subject: bytes | None
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
         settled: bool
         expired: bool
         holder: Consumer[Any]
+
+        def view(self) -> Any: ...
+        def release(self) -> None: ...
 
 else:
     _Delivery = binding.Delivery
@@ -48,7 +53,8 @@ class Received(_Delivery, Generic[T]):
 
     Attributes:
         body: the object that was sent. DecodeError if it cannot be decoded here.
-        payload: the bytes of the body.
+        payload: the bytes of the body; a copy, if it lies in shared memory.
+        size: how many they are.
         subject: what it was published under; "" in a queue.
         sequence: its number in its queue or topic, from 0, without gaps.
         deliveries: how often it was handed out, this time included.
@@ -110,6 +116,19 @@ class Received(_Delivery, Generic[T]):
         return self._open().priority
 
     @property
+    def array(self) -> Any:
+        """The body, a numpy array, read-only. A large one (above 16 KiB, or lent) is not copied: it lies in
+        shared memory, which is used for nothing else as long as this array, or any view of it, is there;
+        also after ack(). `body` is a copy instead.
+
+        Raises:
+            TypeError: the body is no array.
+            DecodeError: it is broken.
+            ValueError: it was released: ask before ack(), nack(), reject() or release().
+        """
+        return array_view(self.kind, self.view(), self.group.log.label, self.sequence)
+
+    @property
     def timestamp(self) -> datetime:
         """When it was put (UTC; a few milliseconds coarse)."""
         return datetime.fromtimestamp(self.time_ns / 1e9, timezone.utc)
@@ -127,7 +146,7 @@ class Received(_Delivery, Generic[T]):
     def __repr__(self) -> str:
         subject = f" {self.subject!r}" if self.subject else ""
         again = f", delivery {self.deliveries}" if self.redelivered else ""
-        return f"<ringpost.Message {self.id}{subject}, {len(self.payload)} bytes{again}>"
+        return f"<ringpost.Message {self.id}{subject}, {self.size} bytes{again}>"
 
 
 class Message(Received[T]):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from ringpost._binding.contract import Log
-from ringpost.errors import ShutDown
+from ringpost.errors import Empty, ShutDown, Stalled
 from ringpost.speech import Speech
 
 if TYPE_CHECKING:
+    import numpy
+
     from ringpost.backoff import Backoff
     from ringpost.broker import Broker, Durability
     from ringpost.consumer import Consumer
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HOT_PUTS = ("put", "put_nowait", "put_many")
-_HOT_GETS = ("get", "get_nowait", "get_many")
+_HOT_PUTS = ("put", "put_nowait")
+_HOT_GETS = ("get", "get_nowait")
 _HOT = (*_HOT_PUTS, *_HOT_GETS)
 
 
@@ -117,9 +119,18 @@ class Queue(Generic[T]):
     ) -> int:
         """Put items in order, many in one commit; much faster than one put() each.
 
+        A structured numpy array of one dimension is put at the speed of memory: each of its records is a
+        message of its own, which get() returns as a record (numpy.void).
+
         Returns how many were put: all of them. Raises what put() raises; the exception's attribute
         `put` then says how many went in before it.
         """
+        if type(items) is not list and not self._speech.is_checked:
+            from ringpost.records import parts_of
+
+            records = parts_of(items)
+            if records is not None:
+                return self._log.put_records(*records, block, timeout, durability)
         return self._log.put_many(items, block, timeout, durability=durability)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -154,17 +165,55 @@ class Queue(Generic[T]):
         item: T = self._source.get_nowait()
         return item
 
-    def get_many(self, limit: int | None = None, block: bool = True, timeout: float | None = None) -> list[T]:
+    @overload
+    def get_many(
+        self, limit: int | None = None, block: bool = True, timeout: float | None = None
+    ) -> list[T]: ...
+    @overload
+    def get_many(
+        self,
+        limit: int | None = None,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        as_array: Literal[True],
+    ) -> numpy.ndarray[Any, Any]: ...
+    def get_many(
+        self,
+        limit: int | None = None,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        as_array: bool = False,
+    ) -> Any:
         """Take what is there, at most `limit` items (default 1024); wait for the first one only.
 
         An item above 16 KiB comes in a batch of its own.
+
+        With `as_array` they come as one structured numpy array, at the speed of memory: what put_many() put
+        of such arrays, as far as it is there and of one dtype (default: at most 8192 records). Raises
+        TypeError, and takes nothing, if the next message is no record.
 
         Raises what get() raises, and ValueError for a negative `limit`. A DecodeError carries the items that
         came with it (`items`, `more`); any other exception out of decoding, KeyboardInterrupt too, those
         decoded before it (`items`) and the bytes of the others (`payloads`).
         """
+        if as_array:
+            return self._get_records(limit, block, timeout)
         items: list[T] = self._source.get_many(limit, block, timeout)
         return items
+
+    def _get_records(self, limit: int | None, block: bool, timeout: float | None) -> Any:
+        from ringpost.records import take
+
+        try:
+            return take(self._log, limit, block, timeout)
+        except Stalled:
+            raise
+        except Empty:
+            if self._readiness is None:
+                raise
+            return self._readiness.again(lambda: take(self._log, limit, False, None))
 
     def fileno(self) -> int:
         """A descriptor that is readable while get_nowait() may succeed, for select, selectors, epoll,

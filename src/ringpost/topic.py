@@ -7,17 +7,20 @@ import os
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from ringpost._binding.contract import Loan as Room
 from ringpost._binding.contract import Log
 from ringpost.backoff import Backoff
+from ringpost.codecs import Kind
 from ringpost.deadletters import DeadLetters
 from ringpost.envelope import Envelope, seal
 from ringpost.errors import Full, SettingsMismatch
+from ringpost.loan import Loan, Order, Way, check_takes_arrays
 from ringpost.producer import milliseconds
 from ringpost.speech import Speech
 from ringpost.stats import TopicStats, topic_stats
@@ -25,10 +28,11 @@ from ringpost.subjects import check_pattern, check_subject
 from ringpost.subscriber import Subscriber
 
 if TYPE_CHECKING:
-    from ringpost.broker import Broker
+    from ringpost.broker import Broker, Durability
     from ringpost.retained import Retained
 
 T = TypeVar("T")
+R = TypeVar("R")
 OnLag = Literal["block", "drop-oldest", "error"]
 Start = Literal["latest", "earliest"] | int | datetime
 
@@ -56,6 +60,7 @@ class Topic(Generic[T]):
         self._speech = speech
         self._subscribers: weakref.WeakSet[Subscriber[T]] = weakref.WeakSet()
         self._grace: float | None = None  # as a Consumer's
+        self._lends = False  # it was checked
         self._subscriber_type: type[Subscriber[Any]] = Subscriber
 
     # ---- publishing ----------------------------------------------------------------------------
@@ -74,6 +79,7 @@ class Topic(Generic[T]):
         content_type: str | None = None,
         retain: bool = False,
         timeout: float | None = None,
+        durability: Durability | None = None,
     ) -> None:
         """Publish one message; when this returns, every subscriber will get it.
 
@@ -81,12 +87,13 @@ class Topic(Generic[T]):
             subject: words with dots between ("eu.dax"), for subscribers' patterns.
             retain: keep it as the last value of its subject, for subscribe(retained=True).
             timeout: seconds to wait for subscribers that are behind; 0: do not wait; None: for ever.
-            headers, ttl, key, message_id, correlation_id, reply_to, content_type: as for Producer.send().
+            headers, ttl, key, message_id, correlation_id, reply_to, content_type, durability: as for
+                Producer.send().
 
         Raises:
             Full: a subscriber with on_lag="block" is too far behind, for `timeout` seconds; or one with
                 on_lag="error", now. The text says which.
-            ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError: as Queue.put().
+            ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError, StorageFailed: as Queue.put().
             ValueError: a subject with blanks, or of more than 255 bytes.
         """
         envelope = None
@@ -104,13 +111,14 @@ class Topic(Generic[T]):
         encoded = check_subject(subject) if subject else None
         ttl_ms = 0 if ttl is None else milliseconds(ttl)
         try:
-            self._log.send(body, encoded, envelope, ttl_ms, False, self._grace)
+            self._log.send(body, encoded, envelope, ttl_ms, False, self._grace, durability)
         except Full:
             self._check_laggards()
             if timeout == 0:
                 raise
             self._wait_for_room(
-                lambda seconds: self._log.send(body, encoded, envelope, ttl_ms, True, seconds), timeout
+                lambda seconds: self._log.send(body, encoded, envelope, ttl_ms, True, seconds, durability),
+                timeout,
             )
         if retain:
             from ringpost.stored import Stored
@@ -118,6 +126,75 @@ class Topic(Generic[T]):
             kind, payload = self._log.encode(body)
             stored = Stored(kind, payload, encoded, envelope, ttl_ms, time.time_ns())
             self._retained().keep(encoded or b"", stored)
+
+    def loan(
+        self,
+        shape: int | Sequence[int],
+        dtype: Any = float,
+        *,
+        subject: str = "",
+        order: Order = "C",
+        headers: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        key: str | None = None,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        timeout: float | None = None,
+        durability: Durability | None = None,
+    ) -> Loan:
+        """Room for a numpy array in shared memory, to be filled in place and published without being copied.
+
+        Args:
+            shape, dtype, order: of the array; its content is arbitrary at first.
+            timeout: seconds to wait for subscribers that are behind, here and at the end.
+            subject, headers, ttl, key, message_id, correlation_id, reply_to, content_type, durability: as for
+                publish().
+
+        Raises:
+            Full, ShutDown, QueueDeleted, Stalled, StorageFailed, ValueError: as publish(), here and at the
+                end.
+            MessageTooLarge: it could never fit.
+            EncodeError: a dtype with Python objects, or a topic whose messages are of another type.
+        """
+        if not self._lends:
+            check_takes_arrays(self._log)
+            self._lends = True
+        envelope = None
+        if headers or key or message_id or correlation_id or reply_to or content_type:
+            envelope = seal(
+                Envelope(
+                    headers=dict(headers) if headers else None,
+                    message_id=message_id,
+                    correlation_id=correlation_id,
+                    reply_to=reply_to,
+                    content_type=content_type,
+                    key=key,
+                )
+            )
+        encoded = check_subject(subject) if subject else b""
+        ttl_ms = milliseconds(ttl)
+
+        def commit(room: Room, subject: int, headers: int) -> None:
+            def send(block: bool, patience: float | None) -> None:
+                self._log.commit(room, Kind.NDARRAY, subject, headers, ttl_ms, block, patience, durability)
+
+            self._with_room(send, timeout)
+
+        def borrow(size: int) -> Room:
+            return self._with_room(lambda block, patience: self._log.borrow(size, block, patience), timeout)
+
+        return Loan(shape, dtype, order, Way(borrow, commit, encoded, envelope or b""))
+
+    def _with_room(self, attempt: Callable[[bool, float | None], R], timeout: float | None) -> R:
+        try:
+            return attempt(False, self._grace)
+        except Full:
+            self._check_laggards()
+            if timeout == 0:
+                raise
+            return self._wait_for_room(lambda seconds: attempt(True, seconds), timeout)
 
     def _retained(self) -> Retained:
         from ringpost.retained import Retained
@@ -128,7 +205,13 @@ class Topic(Generic[T]):
         """Keep no last value for this subject any more. False: there was none."""
         return self._retained().clear(check_subject(subject))
 
-    def publish_many(self, messages: Iterable[tuple[str, T]], *, timeout: float | None = None) -> int:
+    def publish_many(
+        self,
+        messages: Iterable[tuple[str, T]],
+        *,
+        timeout: float | None = None,
+        durability: Durability | None = None,
+    ) -> int:
         """Publish pairs (subject, body) in order, many in one commit. Returns how many.
 
         Raises what publish() raises; the exception's attribute `put` says how many went in before it.
@@ -139,7 +222,7 @@ class Topic(Generic[T]):
         try:
             while some := list(islice(parts, _BATCH)):
                 while some:
-                    sent = self._publish_some(some, timeout, deadline)
+                    sent = self._publish_some(some, timeout, deadline, durability)
                     put += sent
                     some = some[sent:]
         except BaseException as error:
@@ -147,10 +230,12 @@ class Topic(Generic[T]):
             raise
         return put
 
-    def _publish_some(self, parts: list[Any], timeout: float | None, deadline: float | None) -> int:
+    def _publish_some(
+        self, parts: list[Any], timeout: float | None, deadline: float | None, durability: Durability | None
+    ) -> int:
         """As many as there is room for; waits for the first one only."""
         try:
-            return self._log.send_many(parts, False)
+            return self._log.send_many(parts, False, None, durability)
         except Full as full:
             put = int(full.put)  # type: ignore[attr-defined]
             if put:
@@ -161,18 +246,18 @@ class Topic(Generic[T]):
             left = timeout if not timeout or deadline is None else max(deadline - time.monotonic(), 0)
             body, subject, headers, ttl_ms = parts[0]
             self._wait_for_room(
-                lambda seconds: self._log.send(body, subject, headers, ttl_ms, True, seconds), left
+                lambda seconds: self._log.send(body, subject, headers, ttl_ms, True, seconds, durability),
+                left,
             )
             return 1
 
-    def _wait_for_room(self, send: Callable[[float | None], object], timeout: float | None) -> None:
+    def _wait_for_room(self, send: Callable[[float | None], R], timeout: float | None) -> R:
         """In slices, where one that wants an error may fall behind while we wait for another. Raises Full."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             is_strict = any(each["policy"] == _ERROR for each in self._log.groups())
             try:
-                send(_SLICE if is_strict and (timeout is None or timeout > _SLICE) else timeout)
-                return
+                return send(_SLICE if is_strict and (timeout is None or timeout > _SLICE) else timeout)
             except Full:
                 self._check_laggards()
                 if deadline is not None:

@@ -64,7 +64,12 @@ class _Typed(StandardCodec):
                 f"cannot put a {type(item).__qualname__} into {self._label}: its messages are of type "
                 f"{self._type.__qualname__}"
             )
-        return super().encode(item)
+        kind, body = super().encode(item)
+        if kind == Kind.NDARRAY:
+            raise EncodeError(
+                f"cannot put an array into {self._label}: its messages are of type {self._type}"
+            )
+        return kind, body
 
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
         why = f"it is no {_name(self._type)}"

@@ -224,6 +224,7 @@ def test_kinds_are_never_renumbered() -> None:
         "NDARRAY": 3,
         "PICKLE": 4,
         "OWN": 5,
+        "RECORD": 6,
     }
 
 

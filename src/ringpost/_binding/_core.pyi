@@ -52,6 +52,10 @@ class Delivery:
     @property
     def payload(self) -> bytes: ...
     @property
+    def size(self) -> int: ...
+    def view(self) -> Any: ...
+    def release(self) -> None: ...
+    @property
     def kind(self) -> int: ...
     @property
     def subject(self) -> str: ...
@@ -145,6 +149,28 @@ class Group:
     def remove(self) -> None: ...
 
 @final
+class View:
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
+    def __len__(self) -> int: ...
+
+@final
+class Loan:
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
+    @property
+    def open(self) -> bool: ...
+    def commit(
+        self,
+        kind: int,
+        subject_len: int = 0,
+        headers_len: int = 0,
+        ttl_ms: int = 0,
+        block: bool = True,
+        timeout: float | None = None,
+        durability: str | None = None,
+    ) -> None: ...
+    def abort(self) -> None: ...
+
+@final
 class Log:
     on_alarm: Callable[[], None] | None
     storage: Storage | None
@@ -178,6 +204,30 @@ class Log:
     ) -> int: ...
     def flush(self, timeout: float | None = None) -> None: ...
     def put_nowait(self, item: object) -> None: ...
+    def put_records(
+        self,
+        kind: int,
+        head: bytes,
+        items: Any,
+        item: int,
+        block: bool = True,
+        timeout: float | None = None,
+        durability: str | None = None,
+    ) -> int: ...
+    def peek(self, block: bool = True, timeout: float | None = None) -> tuple[int, bytes, int] | None: ...
+    def take_records(self, kind: int, head: bytes, items: Any, item: int) -> int: ...
+    def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan: ...
+    def commit(
+        self,
+        loan: Loan,
+        kind: int,
+        subject_len: int = 0,
+        headers_len: int = 0,
+        ttl_ms: int = 0,
+        block: bool = True,
+        timeout: float | None = None,
+        durability: str | None = None,
+    ) -> None: ...
     def send(
         self,
         item: object,

@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
-from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
@@ -461,6 +461,24 @@ cdef class Log:
             raise
         return 0
 
+    def borrow(self, uint64_t size, bint block=True, timeout=None):
+        self.check_open()
+        return borrow(self, size, deadline_of(block, timeout))
+
+    def commit(self, Loan loan not None, uint8_t kind, uint16_t subject_len=0, uint32_t headers_len=0,
+               uint32_t ttl_ms=0, bint block=True, timeout=None, durability=None):
+        loan.commit(kind, subject_len, headers_len, ttl_ms, block, timeout, durability)
+
+    def put_records(self, uint8_t kind, bytes head not None, items, size_t item, bint block=True, timeout=None,
+                    durability=None):
+        return put_records(self, kind, head, items, item, block, timeout, durability)
+
+    def peek(self, bint block=True, timeout=None):
+        return peek(self, block, timeout)
+
+    def take_records(self, uint8_t kind, bytes head not None, items, size_t item):
+        return take_records(self, kind, head, items, item)
+
     def flush(self, timeout=None):
         """Wait until storage, if there is any, has everything that was put."""
         self.check_open()
@@ -899,7 +917,9 @@ cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
 
 
 include "stored.pxi"
+include "place.pxi"
 include "group.pxi"
+include "records.pxi"
 include "watch.pxi"
 
 

@@ -14,8 +14,10 @@ NAMES = (
     "NAME",
     "Delivery",
     "Group",
+    "Loan",
     "Log",
     "Stored",
+    "View",
     "Watch",
     "any_ttl",
     "attach",
@@ -57,6 +59,20 @@ class Delivery(Protocol):
     def body(self) -> Any: ...
     @property
     def payload(self) -> bytes: ...
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+
+    def view(self) -> Any:
+        """The payload's buffer, read-only: in shared memory if it lies there. The memory is used for
+        nothing else as long as this object, or a buffer of it, is there; if that cannot be had, it is a
+        copy."""
+
+    def release(self) -> None:
+        """Let go of what lies in shared memory; who has a view of it keeps it. Settling does so where
+        view() was called. Later payload, body and view() raise ValueError, unless the payload was copied
+        before."""
+
     @property
     def kind(self) -> int: ...
     @property
@@ -102,6 +118,22 @@ class Watch(Protocol):
 
     def look(self) -> bool:
         """Every tenth of a second, for wakers may die: is a try worth it? Raises QueueDeleted."""
+
+
+class View(Protocol):
+    """What Delivery.view() gives: a read-only buffer."""
+
+    def __len__(self) -> int: ...
+
+
+class Loan(Protocol):
+    """Room for one message in shared memory: a writable buffer, read-only once it is no longer open. The
+    room is used for nothing else as long as this object, or a buffer of it, is there, or the message is in
+    the log."""
+
+    @property
+    def open(self) -> bool: ...
+    def abort(self) -> None: ...
 
 
 class Group(Protocol):
@@ -257,6 +289,42 @@ class Log(Protocol):
         durability: str | None = None,
     ) -> None:
         """A body that was encoded before."""
+
+    def put_records(
+        self,
+        kind: int,
+        head: bytes,
+        items: Any,
+        item: int,
+        block: bool = True,
+        timeout: float | None = None,
+        durability: str | None = None,
+    ) -> int:
+        """A message for each `item` bytes of the buffer `items`: `head`, whose length is a multiple of 16,
+        then those bytes. An exception's `put` says how many went in."""
+
+    def peek(self, block: bool = True, timeout: float | None = None) -> tuple[int, bytes, int] | None:
+        """Kind and payload of the next message, which stays, and how many like it there may be. None: a
+        large one, or one that was given back."""
+
+    def take_records(self, kind: int, head: bytes, items: Any, item: int) -> int:
+        """Take the next messages as far as they are of this kind, begin with `head` and have `item` bytes
+        behind it, which go into the buffer `items`: how many. Never waits."""
+
+    def borrow(self, size: int, block: bool = True, timeout: float | None = None) -> Loan: ...
+    def commit(
+        self,
+        loan: Loan,
+        kind: int,
+        subject_len: int = 0,
+        headers_len: int = 0,
+        ttl_ms: int = 0,
+        block: bool = True,
+        timeout: float | None = None,
+        durability: str | None = None,
+    ) -> None:
+        """Send it: subject, headers and body lie in it behind one another. It stays open if this raises;
+        ValueError if it is not open, or was borrowed before a fork."""
 
     def send_many(
         self,

@@ -14,6 +14,8 @@ cdef class Delivery:
     cdef rp_receipt _receipt
     cdef uint8_t _kind
     cdef bint _decoded
+    cdef bint _viewed
+    cdef View _view  # where the payload lies, as long as it was not copied
     cdef readonly bytes raw_headers
     cdef readonly uint64_t sequence
     cdef readonly uint64_t time_ns
@@ -28,13 +30,46 @@ cdef class Delivery:
         if not self._decoded:
             if self._group is None:
                 raise ValueError("this message was not received")
-            self._body = decode_body(self._group.log, self._kind, self._payload, self.sequence)
+            self._body = decode_body(self._group.log, self._kind, self.own_payload(), self.sequence)
             self._decoded = True
         return self._body
 
     @property
     def payload(self):
+        return self.own_payload()
+
+    @property
+    def size(self):
+        if self._payload is not None:
+            return len(self._payload)
+        return 0 if self._view is None else len(self._view)
+
+    def view(self):
+        """The payload's buffer: in shared memory if it lies there, which then stays as it is while the buffer does."""
+        if self._view is None:
+            return self.own_payload()
+        self._viewed = True
+        return self._view
+
+    def release(self):
+        """Let go of a payload in shared memory; it stays for those who have a view of it."""
+        self._view = None
+
+    cdef bytes own_payload(self):
+        cdef View view = self._view  # another thread may drop it
+        if self._payload is None:
+            if view is None:
+                raise ValueError("this message's payload was released: ask for what you need of it before")
+            self._payload = view.copy()
+            if not self._viewed:
+                self._view = None
         return self._payload
+
+    cdef void end(self) noexcept:
+        """Settled: who asked for a view has it."""
+        self.settled = True
+        if self._viewed:
+            self._view = None
 
     @property
     def kind(self):
@@ -62,6 +97,15 @@ cdef class Delivery:
 
     cdef void fill(self, Group group, const rp_frame *frame, const char *payload, size_t size):
         cdef size_t before = frame.subject_len + frame.headers_len
+        self.fill_in(group, frame, payload)
+        self._payload = PyBytes_FromStringAndSize(payload + before, size - before)
+
+    cdef void fill_pinned(self, Group group, const rp_frame *frame, const rp_pin *pin):
+        self._view = view_of(group.log, pin, frame)
+        self.fill_in(group, frame, <const char *>pin.data)
+
+    cdef void fill_in(self, Group group, const rp_frame *frame, const char *payload):
+        """All but the payload."""
         self._group = group
         self._kind = frame.kind
         self.sequence = frame.sequence
@@ -71,7 +115,6 @@ cdef class Delivery:
             self._subject = PyBytes_FromStringAndSize(payload, frame.subject_len)
         if frame.headers_len:
             self.raw_headers = PyBytes_FromStringAndSize(payload + frame.subject_len, frame.headers_len)
-        self._payload = PyBytes_FromStringAndSize(payload + before, size - before)
 
 
 cdef extern from *:
@@ -286,13 +329,18 @@ cdef class Group:
     cdef object take_large_message(self, rp_taken *taken, int64_t deadline, message_type):
         """None: another consumer was faster."""
         cdef rp_status status
-        cdef bytes payload = PyBytes_FromStringAndSize(NULL, taken.length)
-        cdef char *data = PyBytes_AS_STRING(payload)
-        cdef Delivery message
+        cdef rp_pin pin
+        cdef bytes payload
+        cdef char *data = NULL
+        cdef Delivery message = message_type.__new__(message_type)
         while True:
             with nogil:
-                status = rp_take_large(self.log._log, self.handle, taken.frame.sequence, taken.length, NULL, 0,
-                                       data, deadline)
+                if data is NULL:
+                    status = rp_take_pinned(self.log._log, self.handle, taken.frame.sequence, taken.length,
+                                            deadline, &pin)
+                else:
+                    status = rp_take_large(self.log._log, self.handle, taken.frame.sequence, taken.length, NULL,
+                                           0, data, deadline)
             if status == RP_COLD:
                 payload = self.log.need_storage().payload(taken.frame.sequence)
                 if payload is None:
@@ -301,15 +349,21 @@ cdef class Group:
                 status = skip_large(self.log, self.handle, taken.frame.sequence, deadline)
                 if status == RP_OK and not self.wants(&taken.frame, data):
                     return None
-            if status != RP_INTERRUPTED:
+            if status == RP_NO_SLOT and data is NULL:
+                payload = PyBytes_FromStringAndSize(NULL, taken.length)
+                data = PyBytes_AS_STRING(payload)
+            elif status == RP_INTERRUPTED:
+                self.log.interrupted()
+            else:
                 break
-            self.log.interrupted()
         if status == RP_EMPTY or status == RP_RETURNED_FIRST:
             return None
         if status != RP_OK:
             raise self.log.fail(status, "receive from")
-        message = message_type.__new__(message_type)
-        message.fill(self, &taken.frame, data, taken.length)
+        if data is NULL:
+            message.fill_pinned(self, &taken.frame, &pin)
+        else:
+            message.fill(self, &taken.frame, data, taken.length)
         message._receipt.deliveries = 1
         message.settled = True
         return message
@@ -355,12 +409,20 @@ cdef class Group:
 
     cdef bint unpack_large(self, Delivery message, rp_frame *frame) except -1:
         cdef rp_descriptor *descriptor = <rp_descriptor *>(<char *>frame + sizeof(rp_frame))
-        cdef bytes payload = PyBytes_FromStringAndSize(NULL, descriptor.length)
-        cdef char *data = PyBytes_AS_STRING(payload)
+        cdef bytes payload
+        cdef char *data
         cdef rp_status status
+        cdef rp_pin pin
         cdef size_t length = descriptor.length
-        with nogil:
-            status = rp_read_large(self.log._log, self.handle, &message._receipt, frame, data, length)
+        status = rp_pin_received(self.log._log, self.handle, &message._receipt, frame, &pin)
+        if status == RP_OK:
+            message.fill_pinned(self, frame, &pin)
+            return True
+        if status == RP_NO_SLOT:
+            payload = PyBytes_FromStringAndSize(NULL, length)
+            data = PyBytes_AS_STRING(payload)
+            with nogil:
+                status = rp_read_large(self.log._log, self.handle, &message._receipt, frame, data, length)
         if status == RP_NOT_FOUND:
             return False
         if status == RP_COLD:
@@ -401,7 +463,7 @@ cdef class Group:
         """Ack one. False: it is no longer ours."""
         cdef rp_receipt receipt = message._receipt
         cdef int64_t lost = self.settle_receipts(&receipt, 1, patience_of(patience))
-        message.settled = True
+        message.end()
         return lost == 0
 
     def settle(self, messages, patience=None):
@@ -418,7 +480,7 @@ cdef class Group:
                 i += 1
             self.settle_receipts(receipts, count, patience_of(patience))
             for message in these:
-                message.settled = True
+                message.end()
             return [these[i] for i in range(count) if receipts[i].entry == UINT32_MAX]
         finally:
             PyMem_RawFree(receipts)
@@ -452,7 +514,7 @@ cdef class Group:
             self.give_back_receipts(receipts, count, nanoseconds(delay), unseen,
                                     patience_of(patience) if wait else 0)
             for message in these:
-                message.settled = True
+                message.end()
             return [these[i] for i in range(count) if receipts[i].entry == UINT32_MAX]
         finally:
             PyMem_RawFree(receipts)

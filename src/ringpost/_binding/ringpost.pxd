@@ -106,6 +106,12 @@ cdef extern from "ringpost.h" nogil:
         uint32_t first
         uint32_t granules
 
+    ctypedef struct rp_pin:
+        const void *data
+        uint64_t length
+        uint64_t word
+        uint32_t entry
+
     ctypedef struct rp_taken:
         uint32_t count
         size_t bytes
@@ -214,6 +220,21 @@ cdef extern from "ringpost.h" nogil:
     rp_status rp_borrow(rp_log *log, uint64_t length, int64_t deadline, rp_loan *out)
     rp_status rp_commit(rp_log *log, rp_loan *loan, const rp_message *parts, int64_t deadline)
     void rp_abort(rp_log *log, rp_loan *loan)
+    rp_status rp_pin_received(rp_log *log, uint32_t group, const rp_receipt *receipt, const rp_frame *frame,
+                              rp_pin *out)
+    rp_status rp_put_records(rp_log *log, const rp_frame *model, size_t head, const void *items, uint32_t count,
+                             int64_t deadline, uint32_t *done)
+    rp_status rp_peek(rp_log *log, uint32_t group, void *buffer, size_t size, int64_t deadline, rp_taken *out)
+    rp_status rp_try_take_records(rp_log *log, uint32_t group, const rp_frame *model, size_t head, void *items,
+                                  uint32_t limit, rp_taken *out)
+    rp_status rp_peek_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
+                           rp_taken *out)
+    rp_status rp_take_records_cold(rp_log *log, uint32_t group, const rp_range *frames, const rp_frame *model,
+                                   size_t head, void *items, uint32_t limit, rp_taken *out)
+    rp_status rp_take_pinned(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length, int64_t deadline,
+                             rp_pin *out)
+    rp_status rp_pin_loan(rp_log *log, const rp_loan *loan, rp_pin *out)
+    void rp_unpin(rp_log *log, const rp_pin *pin)
     rp_status rp_try_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,
                           rp_taken *out)
     rp_status rp_take(rp_log *log, uint32_t group, void *buffer, size_t size, uint32_t limit,

@@ -106,9 +106,7 @@ class Writer:
         for plan in plans:
             plan.publish()
 
-    def _store(
-        self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]
-    ) -> bool:
+    def _store(self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]) -> bool:
         """False: it was deleted meanwhile, and is not one that the caller waits for."""
         try:
             plan.store(transaction, self.environment, with_frames)
