@@ -356,6 +356,9 @@ rp_status rp_stored_range(rp_log *log, uint64_t position, size_t limit, rp_range
 rp_status rp_copy_frames(rp_log *log, uint64_t position, void *buffer, size_t size, rp_range *out);
 /* Where the payload of a large frame of rp_stored_range() lies. NULL: nonsense. */
 const void *rp_pool_data(rp_log *log, const rp_descriptor *descriptor);
+/* `data` lies in a file that is mapped, shared. What was read there counts as memory of this process, until it lets go
+ * of the whole map; reading brings it back. False: it is no such map. */
+bool rp_let_go(const void *data);
 
 rp_status rp_take_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
                        uint32_t limit, rp_taken *out);

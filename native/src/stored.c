@@ -1,7 +1,10 @@
 #include "stored.h"
 
+#include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "frames.h"
 #include "lease.h"
@@ -139,6 +142,18 @@ rp_status rp_copy_frames(rp_log *log, uint64_t position, void *buffer, size_t si
 
 const void *rp_pool_data(rp_log *log, const rp_descriptor *descriptor) {
     return rp_pool_holds(log, descriptor) ? log->pool + (uint64_t)descriptor->first * RP_GRANULE : NULL;
+}
+
+bool rp_let_go(const void *data) {
+    FILE *maps = fopen("/proc/self/maps", "re");
+    uintptr_t start, end, wanted = (uintptr_t)data;
+    char line[512], mode[5];
+    bool found = false;
+    while (maps && !found && fgets(line, sizeof line, maps))
+        found = sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s", &start, &end, mode) == 3 && start <= wanted &&
+                wanted < end;
+    if (maps) fclose(maps);
+    return found && mode[3] == 's' && madvise((void *)start, end - start, MADV_DONTNEED) == 0;
 }
 
 /* ---- groups --------------------------------------------------------------------------------- */

@@ -25,6 +25,7 @@ NAMES = (
     "create",
     "find_frame",
     "frames_from_end",
+    "let_go",
     "hand_out",
     "layout_version",
     "remove",
@@ -481,6 +482,10 @@ class Binding(Protocol):
     def any_ttl(self, messages: list[Any]) -> bool: ...
     def frames_from_end(self, data: bytes, count: int) -> int:
         """The offset of the `count`-th last frame; 0 if there are fewer. Raises ValueError."""
+
+    def let_go(self, data: Any) -> bool:
+        """These bytes lie in a file that is mapped: what was read of it is not to count as this process's
+        memory. False: they do not."""
 
     def find_frame(self, data: Any, sequence: int, time_ns: int) -> tuple[int, int] | None:
         """(offset, sequence) of the first frame with at least this sequence and time. Raises ValueError."""

@@ -303,6 +303,7 @@ cdef extern from "ringpost.h" nogil:
     rp_status rp_stored_range(rp_log *log, uint64_t position, size_t limit, rp_range *out)
     rp_status rp_copy_frames(rp_log *log, uint64_t position, void *buffer, size_t size, rp_range *out)
     const void *rp_pool_data(rp_log *log, const rp_descriptor *descriptor)
+    bint rp_let_go(const void *data)
     rp_status rp_take_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,
                            uint32_t limit, rp_taken *out)
     rp_status rp_receive_cold(rp_log *log, uint32_t group, const rp_range *frames, void *buffer, size_t size,

@@ -254,6 +254,17 @@ cdef const rp_frame *frame_in(const Py_buffer *view, size_t at) noexcept:
     return frame
 
 
+def let_go(data not None):
+    """These bytes lie in a file that is mapped: what was read of it is not to count as this process's memory.
+    False: they do not."""
+    cdef Py_buffer view
+    cdef bint done
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    done = rp_let_go(view.buf)
+    PyBuffer_Release(&view)
+    return done
+
+
 def frames_from_end(data, size_t count):
     """The offset of the `count`-th last frame; 0 if there are fewer. Raises ValueError: these are not frames."""
     cdef Py_buffer view

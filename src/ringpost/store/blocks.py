@@ -94,6 +94,7 @@ class Blocks:
                 header, frames = form.unpack_block(bytes(cursor.key()), cursor.value())
                 pieces.append(bytes(frames))
                 end, total = header.end, total + header.size
+            self._environment.was_read(frames, total)
         return pieces, start, end
 
     def payload(self, sequence: int) -> bytes | None:
@@ -103,7 +104,9 @@ class Blocks:
         with self._reading(form.PAYLOADS) as cursor:
             found = cursor.set_range(prefix)
             while found and bytes(cursor.key()[:12]) == prefix:
-                pieces.append(bytes(form.unpack_part(bytes(cursor.key()), cursor.value())))
+                part = form.unpack_part(bytes(cursor.key()), cursor.value())
+                pieces.append(bytes(part))
+                self._environment.was_read(part, len(part))
                 found = cursor.next()
         return b"".join(pieces) if pieces else None
 

@@ -105,7 +105,8 @@ def _look_at(environment: Environment, key: bytes, record: form.LogRecord, found
         there = cursor.set_range(prefix)
         while there and bytes(cursor.key()[:4]) == prefix:
             try:
-                header, _ = form.unpack_block(bytes(cursor.key()), cursor.value())
+                header, frames = form.unpack_block(bytes(cursor.key()), cursor.value())
+                environment.was_read(frames, header.size)
                 if header.sequence < behind:
                     raise StorageDamaged(
                         f"block {form.describe(bytes(cursor.key()))} repeats messages before {behind}"
@@ -126,7 +127,9 @@ def _look_at_payloads(environment: Environment, prefix: bytes, what: str, found:
         there = cursor.set_range(prefix)
         while there and bytes(cursor.key()[:4]) == prefix:
             try:
-                size += len(form.unpack_part(bytes(cursor.key()), cursor.value()))
+                part = form.unpack_part(bytes(cursor.key()), cursor.value())
+                size += len(part)
+                environment.was_read(part, len(part))
             except StorageDamaged as error:
                 found.problems.append(f"{what}: {error}")
                 found.damaged.append((form.PAYLOADS, bytes(cursor.key())))

@@ -39,6 +39,7 @@ _MAP_SIZES = (
     1 << 36,
     1 << 32,
 )  # bytes of address space: as much as can be had; the file grows as needed
+_MAPPED = 32 << 20  # bytes read until their pages are let go
 _READERS = 2048  # at one moment
 _SWEEP = 1000  # commits between two looks for readers that were killed: they keep pages from being used again
 _MAKING = 30.0  # seconds that another process may take to make the data file
@@ -73,6 +74,7 @@ class Environment:
         self._gate = Gate()
         self._is_closed = False
         self._commits = 0
+        self._mapped = 0
         self._open()
 
     def _open(self) -> None:
@@ -122,6 +124,13 @@ class Environment:
                 self._check_there()
             with self._environment.begin(buffers=True) as transaction:
                 yield transaction
+
+    def was_read(self, data: Any, size: int) -> None:
+        """`size` bytes, `data` the last of them: a long backlog is not to count as memory of who reads it."""
+        self._mapped += size
+        if self._mapped > _MAPPED:
+            self._mapped = 0
+            binding.let_go(data)
 
     @contextmanager
     def alone(self, timeout: float | None = 30.0) -> Iterator[None]:
