@@ -229,8 +229,7 @@ class Broker:
 
         Args:
             retention: what a durable topic keeps beyond what its named subscribers have still to get, for
-            those
-                who come later with a start; default: the last 8 MiB.
+                those who come later with a start; default: the last 8 MiB.
         """
         from ringpost.topic import Topic
 

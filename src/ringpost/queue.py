@@ -101,7 +101,7 @@ class Queue(Generic[T]):
             MessageTooLarge: it could never fit.
             EncodeError: it cannot be encoded for this queue.
             StorageFailed: it is not on disk, as it should be. It is in the queue all the same, and may be
-            got.
+                got.
         """
         self._log.put(item, block, timeout, durability=durability)
 

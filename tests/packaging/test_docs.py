@@ -54,6 +54,7 @@ def test_pages_have_programs() -> None:
         "events.md",
         "asyncio.md",
         "durability.md",
+        "arrays.md",
         "first-steps.md",
         "from-multiprocessing.md",
         "from-redis-rabbitmq.md",
