@@ -115,6 +115,7 @@ int32_t rp_holder(void);
 /* ---- frames ------------------------------------------------------------------------------- */
 
 #define RP_FRAME_LARGE 1u /* flags: the payload lies in the pool, an rp_descriptor stands here */
+#define RP_FRAME_VOID  2u /* it stands in storage for a message that is gone: pass it over */
 
 typedef struct rp_frame {
     uint32_t size; /* bytes of header, subject, headers and body; the next frame is at ALIGN16(size) */

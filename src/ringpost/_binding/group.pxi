@@ -294,7 +294,10 @@ cdef class Group:
                     break
             if status == RP_OK:
                 self.log.note_settled()
-                return self.unpack(buffer, &taken, NULL, message_type)
+                messages = self.unpack(buffer, &taken, NULL, message_type)
+                if messages:
+                    return messages
+                continue
             if status == RP_TOO_SMALL:
                 return self.take_with_room(taken.need, limit, deadline, message_type)
             if status == RP_RETURNED_FIRST:
@@ -391,6 +394,10 @@ cdef class Group:
             if receipts is not NULL:
                 message._receipt = receipts[i]
                 again |= receipts[i].deliveries > 1
+            if frame.flags & RP_FRAME_VOID:
+                if receipts is not NULL:
+                    self.settle_one(message)
+                continue
             if frame.flags & RP_FRAME_LARGE:
                 if not self.unpack_large(message, frame):
                     self.settle_one(message)  # its payload is gone

@@ -9,6 +9,7 @@ cdef extern from "ringpost.h" nogil:
         RP_GROUP_NAME
         RP_PATTERN
         RP_FRAME_LARGE
+        RP_FRAME_VOID
     const int64_t RP_NOW
     const int64_t RP_NEVER
 

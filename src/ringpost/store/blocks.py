@@ -14,6 +14,7 @@ from ringpost._binding import binding
 from ringpost._binding.contract import Stored
 from ringpost.errors import StorageDamaged
 from ringpost.store import format as form
+from ringpost.store.compaction import Compaction
 from ringpost.store.environment import Environment
 
 AT_ONCE = 512  # blocks deleted in one transaction
@@ -22,9 +23,10 @@ AT_ONCE = 512  # blocks deleted in one transaction
 class Blocks:
     """Of one log."""
 
-    def __init__(self, environment: Environment, number: int) -> None:
+    def __init__(self, environment: Environment, number: int, compact: bool = False) -> None:
         self._environment = environment
         self._number = number
+        self._compaction = Compaction(environment, number) if compact else None
         self._prefix = form.number_key(number)
         self._first_end = 0  # no block ends before it, but those that nobody needs
 
@@ -39,11 +41,13 @@ class Blocks:
             if found is None:
                 break
             frames, after, sequence, count, large = found
-            if large:
-                for number, payload in stored.payloads(frames):
-                    written += self._write_payload(transaction, number, payload)
-            key = form.block_key(self._number, start)
-            transaction.put(key, form.pack_block(frames, start, sequence, count), db=table)
+            payloads = dict(stored.payloads(frames)) if large else {}
+            for number, payload in payloads.items():
+                written += self._write_payload(transaction, number, payload)
+            block = form.pack_block(frames, start, sequence, count)
+            transaction.put(form.block_key(self._number, start), block, db=table)
+            if self._compaction is not None:
+                self._compaction.note(transaction, form.header_of(block), frames, payloads.__getitem__)
             written += after - start
             start = after
         return written
@@ -109,6 +113,11 @@ class Blocks:
                 self._environment.was_read(part, len(part))
                 found = cursor.next()
         return b"".join(pieces) if pieces else None
+
+    def _payload_in(self, transaction: Any, sequence: int) -> Any:
+        """The first part of it."""
+        key = form.payload_key(self._number, sequence, 0)
+        return form.unpack_part(key, transaction.get(key, db=self._environment.table(form.PAYLOADS)))
 
     def find(self, sequence: int, time_ns: int) -> tuple[int, int] | None:
         """(position, sequence) of the first stored frame with at least these. None: there is none."""
@@ -224,6 +233,8 @@ class Blocks:
                 found = self._next(cursor)
             are_left = found
         for key in keys:
+            if self._compaction is not None:
+                self._compaction.forget(transaction, key, self._payload_in)
             transaction.delete(key, db=table)
         if keys:
             self._delete_payloads(transaction, first_kept)

@@ -177,7 +177,7 @@ def _fill_block(environment: Environment, transaction: Any, key: bytes) -> bytes
         return None
     if not 32 * count <= size <= form.MOST_FRAMES:
         return None
-    return form.pack_block(memoryview(form.expired_frames(sequence, count, size)), position, sequence, count)
+    return form.pack_block(memoryview(form.void_frames(sequence, count, size)), position, sequence, count)
 
 
 def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,8 +19,10 @@ PROGRESS = b"progress"  # log number -> Progress
 GROUPS = b"groups"  # log number, name -> GroupRecord
 BLOCKS = b"blocks"  # log number, position -> a block: header and frames
 PAYLOADS = b"payloads"  # log number, sequence, part -> checksum and bytes of a large message
+KEYS = b"keys"  # log number, key -> where the last message with it lies, where a topic asked for compaction
+SUPERSEDED = b"superseded"  # log number, position of a block -> sequences in it that are no longer the last
 TRANSACTIONS = b"transactions"  # id -> a transaction that was decided, and is not yet carried out
-TABLES = (META, LOGS, PROGRESS, GROUPS, BLOCKS, PAYLOADS, TRANSACTIONS)
+TABLES = (META, LOGS, PROGRESS, GROUPS, BLOCKS, PAYLOADS, KEYS, SUPERSEDED, TRANSACTIONS)
 
 PAGES = 65520  # bytes of a value that fill sixteen pages of LMDB exactly
 
@@ -28,6 +31,9 @@ _BLOCK_KEY = struct.Struct(">IQ")
 _PAYLOAD_KEY = struct.Struct(">IQI")
 _PROGRESS = struct.Struct(">QQQ")
 _HEADER = struct.Struct("<4sBBHIIQQQQII8x")  # its last number but the padding is the checksum
+_SPARSE = 1  # flags of a block: of its frames only some are here, each behind its position
+_PLACE = struct.Struct("<QQ")
+_POSITION = struct.Struct("<Q")
 _AT = 48  # where that is
 _MAGIC = b"rpb1"
 _CHECKSUM = struct.Struct("<I")
@@ -61,11 +67,15 @@ class Retention(msgspec.Struct, frozen=True):
     Args:
         seconds, bytes, messages: what is beyond any of these bounds goes, a block at a time; None: no
             bound of this kind. Without any, everything is kept for ever.
+        compact: of each key only the last message is kept, as far as the bounds let it stay; the others go,
+            also before named subscribers that are behind got them. The key is publish()'s `key`, or the
+            subject of a message without one. A message with neither is kept.
     """
 
     seconds: float | None = None
     bytes: int | None = None
     messages: int | None = None
+    compact: bool = False
 
 
 class Progress(NamedTuple):
@@ -104,6 +114,7 @@ class Header(NamedTuple):
     sequence: int
     end_sequence: int
     time_ns: int  # of its first frame
+    kept: int | None = None  # how many of its frames are here; None: all
 
     @property
     def end(self) -> int:
@@ -137,6 +148,47 @@ def pack_block(frames: memoryview, position: int, sequence: int, count: int) -> 
     return b"".join((_HEADER.pack(*fields, checksum, 0), frames))
 
 
+def pack_sparse(header: Header, body: bytes) -> bytes:
+    fields = (_MAGIC, FORMAT, _SPARSE, header.kept, *header[:-1])
+    checksum = _checksum(_HEADER.pack(*fields, 0, 0), body)
+    return b"".join((_HEADER.pack(*fields, checksum, 0), body))
+
+
+def pack_kept(frames: list[tuple[int, bytes]]) -> bytes:
+    """The body of a sparse block: frames, each behind its position."""
+    return b"".join(part for position, frame in frames for part in (_POSITION.pack(position), frame))
+
+
+def body_of(block: Any) -> bytes:
+    return bytes(block[_HEADER.size :])
+
+
+def joined(first: Header, second: Header) -> Header:
+    """Of two blocks that lie one behind the other, the second of them empty."""
+    return first._replace(
+        frames=first.frames + second.frames,
+        size=first.size + second.size,
+        end_sequence=second.end_sequence,
+    )
+
+
+def _filled(header: Header, body: memoryview) -> bytes:
+    """All frames of a sparse block: void ones where it has none. Raises ValueError."""
+    pieces: list[bytes] = []
+    position, sequence, at = header.position, header.sequence, 0
+    while at < len(body):
+        start = _POSITION.unpack_from(body, at)[0]
+        size, _, _, _, number, _, _, _ = _FRAME.unpack_from(body, at + _POSITION.size)
+        span = -(-size // ALIGN) * ALIGN
+        frame = bytes(body[at + _POSITION.size : at + _POSITION.size + span])
+        if len(frame) != span or not sequence <= number < header.end_sequence:
+            raise ValueError("its frames contradict its header")
+        pieces += [void_frames(sequence, number - sequence, start - position), frame]
+        position, sequence, at = start + span, number + 1, at + _POSITION.size + span
+    pieces.append(void_frames(sequence, header.end_sequence - sequence, header.end - position))
+    return b"".join(pieces)
+
+
 def _checksum(header: Any, frames: Any) -> int:
     """Of everything but itself."""
     return zlib.crc32(frames, zlib.crc32(header[_AT + 4 : _HEADER.size], zlib.crc32(header[:_AT])))
@@ -146,41 +198,82 @@ def header_of(value: Any) -> Header:
     """Without looking at the frames. Raises ValueError."""
     if len(value) < _HEADER.size:
         raise ValueError(f"it has {len(value)} bytes")
-    magic, version, _, _, count, size, position, sequence, end_sequence, time_ns, _, _ = _HEADER.unpack_from(
-        value
-    )
+    magic, version, flags, kept, *fields = _HEADER.unpack_from(value)
+    count, size, position, sequence, end_sequence, time_ns, _, _ = fields
     if magic != _MAGIC or version != FORMAT:
         raise ValueError("it does not begin as blocks do")
-    if size + _HEADER.size != len(value) or end_sequence - sequence != count or not count:
+    is_sparse = bool(flags & _SPARSE)
+    if (not is_sparse and size + _HEADER.size != len(value)) or end_sequence - sequence != count or not count:
         raise ValueError("its sizes contradict one another")
-    return Header(count, size, position, sequence, end_sequence, time_ns)
+    return Header(count, size, position, sequence, end_sequence, time_ns, kept if is_sparse else None)
 
 
-def unpack_block(key: bytes, value: Any) -> tuple[Header, memoryview]:
-    """Checked. Raises StorageDamaged."""
+def unpack_block(key: bytes, value: Any) -> tuple[Header, memoryview | bytes]:
+    """Header and frames, checked. Raises StorageDamaged."""
     try:
         header = header_of(value)
-        frames = memoryview(value)[_HEADER.size :]
+        frames: memoryview | bytes = memoryview(value)[_HEADER.size :]
         fields = _HEADER.unpack_from(value)
         if _checksum(value, frames) != fields[10]:
             raise ValueError("its checksum is wrong")
         if header.position != position_of(key):
             raise ValueError("it lies in another one's place")
+        if header.kept is not None:
+            frames = _filled(header, memoryview(frames))
     except (ValueError, struct.error) as problem:
         raise StorageDamaged(f"block {describe(key)} is damaged: {problem}") from None
     return header, frames
 
 
+def kept_in(block: Any) -> int:
+    """How many messages of it are here. Raises ValueError."""
+    header = header_of(block)
+    return header.frames if header.kept is None else header.kept
+
+
 _FRAME = struct.Struct(
     "<IBBHQQII"
 )  # rp_frame: size, kind, flags, subject, sequence, time, headers, ttl in ms
+FRAME_HEADER = _FRAME.size
+LARGE, VOID = 1, 2  # flags
+ALIGN = 16
+_MOST_FRAME = FRAME_HEADER + 16384  # bytes
 
 
-def expired_frames(sequence: int, count: int, size: int) -> bytes:
-    """So many messages that nobody wants any more, together of this size."""
-    frames = [_FRAME.pack(_FRAME.size, 0, 0, 0, sequence + i, 0, 0, 1) for i in range(count - 1)]
-    last = size - (count - 1) * _FRAME.size
-    return b"".join(frames) + _FRAME.pack(last, 0, 0, 0, sequence + count - 1, 0, 0, 1).ljust(last, b"\0")
+class Frame(NamedTuple):
+    """Where a frame lies, and what its header says."""
+
+    position: int
+    span: int
+    sequence: int
+    flags: int
+    subject_length: int
+    headers_length: int
+
+
+def frames_in(frames: Any, position: int) -> Iterator[Frame]:
+    """Of a block that was checked, and begins at `position`."""
+    at, end, read = 0, len(frames), _FRAME.unpack_from
+    while at < end:
+        size, _, flags, subject, sequence, _, headers, _ = read(frames, at)
+        span = -(-size // ALIGN) * ALIGN
+        yield Frame(position + at, span, sequence, flags, subject, headers)
+        at += span
+
+
+def void_frames(sequence: int, count: int, size: int) -> bytes:
+    """In place of so many messages, of this size together: nobody gets them. Raises ValueError."""
+    pieces = []
+    for number in range(sequence, sequence + count):
+        size_of_others = (sequence + count - number - 1) * _FRAME.size
+        mine = min(size - size_of_others, _MOST_FRAME)
+        if mine < _FRAME.size:
+            raise ValueError(f"{count} messages do not fit into {size} bytes")
+        pieces.append(_FRAME.pack(mine, 0, VOID, 0, number, 0, 0, 1).ljust(mine, b"\0"))
+        size -= mine
+    if size:
+        raise ValueError(f"{count} messages cannot have {size} bytes more")
+    return b"".join(pieces)
 
 
 def with_expired(block: bytes, sequence: int) -> bytes:
@@ -190,8 +283,25 @@ def with_expired(block: bytes, sequence: int) -> bytes:
         size, kind, flags, subject, number, _, headers, _ = _FRAME.unpack_from(frames, at)
         if number == sequence:
             _FRAME.pack_into(frames, at, size, kind, flags, subject, number, 0, headers, 1)
-        at += -(-size // 16) * 16
+        at += -(-size // ALIGN) * ALIGN
     return pack_block(memoryview(frames), header.position, header.sequence, header.frames)
+
+
+def pack_place(position: int, sequence: int) -> bytes:
+    return _PLACE.pack(position, sequence)
+
+
+def unpack_place(value: Any) -> tuple[int, int]:
+    position, sequence = _PLACE.unpack(value)
+    return position, sequence
+
+
+def pack_sequences(sequences: list[int]) -> bytes:
+    return struct.pack(f"<{len(sequences)}Q", *sequences)
+
+
+def unpack_sequences(value: Any) -> list[int]:
+    return list(struct.unpack(f"<{len(value) // 8}Q", value))
 
 
 def pack_part(part: memoryview) -> bytes:

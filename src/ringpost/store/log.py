@@ -46,7 +46,8 @@ class StoredLog:
         self.label = label
         self.identity = identity  # kind, name
         self.stored = writer.environment.stored(log)
-        self.blocks = Blocks(writer.environment, record.number)
+        compact = record.retention is not None and record.retention.compact
+        self.blocks = Blocks(writer.environment, record.number, compact)
         self.ring = int(log.info()["created_ns"])
         self.has_blocks = True  # perhaps
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored

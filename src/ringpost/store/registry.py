@@ -67,7 +67,7 @@ class Registry:
         with environment.begin() as transaction:
             transaction.delete(form.log_key(kind, name), db=environment.table(form.LOGS))
             transaction.delete(key, db=environment.table(form.PROGRESS))
-        for table in (form.BLOCKS, form.PAYLOADS, form.GROUPS):
+        for table in (form.BLOCKS, form.PAYLOADS, form.GROUPS, form.KEYS, form.SUPERSEDED):
             while self._delete_some(key, table):
                 pass
         return True

@@ -1,0 +1,175 @@
+"""Compaction: of each key a topic keeps the last message, whatever else it keeps.
+
+Every transaction that stores frames notes, for each key, where its last message lies (KEYS), and, for each
+block, which of its messages are superseded (SUPERSEDED). A block of which half is superseded is written anew
+without them: a sparse block (see format.py), in which positions and sequences stay what they are. So writing
+costs at most twice as much, and a block without messages is a few bytes; such neighbours become one.
+
+The idea is Kafka's; what differs is that there is no cleaner that comes round later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ringpost.envelope import unseal
+from ringpost.store import format as form
+
+if TYPE_CHECKING:
+    from ringpost.store.environment import Environment
+
+_LONGEST = 400  # bytes of a key; LMDB's have 511
+_MOST = 1 << 20  # bytes that a sparse block may stand for
+
+
+class Compaction:
+    """Of one log."""
+
+    def __init__(self, environment: Environment, number: int) -> None:
+        self._environment = environment
+        self._prefix = form.number_key(number)
+
+    def note(
+        self, transaction: Any, header: form.Header, frames: Any, payload_of: Callable[[int], Any]
+    ) -> None:
+        """A block was written. What it supersedes goes.
+
+        Args:
+            payload_of: the payload of the large message with this sequence, or its beginning.
+        """
+        superseded: dict[int, list[int]] = {}  # by the block's position
+        keys = self._environment.table(form.KEYS)
+        for frame in form.frames_in(frames, header.position):
+            key = _key_of(frame, frames, header.position, payload_of)
+            if key is None:
+                continue
+            before = transaction.get(self._prefix + key, db=keys)
+            if before is not None:
+                position, sequence = form.unpack_place(before)
+                superseded.setdefault(self._block_of(transaction, position), []).append(sequence)
+            transaction.put(self._prefix + key, form.pack_place(frame.position, frame.sequence), db=keys)
+        for position, sequences in superseded.items():
+            self._supersede(transaction, position, sequences)
+
+    def forget(self, transaction: Any, block_key: bytes, payload_of: Callable[[Any, int], Any]) -> None:
+        """The block is about to be deleted: what is the last of its key there is the last no more."""
+        keys = self._environment.table(form.KEYS)
+        header, frames = form.unpack_block(
+            block_key, transaction.get(block_key, db=self._environment.table(form.BLOCKS))
+        )
+        for frame in form.frames_in(frames, header.position):
+            key = _key_of(frame, frames, header.position, partial(payload_of, transaction))
+            place = form.pack_place(frame.position, frame.sequence)
+            if key is not None and transaction.get(self._prefix + key, db=keys) == place:
+                transaction.delete(self._prefix + key, db=keys)
+        transaction.delete(block_key, db=self._environment.table(form.SUPERSEDED))
+
+    def _block_of(self, transaction: Any, position: int) -> int:
+        """The position of the block that has it; -1: it was deleted."""
+        found = self._last_up_to(transaction, position)
+        return found.position if found is not None and found.end > position else -1
+
+    def _supersede(self, transaction: Any, position: int, sequences: list[int]) -> None:
+        if position < 0:
+            return
+        table, key = self._environment.table(form.SUPERSEDED), self._prefix + position.to_bytes(8, "big")
+        gone = form.unpack_sequences(transaction.get(key, default=b"", db=table)) + sequences
+        value = transaction.get(key, db=self._environment.table(form.BLOCKS))
+        if 2 * len(gone) < form.kept_in(value):
+            transaction.put(key, form.pack_sequences(gone), db=table)
+            return
+        transaction.delete(key, db=table)
+        header, frames = form.unpack_block(key, value)
+        self._write_without(transaction, header, frames, set(gone))
+
+    def _write_without(self, transaction: Any, header: form.Header, frames: Any, gone: set[int]) -> None:
+        kept = []
+        for frame in form.frames_in(frames, header.position):
+            if frame.sequence in gone:
+                self._delete_payload(transaction, frame)
+            elif not frame.flags & form.VOID:
+                start = frame.position - header.position
+                kept.append((frame.position, bytes(frames[start : start + frame.span])))
+        self._delete_block(transaction, header)  # a smaller value in its place would keep all its pages
+        header, body = header._replace(kept=len(kept)), form.pack_kept(kept)
+        if not kept:
+            header, body = self._with_neighbours(transaction, header)
+        key = self._prefix + header.position.to_bytes(8, "big")
+        transaction.put(key, form.pack_sparse(header, body), db=self._environment.table(form.BLOCKS))
+
+    def _with_neighbours(self, transaction: Any, empty: form.Header) -> tuple[form.Header, bytes]:
+        """What the block is one with from now on: the one behind it, if that is empty, too; the one before
+        it, if that is sparse."""
+        behind = self._at(transaction, empty.end)
+        if behind is not None and behind.kept == 0 and empty.size + behind.size <= _MOST:
+            self._delete_block(transaction, behind)
+            empty = form.joined(empty, behind)
+        before = self._last_up_to(transaction, empty.position - 1) if empty.position else None
+        if (
+            before is None
+            or before.kept is None
+            or before.end != empty.position
+            or (before.size + empty.size > _MOST)
+        ):
+            return empty, b""
+        key = self._prefix + before.position.to_bytes(8, "big")
+        body = form.body_of(transaction.get(key, db=self._environment.table(form.BLOCKS)))
+        return form.joined(before, empty), body
+
+    def _delete_block(self, transaction: Any, header: form.Header) -> None:
+        key = self._prefix + header.position.to_bytes(8, "big")
+        transaction.delete(key, db=self._environment.table(form.BLOCKS))
+
+    def _at(self, transaction: Any, position: int) -> form.Header | None:
+        value = transaction.get(
+            self._prefix + position.to_bytes(8, "big"), db=self._environment.table(form.BLOCKS)
+        )
+        return None if value is None else form.header_of(value)
+
+    def _last_up_to(self, transaction: Any, position: int) -> form.Header | None:
+        with transaction.cursor(self._environment.table(form.BLOCKS)) as cursor:
+            key = self._prefix + position.to_bytes(8, "big")
+            found = cursor.set_range(key)
+            if not found or bytes(cursor.key()) != key:
+                found = cursor.prev() if found else cursor.last()
+            if not found or bytes(cursor.key()[:4]) != self._prefix:
+                return None
+            return form.header_of(cursor.value())
+
+    def _delete_payload(self, transaction: Any, frame: form.Frame) -> None:
+        if not frame.flags & form.LARGE:
+            return
+        table = self._environment.table(form.PAYLOADS)
+        prefix = self._prefix + frame.sequence.to_bytes(8, "big")
+        with transaction.cursor(table) as cursor:
+            found = cursor.set_range(prefix)
+            keys = []
+            while found and bytes(cursor.key()[:12]) == prefix:
+                keys.append(bytes(cursor.key()))
+                found = cursor.next()
+        for key in keys:
+            transaction.delete(key, db=table)
+
+
+def _key_of(frame: form.Frame, frames: Any, start: int, payload_of: Callable[[int], Any]) -> bytes | None:
+    """The message's key, else its subject. None: it has neither."""
+    if not frame.subject_length and not frame.headers_length:
+        return None
+    if frame.flags & form.LARGE:
+        parts: Any = payload_of(frame.sequence)
+    else:
+        at = frame.position - start + form.FRAME_HEADER
+        parts = memoryview(frames)[at : at + frame.subject_length + frame.headers_length]
+    subject = bytes(parts[: frame.subject_length])
+    headers = bytes(parts[frame.subject_length : frame.subject_length + frame.headers_length])
+    key = unseal(headers).key if headers else None
+    if key is not None:
+        found = b"k" + key.encode("utf-8", "surrogatepass")
+    elif subject:
+        found = b"s" + subject
+    else:
+        return None
+    return found if len(found) <= _LONGEST else b"h" + hashlib.sha256(found).digest()
