@@ -18,7 +18,7 @@ from ringpost.speech import Speech
 if TYPE_CHECKING:
     from ringpost.events import EventBus
     from ringpost.requests import Replies
-    from ringpost.stats import BrokerStats
+    from ringpost.stats import BrokerStats, Recovered
     from ringpost.store.format import Retention
     from ringpost.topic import Topic
     from ringpost.transaction import Transaction
@@ -346,6 +346,12 @@ class Broker:
         """
         self._check_open()
         self._engine.flush(timeout)
+
+    def recovered(self) -> tuple[Recovered, ...]:
+        """What this connection was the first to open after a reboot, and found on disk, in the order of
+        opening. Of a broker in memory: nothing."""
+        self._check_open()
+        return tuple(getattr(self._engine, "recovered", ()))
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """A copy of a durable broker, while it is used: connect to it as to any other. It has everything that

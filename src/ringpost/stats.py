@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ringpost._binding.contract import Group, Log
+
+
+class Recovered(NamedTuple):
+    """A queue or topic that a durable broker found on disk, and not in shared memory: after a reboot.
+
+    Attributes:
+        kind: "queue" or "topic".
+        name: its name.
+        next_sequence: where it goes on.
+        waiting: messages that are not yet acked, or not by every named subscriber.
+    """
+
+    kind: str
+    name: str
+    next_sequence: int
+    waiting: int
 
 
 @dataclass(frozen=True)

@@ -88,14 +88,15 @@ def test_the_disk_holds_little_more(durable: ringpost.Broker) -> None:
     for number in range(300):
         topic.publish(bytes(100), f"k{number % 5}")
     assert entries(durable, form.BLOCKS) < 60  # what became empty is one
-    for number in range(100):
+    for _ in range(100):
         topic.publish_many([(f"k{i % 50}", bytes(200)) for i in range(100)])
         topic.publish(bytes(100_000), "large")
     assert entries(durable, form.PAYLOADS) <= 2  # 100,000 bytes
     assert entries(durable, form.KEYS) == 51
     assert durable._engine._environment().size() < 2 << 20  # type: ignore[attr-defined]
     found = dict(replay(topic))
-    assert len(found) == 51 and found["large"] == bytes(100_000)
+    assert len(found) == 51
+    assert found["large"] == bytes(100_000)
 
 
 def test_a_bound_takes_keys_too(durable: ringpost.Broker) -> None:

@@ -42,7 +42,11 @@ def test_it_says_what_it_found(
     caplog.set_level("INFO", "ringpost")
     durable.queue("jobs").put_many(range(10))
     assert caplog.messages == []
-    reboot().queue("jobs")
+    assert durable.recovered() == ()
+    again = reboot()
+    again.queue("jobs")
+    again.topic("new")
+    assert again.recovered() == (("queue", "jobs", 10, 10),)
     (said,) = caplog.messages
     assert "queue 'jobs'" in said
     assert "goes on from disk at message 10; 10 wait in it" in said

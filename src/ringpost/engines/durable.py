@@ -16,6 +16,7 @@ from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, ring
 from ringpost.errors import QueueNotFound, SettingsMismatch
+from ringpost.stats import Recovered
 from ringpost.store import format as form
 from ringpost.store.environment import SIDE, Environment, forget_environment, open_environment
 from ringpost.store.log import check_durability
@@ -47,6 +48,7 @@ class DurableEngine(ring.RingEngine):
         self._most_bytes = _options(url, parts.query)
         self._opened: Environment | None = None
         self._is_destroyed = False
+        self.recovered: tuple[Recovered, ...] = ()
 
     # ---- what is there -------------------------------------------------------------------------
 
@@ -110,7 +112,7 @@ class DurableEngine(ring.RingEngine):
             )
             native, is_new = wanted.open_ring(record)
         if is_new:
-            _say_what_was_recovered(wanted.label, native)
+            self._note_what_was_recovered(wanted, native)
         self.transactions().finish_those_of_the_dead()
         _check_settings(wanted.label, record, durability, retention)
         ring._check_settings(native, capacity, maxsize, priorities)
@@ -122,6 +124,13 @@ class DurableEngine(ring.RingEngine):
             if is_new and (self._place / SIDE).exists():
                 native.set_alarm(1)  # something may be scheduled
         return log
+
+    def _note_what_was_recovered(self, wanted: _Wanted, log: NativeLog) -> None:
+        info = log.info()
+        found = Recovered(wanted.kind.value, wanted.name, info["next_sequence"], info["unfinished"])
+        if found.next_sequence:
+            self.recovered += (found,)
+            _log.info("%s goes on from disk at message %d; %d wait in it", wanted.label, *found[2:])
 
     def _with_stored_levels(
         self, native: NativeLog, wanted: _Wanted, record: form.LogRecord, is_new: bool
@@ -255,18 +264,6 @@ class _Wanted:
         if is_new:
             storage.known_groups = {each.name: each for each in registry.groups(record)}
         return native, is_new
-
-
-def _say_what_was_recovered(label: str, log: NativeLog) -> None:
-    """For who looks at what the logger "ringpost" says."""
-    info = log.info()
-    if info["next_sequence"]:
-        _log.info(
-            "%s goes on from disk at message %d; %d wait in it",
-            label,
-            info["next_sequence"],
-            info["unfinished"],
-        )
 
 
 def _default_retention(kind: Kind) -> form.Retention | None:
