@@ -16,7 +16,14 @@ from benchmarks.rivals.redis_streams import RedisStreams
 from benchmarks.rivals.ringpost import Ringpost
 from benchmarks.rivals.shared_memory import SharedMemoryByHand
 from benchmarks.rivals.stored_lmdb import StoredLmdb
-from benchmarks.rivals.stored_others import StoredDeque, StoredLiteQueue, StoredPersistQueue
+from benchmarks.rivals.stored_others import (
+    StoredDeque,
+    StoredLeanQueue,
+    StoredLiteQueue,
+    StoredLocalQueue,
+    StoredPersistQueue,
+)
+from benchmarks.rivals.stored_rabbitmq import StoredRabbitMQ
 from benchmarks.rivals.stored_redis import StoredRedis
 from benchmarks.rivals.stored_ringpost import StoredRingpost
 from benchmarks.rivals.stored_sqlite import StoredSqlite
@@ -48,6 +55,9 @@ RIVALS: tuple[Rival, ...] = (
     StoredPersistQueue(),
     StoredLiteQueue(),
     StoredDeque(),
+    StoredLocalQueue(),
+    StoredLeanQueue(),
     StoredRedis(),
+    StoredRabbitMQ(),
     SharedMemoryByHand(),
 )

@@ -31,7 +31,7 @@ class RedisServer:
         options = {**_OPTIONS, "dir": str(directory), "unixsocket": self._address, **(more or {})}
         command = [PROGRAM, *(word for key, value in options.items() for word in (f"--{key}", value))]
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=end_with_parent
         )
         try:
             self._wait()
@@ -66,6 +66,6 @@ class RedisServer:
         raise RuntimeError(f"{PROGRAM} did not answer within {_PATIENCE:.0f} s")
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # control-C reaches the parent too, which ends it

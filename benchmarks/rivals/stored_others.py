@@ -1,4 +1,4 @@
-"""Queues in files that come as packages: persist-queue, litequeue, diskcache."""
+"""Queues in files that come as packages: persist-queue, litequeue, diskcache, localqueue, leanqueue."""
 
 from __future__ import annotations
 
@@ -81,3 +81,58 @@ class StoredDeque(StoringRival):
 
     def storing_lane(self, directory: str, level: Level) -> StoringLane:
         return _DequeLane(directory, level)
+
+
+@dataclass(frozen=True)
+class _LocalLane(StoringLane):
+    def storer(self) -> Storer:
+        from localqueue import DurabilityMode, SimpleQueue
+
+        level = DurabilityMode.DURABLE if self.level == "confirmed" else DurabilityMode.RELAXED
+        queue = SimpleQueue(self.directory, durability=level, serializer=_AsTheyAre())
+        return Storer(queue.put, queue.put_many, close=queue.close)
+
+
+class _AsTheyAre:
+    """A serializer that has nothing to do."""
+
+    def dumps(self, message: bytes) -> bytes:
+        return message
+
+    def loads(self, message: bytes) -> bytes:
+        return message
+
+
+class StoredLocalQueue(StoringRival):
+    """SQLite behind Rust."""
+
+    name = "localqueue"
+    module = "localqueue"
+    distribution = "localqueue"
+    note = "durability DURABLE, and RELAXED for later"
+
+    def storing_lane(self, directory: str, level: Level) -> StoringLane:
+        return _LocalLane(directory, level)
+
+
+@dataclass(frozen=True)
+class _LeanLane(StoringLane):
+    def storer(self) -> Storer:
+        from leanqueue import LeanQueueCore
+
+        queue = LeanQueueCore(f"{self.directory}/queue")
+        return Storer(queue.enqueue, queue.enqueue_batch)
+
+
+class StoredLeanQueue(StoringRival):
+    """A log of its own behind Rust, for one process."""
+
+    name = "leanqueue"
+    module = "leanqueue"
+    distribution = "leanqueue"
+    note = "an fsync a call"
+    levels = ("confirmed",)
+    shared = False
+
+    def storing_lane(self, directory: str, level: Level) -> StoringLane:
+        return _LeanLane(directory, level)

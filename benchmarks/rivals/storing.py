@@ -54,6 +54,8 @@ class StoringRival(Rival):
     levels: tuple[Level, ...] = ("confirmed", "later")
     store_batches: bool = True
     reads: bool = False
+    shared: bool = True
+    """Several processes may put."""
 
     @abstractmethod
     def storing_lane(self, directory: str, level: Level) -> StoringLane:

@@ -127,6 +127,10 @@ class DurableEight(Durable):
     title = f"8 producers, {SMALL}-byte messages, one a call, each on disk when it returns"
     senders = 8
 
+    def fits(self, rival: Rival) -> bool:
+        assert isinstance(rival, StoringRival)
+        return rival.shared and super().fits(rival)
+
 
 class DurableBatches(Durable):
     """One wait for many."""
