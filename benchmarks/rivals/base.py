@@ -81,6 +81,10 @@ class Rival(ABC):
     batches: bool = False
     """Whether it has a call for many messages, on either side."""
 
+    def program_version(self) -> str | None:
+        """Of a program that does not tell it for --version."""
+        return None
+
 
 class QueueRival(Rival):
     """One that gives each message to one receiver, for good."""

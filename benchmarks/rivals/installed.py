@@ -27,7 +27,7 @@ def why_not(rival: Rival) -> str | None:
 def version_of(rival: Rival) -> str:
     """The version of the rival's program or distribution, or of Python."""
     if rival.program is not None:
-        return _version_of_program(rival.program)
+        return rival.program_version() or _version_of_program(rival.program)
     if rival.distribution is None:
         return python_version()
     try:

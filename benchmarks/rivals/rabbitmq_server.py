@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.rivals.redis_server import end_with_parent
 
-PROGRAM = "rabbitmqctl"
+PROGRAM = "rabbitmq-server"
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's; the one in the PATH insists on its user
 _PATIENCE = 60.0
 
@@ -90,6 +90,12 @@ class RabbitMQServer:
             if self._process is not None and self._process.poll() is not None:
                 raise RuntimeError(f"{_SERVER} ended with exit code {self._process.returncode}")
         raise RuntimeError(f"{_SERVER} did not answer within {_PATIENCE:.0f} s")
+
+
+def version() -> str | None:
+    """Its programs cannot be asked without leaving a daemon behind: Debian's folder says it."""
+    found = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*"))
+    return found[-1].name.partition("-")[2] if found else None
 
 
 def _free_port() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.rivals.rabbitmq_server import PROGRAM, RabbitMQServer
+from benchmarks.rivals.rabbitmq_server import PROGRAM, RabbitMQServer, version
 from benchmarks.rivals.storing import Level, Storer, StoringLane, StoringRival
 
 _QUEUE = "queue"
@@ -69,6 +69,9 @@ class StoredRabbitMQ(StoringRival):
     program = PROGRAM
     note = "durable queue, persistent messages, publisher confirms over loopback"
     levels = ("confirmed",)
+
+    def program_version(self) -> str | None:
+        return version()
 
     def storing_lane(self, directory: str, level: Level) -> StoringLane:
         return _Lane(directory, level, RabbitMQServer(Path(directory)))
