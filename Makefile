@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/include/*.h) \
 	$(wildcard src/ringpost/_binding/*.p[yx]*)
-C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch])
+C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] examples/c/*.c)
 
 .PHONY: help demo test bench bench-quick docs check format clean
 

@@ -77,6 +77,11 @@ class Queue(Generic[T]):
         queue._take_over(log, name, broker)
         return queue
 
+    @property
+    def path(self) -> str:
+        """The file in shared memory, for programs in C: rp_attach() of native/include/ringpost.h."""
+        return self._log.path
+
     # ---- putting -------------------------------------------------------------------------------
 
     def put(

@@ -63,6 +63,11 @@ class Topic(Generic[T]):
         self._lends = False  # it was checked
         self._subscriber_type: type[Subscriber[Any]] = Subscriber
 
+    @property
+    def path(self) -> str:
+        """The file in shared memory, for programs in C: rp_attach() of native/include/ringpost.h."""
+        return self._log.path
+
     # ---- publishing ----------------------------------------------------------------------------
 
     def publish(

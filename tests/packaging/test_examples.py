@@ -55,6 +55,20 @@ def test_log_shipping() -> None:
     assert "15000 lines of 3 applications, 30 of them errors: each once" in said
 
 
+def test_market_data() -> None:
+    said = run("market_data.py")
+    assert "strategy eu: 100 books, mean spread 1.50" in said
+    assert "strategy us: 100 books, mean spread 3.50" in said
+    assert "archive: 1000000 ticks, in order; candles of eu.cac, eu.dax, us.ndx, us.spx" in said
+    assert "screen: us.spx 147.5 to 150.5" in said
+
+
+def test_c_worker() -> None:
+    said = run("c_worker.py")
+    assert re.search(r"kill -9 \d+: the other worker in C went on", said)
+    assert "20000 texts counted, none lost; number 1: a1 c1 e2 g1 m1 o1 s2 t1" in said
+
+
 def test_alerts_come_at_once(broker: ringpost.Broker) -> None:
     alert = start("log_shipping.py", "alert", broker.url)
     assert alert.stdout is not None
