@@ -293,6 +293,10 @@ class Levels:
         return together
 
     @property
+    def is_stored(self) -> bool:
+        return self._base.is_stored
+
+    @property
     def path(self) -> str:
         return self._base.path
 

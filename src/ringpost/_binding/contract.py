@@ -238,6 +238,10 @@ class Log(Protocol):
     on_alarm: Callable[[], None] | None
 
     @property
+    def is_stored(self) -> bool:
+        """It has a storage, or had one until it was closed."""
+
+    @property
     def path(self) -> str: ...
     @property
     def label(self) -> str: ...
@@ -432,10 +436,6 @@ class NativeLog(Log, Protocol):
     """A log that may be the first of several which make one queue; see ringpost.levels."""
 
     storage: Storage | None
-
-    @property
-    def is_stored(self) -> bool:
-        """It has a storage, or had one until it was closed."""
 
     def group(self) -> NativeGroup: ...
     def open_group(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import os
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 from ringpost.aio.opening import Opening
 from ringpost.aio.queue import Queue
 from ringpost.aio.topic import Topic
+from ringpost.aio.transaction import Transaction
 from ringpost.broker import Broker as SyncBroker
 from ringpost.broker import connect as sync_connect
 
 if TYPE_CHECKING:
     from ringpost.aio.events import EventBus
     from ringpost.aio.requests import Replies
-    from ringpost.stats import BrokerStats
+    from ringpost.broker import Durability
+    from ringpost.stats import BrokerStats, Recovered
+    from ringpost.store.format import Retention
+    from ringpost.typed import OwnCodec
 
 
 def connect(url: str | None = None) -> Opening[Broker]:
@@ -52,6 +57,9 @@ class Broker:
         capacity: int | None = None,
         maxsize: int | None = None,
         pickle: bool = False,
+        type: Any = None,
+        codec: OwnCodec[Any] | None = None,
+        durability: Durability | None = None,
         priorities: bool | None = None,
         create: bool = True,
     ) -> Opening[Queue[Any]]:
@@ -59,28 +67,50 @@ class Broker:
         errors are those of ringpost.Broker.queue()."""
 
         def make() -> Queue[Any]:
-            return self._remember(
-                Queue._over(
-                    self._sync.queue(
-                        name,
-                        capacity=capacity,
-                        maxsize=maxsize,
-                        pickle=pickle,
-                        priorities=priorities,
-                        create=create,
-                    )
-                )
+            open_queue: Any = self._sync.queue
+            sync = open_queue(
+                name,
+                capacity=capacity,
+                maxsize=maxsize,
+                pickle=pickle,
+                type=type,
+                codec=codec,
+                durability=durability,
+                priorities=priorities,
+                create=create,
             )
+            return self._remember(Queue._over(sync))
 
         return Opening(make)
 
     def topic(
-        self, name: str, *, capacity: int | None = None, pickle: bool = False, create: bool = True
+        self,
+        name: str,
+        *,
+        capacity: int | None = None,
+        pickle: bool = False,
+        type: Any = None,
+        codec: OwnCodec[Any] | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
     ) -> Opening[Topic]:
-        """The topic `name`, made if there is none: `await broker.topic(name)`, or `async with`."""
+        """The topic `name`, made if there is none: `await broker.topic(name)`, or `async with`. Arguments and
+        errors are those of ringpost.Broker.topic()."""
 
         def make() -> Topic:
-            topic = Topic(self._sync.topic(name, capacity=capacity, pickle=pickle, create=create))
+            open_topic: Any = self._sync.topic
+            sync = open_topic(
+                name,
+                capacity=capacity,
+                pickle=pickle,
+                type=type,
+                codec=codec,
+                durability=durability,
+                retention=retention,
+                create=create,
+            )
+            topic = Topic(sync)
             self._open.add(topic)
             return topic
 
@@ -150,6 +180,23 @@ class Broker:
     async def destroy(self) -> None:
         """Delete every queue, topic and event bus of this broker."""
         self._sync.destroy()
+
+    def transaction(self, timeout: float | None = None) -> Transaction:
+        """A context in which messages are acked and sent, to several queues and topics, all or nothing:
+        `async with broker.transaction() as tx:`. As ringpost.Broker.transaction()."""
+        return Transaction(self._sync.transaction(timeout))
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Everything that was put is on disk, and what this process acked. As ringpost.Broker.flush()."""
+        await asyncio.to_thread(self._sync.flush, timeout)
+
+    def recovered(self) -> tuple[Recovered, ...]:
+        """What this connection was the first to open after a reboot. As ringpost.Broker.recovered()."""
+        return self._sync.recovered()
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """A copy of a durable broker, while it is used. As ringpost.Broker.backup()."""
+        await asyncio.to_thread(self._sync.backup, path)
 
     async def stats(self) -> BrokerStats:
         """Numbers of every queue and topic, for people and monitors."""

@@ -6,16 +6,22 @@ import asyncio
 import copy
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ringpost.aio.consumer import Consumer, ConsumerBelow
-from ringpost.aio.producer import Producer, in_pieces
+from ringpost.aio.deadletters import DeadLetters
+from ringpost.aio.producer import Producer, in_pieces, in_slices
+from ringpost.aio.storing import Storing
 from ringpost.aio.waiting import GRACE, Waiting
 from ringpost.errors import Full, ShutDown
 from ringpost.queue import Queue as SyncQueue
+from ringpost.records import parts_of, take
 
 if TYPE_CHECKING:
+    import numpy
+
     from ringpost.backoff import Backoff
+    from ringpost.broker import Durability
     from ringpost.producer import Overflow
     from ringpost.stats import QueueStats
 
@@ -60,32 +66,81 @@ class Queue(Generic[T]):
         """The name under which it was opened."""
         return self._sync.name
 
+    @property
+    def path(self) -> str:
+        """The file in shared memory, for programs in C."""
+        return self._sync.path
+
     # ---- putting -------------------------------------------------------------------------------
 
-    async def put(self, item: T, timeout: float | None = None) -> None:
-        """Put one item, as soon as there is room; when this returns it is in the queue, for everybody to see.
+    async def put(
+        self, item: T, timeout: float | None = None, *, durability: Durability | None = None
+    ) -> None:
+        """Put one item, as soon as there is room; when this returns it is in the queue, for everybody to see,
+        and as durable as was asked for.
+
+        Cancelled while it waits for room, it has put nothing; while it waits for the disk, the item is in the
+        queue, and perhaps not yet on disk.
 
         Raises Full after `timeout` seconds (0: at once), and what ringpost.Queue.put() raises.
         """
         log = self._sync._log
-        await self._room.until(lambda: log.put(item, False, GRACE), timeout)
+        if not log.is_stored and durability is None:
+            await self._room.until(lambda: log.put(item, False, GRACE), timeout)
+            return
+        storing = Storing()
+
+        def put() -> None:
+            log.put(item, False, GRACE, durability=durability)
+
+        await self._room.until(lambda: storing.attempt(put), timeout)
+        await storing.wait(timeout)
 
     def put_nowait(self, item: T) -> None:
-        """Put one item, or raise Full."""
-        self._sync._log.put(item, False, GRACE)
+        """Put one item, or raise Full. It does not wait for the disk: flush() does."""
+        log = self._sync._log
+        if not log.is_stored:
+            log.put(item, False, GRACE)
+            return
+        storing = Storing()
+        storing.attempt(lambda: log.put(item, False, GRACE))
+        storing.begin()
 
-    async def put_many(self, items: Iterable[T], timeout: float | None = None) -> int:
-        """Put items in order, many in one commit; much faster than one put() each.
+    async def put_many(
+        self, items: Iterable[T], timeout: float | None = None, *, durability: Durability | None = None
+    ) -> int:
+        """Put items in order, many in one commit; much faster than one put() each. A structured numpy array
+        is put as ringpost.Queue.put_many() does, at the speed of memory.
 
         Returns how many were put: all of them. Raises what put() raises; the exception's attribute `put`, a
         CancelledError's too, then says how many went in before it.
         """
-        log = self._sync._log
+        log, storing = self._sync._log, Storing()
+        records = parts_of(items) if type(items) is not list and not self._sync._speech.is_checked else None
+        if records is None:
 
-        def put(piece: list[T]) -> int:
-            return log.put_many(piece, False, GRACE)
+            def put(piece: list[T]) -> int:
+                return storing.attempt(lambda: log.put_many(piece, False, GRACE, durability=durability))
 
-        return await in_pieces(items, put, self._room.until, timeout)
+            done = await in_pieces(items, put, self._room.until, timeout)
+        else:
+            kind, head, buffer, size = records
+
+            def put_records(start: int) -> int:
+                left = buffer[start * size :]
+                return storing.attempt(
+                    lambda: log.put_records(kind, head, left, size, False, GRACE, durability)
+                )
+
+            done = await in_slices(len(buffer) // size, put_records, self._room.until, timeout)
+        await storing.wait(timeout)
+        return done
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Everything that was put, by any process, is on disk, and what this one got or acked. As
+        ringpost.Queue.flush()."""
+        if self._sync._log.is_stored:
+            await asyncio.to_thread(self._sync.flush, timeout)
 
     # ---- getting -------------------------------------------------------------------------------
 
@@ -104,12 +159,23 @@ class Queue(Generic[T]):
         """Take one item, or raise Empty."""
         return self._get()
 
-    async def get_many(self, limit: int | None = None, timeout: float | None = None) -> list[T]:
+    @overload
+    async def get_many(self, limit: int | None = None, timeout: float | None = None) -> list[T]: ...
+    @overload
+    async def get_many(
+        self, limit: int | None = None, timeout: float | None = None, *, as_array: Literal[True]
+    ) -> numpy.ndarray[Any, Any]: ...
+    async def get_many(
+        self, limit: int | None = None, timeout: float | None = None, *, as_array: bool = False
+    ) -> Any:
         """Take what is there, at most `limit` items (default 1024); wait for the first one only.
 
-        Raises what ringpost.Queue.get_many() raises.
+        With `as_array` records come as one structured numpy array, as from ringpost.Queue.get_many(). Raises
+        what that raises.
         """
         log = self._sync._log
+        if as_array:
+            return await self._items.until(lambda: take(log, limit, False, GRACE), timeout)
         return await self._items.until(lambda: log.get_many(limit, False, GRACE), timeout)
 
     def __aiter__(self) -> Queue[T]:
@@ -130,11 +196,14 @@ class Queue(Generic[T]):
         overflow: Overflow = "block",
         ttl: float | None = None,
         dedup_window: float | None = None,
+        durability: Durability | None = None,
     ) -> Producer:
         """A producer. Arguments and errors are those of ringpost.Queue.producer()."""
         if overflow not in ("block", "raise", "drop-oldest"):
             raise ValueError(f"'overflow' is 'block', 'raise' or 'drop-oldest', not {overflow!r}")
-        sync = self._sync.producer(overflow="raise", ttl=ttl, dedup_window=dedup_window)
+        sync = self._sync.producer(
+            overflow="raise", ttl=ttl, dedup_window=dedup_window, durability=durability
+        )
         return Producer(sync, overflow)
 
     def consumer(
@@ -160,6 +229,10 @@ class Queue(Generic[T]):
                 dead_letters=dead_letters,
             )
         )
+
+    def dead_letters(self, name: str | None = None) -> DeadLetters:
+        """What could not be handled: the queue NAME.dead, or `name`. As ringpost.Queue.dead_letters()."""
+        return DeadLetters(self._sync.dead_letters(name))
 
     def stats(self) -> QueueStats:
         """Numbers for people and monitors."""

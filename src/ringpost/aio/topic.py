@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ringpost.aio.loan import Loan
 from ringpost.aio.opening import Opening
 from ringpost.aio.producer import in_pieces
+from ringpost.aio.storing import Storing
 from ringpost.aio.subscriber import Subscriber, SubscriberBelow
 from ringpost.aio.waiting import GRACE, Waiting
 from ringpost.errors import Full, Stalled
+from ringpost.loan import Loan as SyncLoan
+from ringpost.loan import Order
 from ringpost.topic import Topic as SyncTopic
 
 if TYPE_CHECKING:
     from ringpost.backoff import Backoff
+    from ringpost.broker import Durability
     from ringpost.stats import TopicStats
     from ringpost.topic import OnLag, Start
+
+R = TypeVar("R")
 
 
 class Topic:
@@ -50,53 +57,122 @@ class Topic:
         content_type: str | None = None,
         retain: bool = False,
         timeout: float | None = None,
+        durability: Durability | None = None,
     ) -> None:
         """Publish one message; when this returns, every subscriber will get it.
 
-        Arguments and errors are those of ringpost.Topic.publish(). Cancelled, it has published nothing.
+        Arguments and errors are those of ringpost.Topic.publish(). Cancelled while it waits for subscribers
+        that are behind, it has published nothing; while it waits for the disk, all of it.
         """
+        storing = Storing()
+
+        def publish(timeout: float | None = 0) -> None:
+            self._sync.publish(
+                body,
+                subject,
+                headers=headers,
+                ttl=ttl,
+                key=key,
+                message_id=message_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                content_type=content_type,
+                retain=retain,
+                timeout=timeout,
+                durability=durability,
+            )
+
+        if retain and self._sync._log.is_stored:  # what is kept aside is committed at once
+            await asyncio.to_thread(publish, timeout)
+            return
+        await self._until_room(lambda: storing.attempt(publish), timeout)
+        await storing.wait(timeout)
+
+    async def _until_room(self, call: Callable[[], R], timeout: float | None) -> R:
+        """Raises Full at once where a subscriber wants it to be an error."""
         refused: list[Full] = []
 
-        def attempt() -> None:
+        def attempt() -> R | None:
             try:
-                self._sync.publish(
-                    body,
-                    subject,
-                    headers=headers,
-                    ttl=ttl,
-                    key=key,
-                    message_id=message_id,
-                    correlation_id=correlation_id,
-                    reply_to=reply_to,
-                    content_type=content_type,
-                    retain=retain,
-                    timeout=0,
-                )
+                return call()
             except Stalled:
                 raise
             except Full:
                 try:
                     self._sync._check_laggards()
-                except Full as full:  # a subscriber wants this to be an error, now
+                except Full as full:
                     refused.append(full)
-                    return
+                    return None
                 raise
 
-        await self._room.until(attempt, timeout)
+        result = await self._room.until(attempt, timeout)
         if refused:
             raise refused[0]
+        return cast(R, result)
 
     async def publish_many(
-        self, messages: Iterable[tuple[str, object]], *, timeout: float | None = None
+        self,
+        messages: Iterable[tuple[str, object]],
+        *,
+        timeout: float | None = None,
+        durability: Durability | None = None,
     ) -> int:
         """Publish pairs (subject, body) in order, many in one commit. Returns how many.
 
         Raises what publish() raises; the exception's attribute `put` says how many went in before it.
         """
-        return await in_pieces(messages, self._publish_piece, self._room.until, timeout)
+        storing = Storing()
 
-    def _publish_piece(self, piece: list[tuple[str, object]]) -> int:
-        return self._sync.publish_many(piece, timeout=0)
+        def publish(piece: list[tuple[str, object]]) -> int:
+            return storing.attempt(lambda: self._sync.publish_many(piece, timeout=0, durability=durability))
+
+        done = await in_pieces(messages, publish, self._room.until, timeout)
+        await storing.wait(timeout)
+        return done
+
+    def loan(
+        self,
+        shape: int | Sequence[int],
+        dtype: Any = float,
+        *,
+        subject: str = "",
+        order: Order = "C",
+        headers: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        key: str | None = None,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        content_type: str | None = None,
+        timeout: float | None = None,
+        durability: Durability | None = None,
+    ) -> Loan:
+        """Room for a numpy array in shared memory, to be filled in place and published without being copied:
+        `async with topic.loan(...) as array`. Arguments and errors are those of ringpost.Topic.loan()."""
+
+        def borrow() -> SyncLoan:
+            return self._sync.loan(
+                shape,
+                dtype,
+                subject=subject,
+                order=order,
+                headers=headers,
+                ttl=ttl,
+                key=key,
+                message_id=message_id,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                content_type=content_type,
+                timeout=0,
+                durability=durability,
+            )
+
+        return Loan(borrow, lambda attempt: self._until_room(attempt, timeout), timeout)
+
+    @property
+    def path(self) -> str:
+        """The file in shared memory, for programs in C."""
+        return self._sync.path
 
     def clear_retained(self, subject: str = "") -> bool:
         """Keep no last value for this subject any more. False: there was none."""

@@ -10,6 +10,7 @@ from ringpost._binding.contract import NativeGroup, NativeLog
 from ringpost.errors import StorageDamaged
 from ringpost.store import format as form
 from ringpost.store.blocks import Blocks
+from ringpost.store.later import LATER
 
 if TYPE_CHECKING:
     from ringpost.store.environment import Environment
@@ -65,7 +66,11 @@ class StoredLog:
     def after_put(self, durability: str | None, timeout: float | None) -> None:
         level = self._level if durability is None else check_durability(durability)
         if level == "commit":
-            self.commit_until(self.stored.tail(), timeout)
+            later = LATER.get()
+            if later is None:
+                self.commit_until(self.stored.tail(), timeout)
+            else:
+                later.add(self)
         elif level == "interval" and not self.noted:
             self._writer.note(self, soon=True)
 
@@ -85,6 +90,10 @@ class StoredLog:
         """Store what keeps the ring full. False: everything is stored."""
         tail = self.stored.tail()
         if self.stored.durable() >= tail:
+            return False
+        later = LATER.get()
+        if later is not None:
+            later.add(self)
             return False
         self.commit_until(tail, None)
         return True
