@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 import select
 import signal
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
+_FUTEX_PRIVATE = 128
 WATCHDOG = 60  # seconds; a child that hangs in whatever call is ended by SIGALRM's default action
 
 
@@ -58,15 +61,24 @@ class Child:
         self.send(signal.SIGCONT)
 
     def wait_until_asleep(self) -> None:
-        """In a futex, for the second time: the first may be any lock on its way there."""
+        """But in no lock of Python's, and for the second time: the first may be a lock on its way there."""
         deadline = time.monotonic() + 10
         seen = 0
         while seen < 2:
             assert not self.ended(), "it ended and does not fall asleep any more"
             assert time.monotonic() < deadline, "it does not fall asleep"
             time.sleep(0.01)
-            with open(f"/proc/{self.pid}/stat") as file:
-                seen += file.read().rpartition(")")[2].split()[0] == "S"
+            seen += self._state() == "S" and not self._waits_for_a_thread()
+
+    def _state(self) -> str:
+        with open(f"/proc/{self.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+
+    def _waits_for_a_thread(self) -> bool:
+        """In a futex that no other process can see."""
+        with open(f"/proc/{self.pid}/syscall") as file:
+            call = file.read().split()  # its number and arguments, or "running"
+        return call[0] == str(_FUTEX) and bool(int(call[2], 16) & _FUTEX_PRIVATE)
 
     def _reap(self) -> None:
         self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
