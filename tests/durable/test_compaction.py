@@ -37,7 +37,7 @@ def replay(topic: ringpost.Topic[Any]) -> list[tuple[str | None, Any]]:
                 found.append((message.key or message.subject or None, message.body))
 
 
-def entries(broker: ringpost.Broker, table: bytes) -> int:
+def entries(broker: ringpost.Broker, table: bytes | None) -> int:
     environment = broker._engine._environment()  # type: ignore[attr-defined]
     with environment.read() as transaction:
         return int(transaction.stat(environment.table(table))["entries"])

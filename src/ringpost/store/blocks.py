@@ -72,7 +72,7 @@ class Blocks:
         return form.Progress(last.end, last.end_sequence, noted.ring)
 
     @contextmanager
-    def _reading(self, table: bytes) -> Iterator[Any]:
+    def _reading(self, table: bytes | None) -> Iterator[Any]:
         environment = self._environment
         with environment.read() as transaction, transaction.cursor(environment.table(table)) as cursor:
             yield cursor

@@ -59,7 +59,7 @@ class Verification:
 class _Findings:
     problems: list[str] = field(default_factory=list)
     queues: list[StoredQueue] = field(default_factory=list)
-    damaged: list[tuple[bytes, bytes]] = field(default_factory=list)  # table, key
+    damaged: list[tuple[bytes | None, bytes]] = field(default_factory=list)  # table, key
 
 
 def verify(directory: str | os.PathLike[str], *, skip_damaged: bool = False) -> Verification:

@@ -74,6 +74,9 @@ class Environment:
         self._gate = Gate()
         self._is_closed = False
         self._commits = 0
+        self._last_commit = -1
+        self.epoch = 0
+        """Others have written since, or something else than frames, when this is another."""
         self._mapped = 0
         self._open()
 
@@ -112,7 +115,7 @@ class Environment:
 
     # ---- transactions --------------------------------------------------------------------------
 
-    def table(self, name: bytes) -> Any:
+    def table(self, name: bytes | None) -> Any:
         """For who has a transaction."""
         return self._tables[name]
 
@@ -142,8 +145,11 @@ class Environment:
             self._doorkeeper.leave()
 
     @contextmanager
-    def begin(self) -> Iterator[Any]:
+    def begin(self, only_frames: bool = False) -> Iterator[Any]:
         """A write transaction of who is alone: on disk when it ends without an exception, undone else.
+
+        Args:
+            only_frames: it changes no log's settings and deletes none.
 
         Raises StorageFailed. Nothing of it is there then; what LMDB remembers of it in memory is thrown away.
         """
@@ -154,7 +160,10 @@ class Environment:
                 if self._commits % _SWEEP == 0:
                     self._environment.reader_check()
                 with self._environment.begin(write=True) as transaction:
+                    number = transaction.id()
+                    self.epoch += not only_frames or number != self._last_commit + 1
                     yield transaction
+                self._last_commit = number
         except StorageFailed:
             raise
         except (lmdb.Error, OSError) as error:

@@ -17,11 +17,13 @@ META = b"meta"  # "broker" -> Broker
 LOGS = b"logs"  # kind NUL name -> LogRecord
 PROGRESS = b"progress"  # log number -> Progress
 GROUPS = b"groups"  # log number, name -> GroupRecord
-BLOCKS = b"blocks"  # log number, position -> a block: header and frames
+BLOCKS = None  # log number, position -> a block: header and frames
 PAYLOADS = b"payloads"  # log number, sequence, part -> checksum and bytes of a large message
 KEYS = b"keys"  # log number, key -> where the last message with it lies, where a topic asked for compaction
 SUPERSEDED = b"superseded"  # log number, position of a block -> sequences in it that are no longer the last
 TRANSACTIONS = b"transactions"  # id -> a transaction that was decided, and is not yet carried out
+# BLOCKS is the table without a name, where LMDB keeps the others' names: each commit writes it anyway, and
+# so a commit of one message writes a page less.
 TABLES = (META, LOGS, PROGRESS, GROUPS, BLOCKS, PAYLOADS, KEYS, SUPERSEDED, TRANSACTIONS)
 
 PAGES = 65520  # bytes of a value that fill sixteen pages of LMDB exactly

@@ -52,6 +52,7 @@ class StoredLog:
         self.ring = int(log.info()["created_ns"])
         self.has_blocks = True  # perhaps
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored
+        self.stored_to, self.stored_in = 0, -1  # up to where it is stored, as was known in which epoch
         self.noted = False  # the committer will come
         self._writer = writer
         self._level = record.durability

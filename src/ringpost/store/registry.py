@@ -72,7 +72,7 @@ class Registry:
                 pass
         return True
 
-    def _delete_some(self, prefix: bytes, table: bytes) -> bool:
+    def _delete_some(self, prefix: bytes, table: bytes | None) -> bool:
         environment = self._environment
         keys: list[bytes] = []
         with environment.read() as transaction, transaction.cursor(environment.table(table)) as cursor:

@@ -90,7 +90,7 @@ class Writer:
             if then is not None or any(plan.needs_disk() for plan in plans):
                 used = self.environment.size() if self._most_bytes else 0
                 is_over = used > (self._most_bytes or 0)
-                with self.environment.begin() as transaction:
+                with self.environment.begin(only_frames=then is None) as transaction:
                     plans = [plan for plan in plans if self._store(plan, transaction, not is_over, wanted)]
                     if then is not None:
                         then(transaction)
@@ -167,6 +167,7 @@ class _Plan:
         self._start = max(stored.durable(), min(self._needed, self._tail))
         self._published = self._tail  # durable, when it is done
         self._has_blocks = log.has_blocks
+        self._stored = log.stored_to, log.stored_in
 
     def is_waited_for(self) -> bool:
         return self._published < self._tail
@@ -182,24 +183,29 @@ class _Plan:
         """W4. Raises QueueDeleted: this is not the ring any more that this log is stored from."""
         log, number = self.log, self.log.record.number
         key = form.number_key(number)
-        progress = log.blocks.progress(transaction)
-        if progress is None or progress.ring != log.ring:
+        stored = log.stored_to
+        if log.stored_in != environment.epoch:  # else nobody else has written since
+            progress = log.blocks.progress(transaction)
+            stored = -1 if progress is None or progress.ring != log.ring else progress.position
+        if stored < 0:
             self._writer.discard(log)
             raise QueueDeleted(
                 f"{log.label} was deleted, or its shared memory removed and made anew, while this handle was "
                 "open; open it again"
             )
-        start = max(self._start, progress.position)
+        start = max(self._start, stored)
         if start < self._tail and with_frames:
             log.blocks.write(transaction, log.stored, start, self._tail)
-            self._has_blocks = True
+            self._has_blocks, stored = True, self._tail
         elif start < self._tail:
             self._published = start
         self._store_groups(transaction, environment, key)
         self._delete_what_nobody_needs(transaction)
-        if not self._has_blocks and self._published > progress.position:  # else the last block says it
+        if not self._has_blocks and self._published > stored:  # else the last block says it
             after = form.Progress(self._published, log.stored.sequence_at(self._published), log.ring)
             transaction.put(key, after.pack(), db=environment.table(form.PROGRESS))
+            stored = self._published
+        self._stored = stored, environment.epoch
 
     def _store_groups(self, transaction: Any, environment: Environment, key: bytes) -> None:
         table, known = environment.table(form.GROUPS), self.log.known_groups
@@ -225,6 +231,7 @@ class _Plan:
         """The transaction was committed, and not before: what was undone is not stored."""
         self.log.has_blocks = self._has_blocks
         self.log.known_groups = {one.name: one for one in self._groups}
+        self.log.stored_to, self.log.stored_in = self._stored
 
     def publish(self) -> None:
         """W5."""
