@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ringpost
 
 BOUND = 30
+MANY = 100_000  # messages
 
 
 @pytest.fixture
@@ -37,6 +39,13 @@ def call(broker: ringpost.Broker, tmp_path: Path) -> Any:
 
 def lines(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
+
+
+def drain(queue: ringpost.Queue[Any]) -> list[Any]:
+    found: list[Any] = []
+    while not queue.empty():
+        found += queue.get_many(block=False)
+    return found
 
 
 def test_put_get_and_peek(call: Any, broker: ringpost.Broker) -> None:
@@ -81,17 +90,55 @@ def test_move_purge_delete(call: Any, broker: ringpost.Broker) -> None:
     assert "there is no queue" in call("delete", "a", "--yes", code=1)
 
 
-def test_what_was_exported_can_be_imported(call: Any, broker: ringpost.Broker, tmp_path: Path) -> None:
+BODIES = [
+    "text",
+    {"x": 1},
+    b"\xff\0",
+    b"bytes that look like text",
+    [1, None],
+    {"nested": b"b"},
+    2**63,
+    0.5,
+    None,
+]
+
+
+@pytest.mark.parametrize("file", ["file.jsonl", "file.parquet"])
+def test_what_was_exported_can_be_imported(call: Any, broker: ringpost.Broker, file: str) -> None:
     producer = broker.queue("a").producer()
-    for body in ("text", {"x": 1}, b"\xff\0", [1, None]):
-        producer.send(body, headers={"h": 1}, key="k")
-    call("export", "a", "file")
-    assert broker.queue("a").qsize() == 4
-    call("import", "b", "file")
+    for body in BODIES:
+        producer.send(body, headers={"h": [1, "x"]}, key="k", ttl=60, correlation_id="c", message_id="m")
+    producer.send(np.arange(6, dtype="<i2").reshape(2, 3))
+    assert call("export", "a", file) == f"{len(BODIES) + 1} exported\n"
+    assert broker.queue("a").qsize() == len(BODIES) + 1
+    assert call("import", "b", file) == f"{len(BODIES) + 1} imported\n"
     with broker.queue("b").consumer() as consumer:
-        messages = [consumer.receive(0) for _ in range(4)]
-        assert [each.body for each in messages] == ["text", {"x": 1}, b"\xff\0", [1, None]]
-        assert all((each.headers, each.key) == ({"h": 1}, "k") for each in messages)
+        messages = [consumer.receive(0) for _ in BODIES]
+        assert [each.body for each in messages] == BODIES
+        for each in messages:
+            assert (each.headers, each.key, each.ttl_ms) == ({"h": [1, "x"]}, "k", 60_000)
+            assert (each.correlation_id, each.id) == ("c", "m")
+        array = consumer.receive(0).body
+        assert (array.dtype, array.tolist()) == (np.dtype("<i2"), [[0, 1, 2], [3, 4, 5]])
+
+
+def test_export_through_a_pipe_and_more_than_can_be_leased(call: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("a", capacity=64 << 20)
+    queue.put_many(range(MANY))
+    text = call("export", "a").removesuffix(f"{MANY} exported\n")
+    assert [each["body"] for each in lines(text)] == list(range(MANY))
+    assert drain(queue) == list(range(MANY))
+    assert call("import", "b", stdin=text) == f"{MANY} imported\n"
+    assert drain(broker.queue("b")) == list(range(MANY))
+
+
+def test_what_is_no_export_is_refused(call: Any, broker: ringpost.Broker) -> None:
+    assert "line 2" in call("import", "b", stdin='{"body": 1}\nnonsense\n', code=2)
+    assert "neither a body" in call("import", "b", stdin='{"key": "k"}\n', code=2)
+    assert "no messages of kind 'odd'" in call(
+        "import", "b", stdin='{"kind": "odd", "payload": "AA=="}\n', code=2
+    )
+    assert broker.queue("b").get_nowait() == 1
 
 
 def test_dead_letters(call: Any, broker: ringpost.Broker) -> None:

@@ -1,7 +1,7 @@
 """The command line: `ringpost`, or `python -m ringpost`. Needs ringpost[cli].
 
 app.py has the options that all commands share; the commands lie in files by what they do: look.py,
-messages.py, letters.py, groups.py, keep.py, work.py, bench.py.
+messages.py, exchange.py, letters.py, groups.py, keep.py, work.py, bench.py.
 """
 
 from __future__ import annotations

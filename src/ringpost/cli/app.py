@@ -51,7 +51,7 @@ def app(context: click.Context, url: str | None, as_json: bool) -> None:
 
 def run() -> None:
     """Parse the arguments, run a command, exit."""
-    from ringpost.cli import bench, groups, keep, letters, look, messages, work  # noqa: F401 - they register
+    from ringpost.cli import bench, exchange, groups, keep, letters, look, messages, work  # noqa: F401 - they register
 
     try:
         app.main(standalone_mode=False, prog_name="ringpost")

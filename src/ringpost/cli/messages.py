@@ -1,22 +1,20 @@
-"""Messages: put, get, peek, tail, purge, move, export, import."""
+"""Messages: put, get, peek, tail, purge, move."""
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 import msgspec
 
 import ringpost
 from ringpost.cli.app import Context, app, pass_context
-from ringpost.cli.printing import describe
+from ringpost.cli.looking import look_at
 
 ALL = 1 << 60
-BATCH = 256
 
 
 @app.command()
@@ -101,27 +99,11 @@ def get(context: Context, name: str, count: int, everything: bool, wait: float) 
 def peek(context: Context, name: str, count: int) -> None:
     """Print messages, oldest first, and leave them where they are."""
     shown = 0
-    for message in _look_at(context.queue(name), count):
+    for message in look_at(context.queue(name), count):
         context.printer.message(message)
         shown += 1
     if not shown:
         raise ringpost.Empty(f"queue {name!r} is empty")
-
-
-def _look_at(queue: ringpost.Queue[Any], count: int) -> Iterator[ringpost.Message[Any]]:
-    """Messages that are there as before when this has ended: they do not count as delivered."""
-    group, left = queue._log.group(), count
-    held: list[ringpost.Message[Any]] = []
-    try:
-        while left > 0:
-            try:
-                found = group.receive(min(left, BATCH), 0, False, None, ringpost.Message, held)
-            except (ringpost.Empty, ringpost.ShutDown):
-                return
-            left -= len(found)
-            yield from found
-    finally:
-        group.give_back(held, 0, True)
 
 
 @app.command()
@@ -152,13 +134,16 @@ def purge(context: Context, name: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Throw away {queue.qsize()} messages of {name!r}?", abort=True)
     done = 0
-    while True:
-        try:
-            done += len(queue.get_many(block=False))
-        except (ringpost.Empty, ringpost.ShutDown):
-            break
-        except ringpost.DecodeError as error:
-            done += 1 + len(error.items)
+    with context.printer.progress("throwing away", queue.qsize()) as advance:
+        while True:
+            try:
+                gone = len(queue.get_many(block=False))
+            except (ringpost.Empty, ringpost.ShutDown):
+                break
+            except ringpost.DecodeError as error:
+                gone = 1 + len(error.items)
+            done += gone
+            advance(gone)
     context.printer.say(f"{done} thrown away", purged=done)
 
 
@@ -170,8 +155,9 @@ def purge(context: Context, name: str, yes: bool) -> None:
 def move(context: Context, source: str, target: str, count: int | None) -> None:
     """Move messages from one queue to another, with all they say. A kill in between may leave one in both."""
     to = context.queue(target, create=True)
-    done = 0
-    with context.queue(source).consumer(prefetch=1) as consumer:
+    done, there = 0, context.queue(source)
+    total = there.qsize() if count is None else min(count, there.qsize())
+    with there.consumer(prefetch=1) as consumer, context.printer.progress("moving", total) as advance:
         while count is None or done < count:
             try:
                 message = consumer.receive(timeout=0)
@@ -182,36 +168,5 @@ def move(context: Context, source: str, target: str, count: int | None) -> None:
             )
             message.ack()
             done += 1
+            advance(1)
     context.printer.say(f"{done} moved", moved=done)
-
-
-@app.command("export")
-@click.argument("name")
-@click.argument("file", type=click.File("wb"), default="-")
-@pass_context
-def export(context: Context, name: str, file: BinaryIO) -> None:
-    """Write what is ready in a queue to FILE, as JSON lines. It stays in the queue."""
-    done = 0
-    for message in _look_at(context.queue(name), ALL):
-        file.write(msgspec.json.encode(describe(message), enc_hook=str) + b"\n")
-        done += 1
-    click.echo(f"{done} exported", err=True)
-
-
-@app.command("import")
-@click.argument("name")
-@click.argument("file", type=click.File("rb"), default="-")
-@pass_context
-def import_(context: Context, name: str, file: BinaryIO) -> None:
-    """Put into a queue what `export` wrote."""
-    producer = context.queue(name, create=True).producer()
-    done = 0
-    for line in file:
-        told = msgspec.json.decode(line)
-        body = told["body"]
-        if isinstance(body, dict) and set(body) == {"base64"}:
-            body = base64.b64decode(body["base64"])
-        kept = ("headers", "key", "correlation_id", "reply_to", "content_type")
-        producer.send(body, **{each: told.get(each) for each in kept})
-        done += 1
-    click.echo(f"{done} imported", err=True)

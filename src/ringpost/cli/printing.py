@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 import ringpost
+
+_BAR = (
+    SpinnerColumn(),
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+)
 
 
 class Printer:
@@ -49,6 +66,17 @@ class Printer:
             return
         before = f"{message.subject}  " if message.subject else ""
         click.echo(before + body_text(message))
+
+    @contextmanager
+    def progress(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """A bar on a terminal, gone when it is done; how far one has come is told to what this gives."""
+        screen = Console(stderr=True)
+        if not screen.is_terminal:
+            yield lambda done: None
+            return
+        with Progress(*_BAR, console=screen, transient=True) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda done: progress.advance(task, done)
 
     def line(self, value: Mapping[str, Any]) -> None:
         """A line of JSON."""
