@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MINUTES ?= 5
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/include/*.h) \
 	$(wildcard src/ringpost/_binding/*.p[yx]*)
 C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] examples/c/*.c)
 
-.PHONY: help demo test bench bench-quick docs check format clean
+.PHONY: help demo test storm bench bench-quick docs check format clean
 
 help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
@@ -36,6 +37,9 @@ demo: $(VENV)/.with-demo
 test: $(VENV)/.with-test
 	$(MAKE) --no-print-directory -C native test
 	$(BIN)/python -m pytest $(ARGS)
+
+storm: $(VENV)/.with-test
+	PYTHONPATH=tests $(BIN)/python -m storm --minutes $(MINUTES) $(ARGS)
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -11,6 +11,7 @@ from crash.children import Nursery
 
 NEW_MOUNTS, NEW_PIDS = 0x00020000, 0x20000000
 RECURSIVE, PRIVATE = 1 << 14, 1 << 18
+DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -26,6 +27,11 @@ def mount_tmpfs(where: str, options: str) -> None:
     _check(_libc.unshare(NEW_MOUNTS), "unshare(CLONE_NEWNS)")
     _check(_libc.mount(None, b"/", None, RECURSIVE | PRIVATE, None), "mount --make-rprivate /")
     _check(_libc.mount(b"tmpfs", where.encode(), b"tmpfs", 0, options.encode()), f"mount tmpfs {where}")
+
+
+def unmount(where: str) -> None:
+    """What mount_tmpfs() mounted, as soon as nobody uses it any more."""
+    _check(_libc.umount2(where.encode(), DETACH), f"unmount {where}")
 
 
 def new_pid_namespace() -> None:

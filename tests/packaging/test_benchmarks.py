@@ -46,6 +46,8 @@ def test_a_run_writes_results_and_charts(tmp_path: Path) -> None:
         "consumers-2",
         "subscribers-2",
         "backlog-1000",
+        "durable",
+        "records",
     )
     arguments = ["--seconds", "0.02", "--repetitions", "1", "--out", str(tmp_path)]
     arguments += [part for work in works for part in ("--work", work)]
@@ -69,7 +71,7 @@ def test_a_run_writes_results_and_charts(tmp_path: Path) -> None:
         for metric in ours["metrics"].values():
             assert 0 < metric["min"] <= metric["median"] <= metric["max"]
     assert {path.name for path in tmp_path.glob("*.svg")} == {
-        *("throughput.svg", "latency.svg", "overview.svg"),
+        *("throughput.svg", "latency.svg", "overview.svg", "durable.svg", "loops.svg"),
         *("scaling-size.svg", "scaling-consumers.svg", "scaling-subscribers.svg", "scaling-backlog.svg"),
     }
     said = " ".join(ElementTree.parse(tmp_path / "overview.svg").getroot().itertext())

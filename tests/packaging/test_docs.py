@@ -72,3 +72,13 @@ def test_every_relative_link_leads_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert dead == []
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = {
+        path
+        for page in PAGES
+        for path in re.findall(r"`((?:tests|examples|native)/[\w/.]+)`", page.read_text())
+    }
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
