@@ -8,6 +8,8 @@ from typing import Any
 from benchmarks.report.style import OURS, TEXT, colour, compact, marker
 
 THROUGHPUT = ("1-to-1", "batches", "4-to-1", "acked", "acked-batches", "fan-out-4", "large")
+DURABLE = ("durable", "durable-8", "durable-batches", "durable-later", "durable-backlog")
+ARRAYS = ("records", "aio-1-to-1", "aio-batches")
 _PERCENTILES = (("median", 0.9), ("p90", 0.65), ("p99", 0.45), ("p99.9", 0.3))
 _TITLE_WIDTH = 48
 _BASELINE = "ringpost"

@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.bars import THROUGHPUT, draw_bars, draw_family, draw_percentiles, scored
+from benchmarks.report.bars import (
+    ARRAYS,
+    DURABLE,
+    THROUGHPUT,
+    draw_bars,
+    draw_family,
+    draw_percentiles,
+    scored,
+)
 from benchmarks.report.style import compact, save, styled
 
 _FAMILIES = {
@@ -20,6 +28,11 @@ _FAMILIES = {
     "subscribers": "subscribers, each of which gets every message",
     "backlog": "messages waiting",
 }
+_BARS = {
+    "throughput": (THROUGHPUT, "Throughput"),
+    "durable": (DURABLE, "Messages on disk"),
+    "loops": (ARRAYS, "Records, and asyncio"),
+}
 _OVERVIEW = ("1-to-1", "batches", "4-to-1")
 
 
@@ -28,15 +41,18 @@ def draw_all(result: dict[str, Any], directory: Path) -> list[str]:
     works: dict[str, Any] = result["works"]
     names = []
     with styled() as pyplot:
-        bars = [name for name in THROUGHPUT if name in works and scored(works[name], "rate")]
-        if bars:
-            names.append(_bars(pyplot, result, bars, False, directory / "throughput.svg"))
+        bars = {file: _rated(works, wanted) for file, (wanted, _) in _BARS.items()}
+        for file, found in bars.items():
+            if found:
+                title = f"{_BARS[file][1]} (more is better)"
+                names.append(_bars(pyplot, result, found, title, directory / f"{file}.svg"))
         latencies = [name for name in ("latency", "aio-latency") if name in works]
         latencies = [name for name in latencies if scored(works[name], "median")]
         if latencies:
             names.append(_latencies(pyplot, result, latencies, directory / "latency.svg"))
-        if "latency" in latencies and set(_OVERVIEW) <= set(bars):
-            names.append(_bars(pyplot, result, list(_OVERVIEW), True, directory / "overview.svg"))
+        if "latency" in latencies and set(_OVERVIEW) <= set(bars["throughput"]):
+            panels, title = [*_OVERVIEW, "latency"], "Throughput (more is better), latency"
+            names.append(_bars(pyplot, result, panels, title, directory / "overview.svg"))
         for family, label in _FAMILIES.items():
             points = [work for work in works.values() if work["family"] == family]
             if any(scored(point, "rate") for point in points):
@@ -44,9 +60,12 @@ def draw_all(result: dict[str, Any], directory: Path) -> list[str]:
     return names
 
 
-def _bars(pyplot: Any, result: dict[str, Any], names: list[str], latency: bool, path: Path) -> str:
+def _rated(works: dict[str, Any], wanted: tuple[str, ...]) -> list[str]:
+    return [name for name in wanted if name in works and scored(works[name], "rate")]
+
+
+def _bars(pyplot: Any, result: dict[str, Any], panels: list[str], title: str, path: Path) -> str:
     """A panel for each work, two in a row."""
-    panels = [*names, "latency"] if latency else names
     rows = -(-len(panels) // 2)
     most = max(len(result["works"][name]["rivals"]) for name in panels)
     figure, axes = pyplot.subplots(rows, 2, figsize=(12, rows * (1.5 + 0.24 * most)), squeeze=False)
@@ -55,7 +74,7 @@ def _bars(pyplot: Any, result: dict[str, Any], names: list[str], latency: bool, 
         draw(place, name, result["works"][name])
     for place in axes.flat[len(panels) :]:
         place.set_axis_off()
-    return _finish(pyplot, figure, result, path, "Throughput (more is better)" + ", latency" * latency)
+    return _finish(pyplot, figure, result, path, title)
 
 
 def _latencies(pyplot: Any, result: dict[str, Any], names: list[str], path: Path) -> str:

@@ -42,7 +42,8 @@ def gc(context: Context) -> None:
 @pass_context
 def backup(context: Context, directory: str) -> None:
     """Copy a durable broker into DIRECTORY, new or empty, while it is used."""
-    context.broker.backup(directory)
+    with context.printer.progress("copying", None):
+        context.broker.backup(directory)
     context.printer.say(f"{context.broker.url} copied to {directory}", backup=directory)
 
 
@@ -52,7 +53,8 @@ def backup(context: Context, directory: str) -> None:
 @pass_context
 def verify(context: Context, directory: str, skip_damaged: bool) -> None:
     """Look at everything that the durable broker in DIRECTORY has stored. Exit code 2: something is wrong."""
-    found = ringpost.verify(directory, skip_damaged=skip_damaged)
+    with context.printer.progress("looking", None):
+        found = ringpost.verify(directory, skip_damaged=skip_damaged)
     for each in found.queues:
         context.printer.say(
             f"{each.kind} {each.name}: {each.messages} messages, {each.bytes} bytes in {each.blocks} blocks",
