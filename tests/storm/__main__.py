@@ -71,19 +71,25 @@ def _own_file_systems(place: Path, shared: Path) -> bool:
 
 def _round(topology: Topology, place: Path, shared: Path, may_fill: bool, total: Counter[str]) -> bool:
     print(f"seed {topology.seed}: {topology}", flush=True)
-    home = Path(tempfile.mkdtemp(dir=place))
-    site = Site(topology, home)
+    home, accounts = Path(tempfile.mkdtemp(dir=place)), Path(tempfile.mkdtemp(prefix="ringpost-storm-"))
+    try:
+        return _weathered(Site(topology, home, accounts), (place, shared) if may_fill else (), shared, total)
+    finally:
+        shutil.rmtree(home)
+        shutil.rmtree(accounts)
+
+
+def _weathered(site: Site, fillable: tuple[Path, ...], shared: Path, total: Counter[str]) -> bool:
     _prepare(site)
     crew = Crew(site)
-    _weather(crew, site, (place, shared) if may_fill else (), shared)
+    _weather(crew, site, fillable, shared)
     assert os.waitstatus_to_exitcode(os.waitpid(start(drain, site), 0)[1]) == 0, "what was left did not come"
-    found = balance(site.accounts, topology.subscribers)
+    found = balance(site.accounts, site.topology.subscribers)
     _tell(crew, found)
     total.update(crew.happened)
     total.update(rounds=1, confirmed=found.confirmed, handled=found.handled, again=found.again)
     with ringpost.connect(site.url) as broker:
         broker.destroy()
-    shutil.rmtree(home)
     return not found.missing
 
 

@@ -17,7 +17,7 @@ from storm.roles import Site, consume, forward, produce, publish, start, subscri
 
 LONGEST_STOP = 1.0  # seconds
 FULL = 0.3  # seconds
-_LIFE = 10**7
+_LIFE = 10**9  # numbers
 
 
 class Crew:

@@ -10,6 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ _PDEATHSIG = 1
 class Site:
     """What all processes of a round know."""
 
-    def __init__(self, topology: Topology, place: Path) -> None:
+    def __init__(self, topology: Topology, place: Path, accounts: Path) -> None:
         self.topology = topology
-        self.accounts = Accounts(place)
+        self.accounts = Accounts(accounts)
         self.url = topology.url(place)
 
     def queue(self, broker: ringpost.Broker, name: str) -> ringpost.Queue[Any]:
@@ -85,12 +86,11 @@ def produce(site: Site, life: int) -> None:
     with ringpost.connect(site.url) as broker:
         queues = [site.queue(broker, name) for name in site.topology.queues]
         for number in _numbers(life, chance):
-            count = chance.choice((1, 1, 1, 20))
-            numbers = list(range(number, number + count))
+            numbers = list(range(number, number + chance.choice((1, 1, 1, 20))))
             bodies = [body(each, site.topology.sizes) for each in numbers]
             queue = chance.choice(queues)
             with contextlib.suppress(*NOT_NOW):
-                if count == 1:
+                if len(bodies) == 1:
                     queue.put(bodies[0], timeout=PATIENCE)
                 else:
                     queue.put_many(bodies, timeout=PATIENCE)
@@ -110,15 +110,12 @@ def publish(site: Site, life: int) -> None:
 
 def _numbers(life: int, chance: random.Random) -> Iterator[int]:
     """Far enough apart for a call; now and then a fork goes on, and its parent waits for it."""
-    number = life
-    while number < life + 10**6:
+    for number in count(life, 20):
         yield number
-        number += 20
         if chance.random() < 0.001:
             pid = os.fork()
             if pid:
-                os.waitpid(pid, 0)
-                return
+                raise ChildProcessError(f"a fork ended by itself: {os.waitpid(pid, 0)}")
             ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
             signal.alarm(AT_MOST)
 
