@@ -55,12 +55,11 @@ class Site:
 
 def start(role: Callable[..., None], *args: object) -> int:
     """The pid of a process that does this until it is killed, or 0 ends it with status 0."""
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if pid == 0:
         code = 1
         try:
-            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)  # none outlives the storm
-            signal.alarm(AT_MOST)
+            _die_with(parent)
             while not _done(role, *args):
                 time.sleep(PAUSE)
             code = 0
@@ -109,15 +108,23 @@ def publish(site: Site, life: int) -> None:
 
 
 def _numbers(life: int, chance: random.Random) -> Iterator[int]:
-    """Far enough apart for a call; now and then a fork goes on, and its parent waits for it."""
-    for number in count(life, 20):
+    """Far enough apart for a call. In some lives a fork goes on, and its parent waits for it."""
+    fork_at = chance.randrange(2000) if chance.random() < 0.2 else -1
+    for turn, number in enumerate(count(life, 20)):
         yield number
-        if chance.random() < 0.001:
-            pid = os.fork()
+        if turn == fork_at:
+            parent, pid = os.getpid(), os.fork()
             if pid:
                 raise ChildProcessError(f"a fork ended by itself: {os.waitpid(pid, 0)}")
-            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
-            signal.alarm(AT_MOST)
+            _die_with(parent)
+
+
+def _die_with(parent: int) -> None:
+    """None outlives the storm, and none goes on for ever."""
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died meanwhile
+    signal.alarm(AT_MOST)
 
 
 def consume(site: Site, life: int) -> None:
