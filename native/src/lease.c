@@ -283,7 +283,7 @@ static rp_status cold_at(handing *to, uint64_t position) {
     return RP_COLD;
 }
 
-/* Copy as many pending frames of a returned lease as go, as far as `end`. */
+/* Copy as many pending frames of a returned lease as go, as far as `end`. RP_EMPTY: the first one lies behind it. */
 static rp_status copy_pending(handing *to, const rp_log *frames, uint64_t end, const rp_lease *lease,
                               uint64_t *bits) {
     uint64_t position = rp_load_relaxed(&lease->position), sequence = rp_load_relaxed(&lease->sequence);
@@ -291,7 +291,8 @@ static rp_status copy_pending(handing *to, const rp_log *frames, uint64_t end, c
     uint32_t room = to->limit - to->count;
     if (!rp_sane_range(frames, position, end)) return RP_CORRUPT;
     for (uint32_t i = 0; i < RP_LEASE_WIDTH && pending >> i && room; i++) {
-        uint64_t span = position == end ? 0 : rp_frame_span(frames, position, end);
+        if (position == end) return *bits ? RP_OK : RP_EMPTY;
+        uint64_t span = rp_frame_span(frames, position, end);
         if (span == 0) return RP_CORRUPT;
         if (pending >> i & 1) {
             rp_status status = copy_frame(to, frames, position, span, sequence + i);
@@ -311,11 +312,13 @@ static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bit
     *bits = 0;
     if (rp_is_in_view(to->view, position)) {
         uint64_t end = read < to->view->end ? read : to->view->end;
-        return copy_pending(to, &to->view->log, end, lease, bits);
+        rp_status status = copy_pending(to, &to->view->log, end, lease, bits);
+        if (status != RP_EMPTY) return status;
+        return end < read ? cold_at(to, position) : RP_CORRUPT; /* it was made when the log was longer */
     }
     if (rp_is_cold(to->log, position)) return cold_at(to, position);
     rp_status status = copy_pending(to, to->log, read, lease, bits);
-    if (rp_likely(!rp_is_cold(to->log, position))) return status;
+    if (rp_likely(!rp_is_cold(to->log, position))) return status == RP_EMPTY ? RP_CORRUPT : status;
     to->used = used;
     *bits = 0;
     return cold_at(to, position);

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -249,3 +250,25 @@ def test_a_waiting_get_wakes_for_what_comes_after_the_backlog(durable: ringpost.
     queue.put(body(2000, 0))
     call.result()
     assert found == list(range(2001))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_given_back_while_the_log_goes_on(durable: ringpost.Broker, seed: int) -> None:
+    """Messages leased together may come back from storage in two parts."""
+    chance = random.Random(seed)
+    queue = durable.queue("jobs", capacity=256 << 10, durability="memory")
+    sent, handled = 0, Counter[int]()
+    with queue.consumer() as consumer:
+        while sent < 2000 or not queue.empty():
+            count = chance.randrange(30) if sent < 2000 else 0
+            queue.put_many(b"%d " % (sent + i) + bytes((10, 3000, 10_000)[i % 3]) for i in range(count))
+            sent += count
+            try:
+                messages = consumer.receive_many(chance.choice((1, 10, 50)), timeout=0)
+            except ringpost.Empty:
+                continue
+            if chance.random() < 0.2:
+                messages.pop().nack()
+            handled.update(int(each.body.partition(b" ")[0]) for each in messages)
+            consumer.ack_many(messages)
+    assert handled == Counter(range(sent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import random
@@ -17,6 +18,7 @@ from storm.roles import Site, consume, forward, produce, publish, start, subscri
 
 LONGEST_STOP = 1.0  # seconds
 FULL = 0.3  # seconds
+_CHILD_SUBREAPER = 36
 _LIFE = 10**9  # numbers
 
 
@@ -24,6 +26,7 @@ class Crew:
     """Processes at work: whoever is killed is replaced."""
 
     def __init__(self, site: Site) -> None:
+        ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1)
         self._site = site
         self._lives = 0
         self._posts: dict[int, Callable[[int], int]] = {}
@@ -60,6 +63,9 @@ class Crew:
             os.kill(pid, signal.SIGKILL)
         for pid in posts:
             self._bury(pid)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)  # their forks, which die with them and are ours then
         self.happened["kills"] += len(posts)
 
     def restart(self, meanwhile: Callable[[], object] = lambda: None) -> None:

@@ -129,9 +129,9 @@ class StoredLog:
             if self._is_needed(position):
                 raise self._missing(position)
             return None
-        last = start + binding.frames_from_end(data, _TOGETHER)
-        # nobody leases frames across its end, where that many are behind; else it is good for this time only
-        self._read = (data, start, end if end == self.stored.tail() else last)
+        # A lease that begins where that many follow ends in here, too. Others may go on behind it, as soon as
+        # the log does: for those it is good for this time only.
+        self._read = (data, start, start + binding.frames_from_end(data, _TOGETHER))
         return data, start
 
     def _is_needed(self, position: int) -> bool:
