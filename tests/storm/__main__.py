@@ -13,14 +13,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from crash.namespaces import mount_tmpfs, unmount
 
-import ringpost
 from storm.accounts import Balance, balance
 from storm.events import Crew, fill_up
-from storm.roles import Site, drain, start
+from storm.roles import Site, destroy, drain, prepare, start
 from storm.topology import Topology, at_random
 
 ROUND = (3.0, 12.0)  # seconds
@@ -80,26 +80,21 @@ def _round(topology: Topology, place: Path, shared: Path, may_fill: bool, total:
 
 
 def _weathered(site: Site, fillable: tuple[Path, ...], shared: Path, total: Counter[str]) -> bool:
-    _prepare(site)
+    _wait_for(prepare, site)  # here nothing is opened: this process outlives reboots
     crew = Crew(site)
     _weather(crew, site, fillable, shared)
-    assert os.waitstatus_to_exitcode(os.waitpid(start(drain, site), 0)[1]) == 0, "what was left did not come"
+    _wait_for(drain, site)
     found = balance(site.accounts, site.topology.subscribers)
     _tell(crew, found)
     total.update(crew.happened)
     total.update(rounds=1, confirmed=found.confirmed, handled=found.handled, again=found.again)
-    with ringpost.connect(site.url) as broker:
-        broker.destroy()
+    _wait_for(destroy, site)
     return not found.missing
 
 
-def _prepare(site: Site) -> None:
-    """Subscribers have a place before the first message is published."""
-    with ringpost.connect(site.url) as broker:
-        for name in site.topology.queues:
-            site.queue(broker, name)
-        for name in site.topology.subscribers:
-            site.topic(broker).subscribe(name=name, start="earliest").close()
+def _wait_for(role: Callable[[Site], None], site: Site) -> None:
+    status = os.waitstatus_to_exitcode(os.waitpid(start(role, site), 0)[1])
+    assert status == 0, f"{role.__name__} failed"
 
 
 def _weather(crew: Crew, site: Site, fillable: tuple[Path, ...], shared: Path) -> None:

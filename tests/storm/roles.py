@@ -70,6 +70,21 @@ def start(role: Callable[..., None], *args: object) -> int:
     return pid
 
 
+def prepare(site: Site) -> None:
+    """Subscribers have a place before the first message is published."""
+    with ringpost.connect(site.url) as broker:
+        for name in site.topology.queues:
+            site.queue(broker, name)
+        for name in site.topology.subscribers:
+            site.topic(broker).subscribe(name=name, start="earliest").close()
+
+
+def destroy(site: Site) -> None:
+    """All of it."""
+    with ringpost.connect(site.url) as broker:
+        broker.destroy()
+
+
 def _done(role: Callable[..., None], *args: object) -> bool:
     """False: there was no room to open what it needs."""
     try:
