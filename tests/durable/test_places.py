@@ -128,6 +128,14 @@ def test_shared_memory_removed_underneath(durable: ringpost.Broker, url: str, sh
         assert [queue.get() for _ in range(2)] == ["stored", "new"]
 
 
+def test_all_meet_behind_a_new_door(durable: ringpost.Broker, shm_dir: Path) -> None:
+    """Also those who had the old one, before the shared memory was removed."""
+    durable.queue("jobs").put("stored")
+    lose_shared_memory(shm_dir)
+    assert durable.queue("jobs").get() == "stored"
+    assert len(list(shm_dir.rglob("storage.door"))) == 1
+
+
 def test_two_brokers_of_one_process(durable: ringpost.Broker, url: str, place: Path) -> None:
     with ringpost.connect(url) as second, ringpost.connect(f"ring://{place.parent}/./shop") as third:
         for number, broker in enumerate((durable, second, third)):

@@ -93,7 +93,11 @@ class Environment:
         self.broker = self._find_or_make_broker()
         device, inode = self.identity
         self.shm = directory.root() / f".{self.broker.id.hex()}-{device:x}-{inode:x}"
+        self._find_door()
+
+    def _find_door(self) -> None:
         self._door = self.find_or_make_door(_DOOR)
+        self._door_identity = _identity_of(self.shm / _DOOR)
         self._doorkeeper: Stored = binding.Stored(self._door, self._door)
 
     def _find_or_make_broker(self) -> form.BrokerRecord:
@@ -138,6 +142,8 @@ class Environment:
     @contextmanager
     def alone(self, timeout: float | None = 30.0) -> Iterator[None]:
         """Nobody else writes meanwhile. Raises Stalled."""
+        if _identity_of(self.shm / _DOOR) != self._door_identity:
+            self._find_door()  # somebody removed the shared memory: others meet behind another door now
         self._doorkeeper.enter(_ALWAYS, timeout)
         try:
             yield
@@ -283,7 +289,7 @@ def open_environment(place: Path, create: bool = True) -> Environment:
     """
     with _guard:
         _make_directory(place, create)
-        found = _identity(place)
+        found = _identity_of(place / DATA)
         known = None if found is None else _open_environments.get(found)
         if known is not None and known.place == place and known.is_there():
             return known
@@ -318,9 +324,9 @@ def forget_environment(environment: Environment) -> None:
         shutil.rmtree(environment.place / name, ignore_errors=True)
 
 
-def _identity(place: Path) -> tuple[int, int] | None:
+def _identity_of(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(place / DATA)
+        found = os.stat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
