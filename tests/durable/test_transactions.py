@@ -228,3 +228,16 @@ def test_while_others_consume(durable: ringpost.Broker) -> None:
             tx.send(invoices, number)
         assert invoices.get(timeout=BOUND) == number
     assert invoices.empty()
+
+
+def test_after_a_disk_error_storage_is_opened_again(durable: ringpost.Broker) -> None:
+    """What was known of its tables is good for nothing then."""
+    durable.queue("a").put(1)
+    environment = durable._engine._environment()  # type: ignore[attr-defined]
+    transactions = durable._engine.transactions()  # type: ignore[attr-defined]
+    environment._reopen()
+    assert transactions._pending() == []
+    with durable.queue("a").consumer() as consumer, durable.transaction() as tx:
+        tx.ack(consumer.receive(timeout=BOUND))
+        tx.send("b", 2)
+    assert (durable.queue("a").qsize(), durable.queue("b").get(timeout=BOUND)) == (0, 2)

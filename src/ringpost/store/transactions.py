@@ -142,11 +142,13 @@ class Transactions:
                 self._end(transaction, logs)
 
     def _end(self, transaction: bytes, logs: list[StoredLog]) -> None:
-        table = self._environment.table(form.TRANSACTIONS)
-        with self._environment.alone():
-            self._writer.write(
-                *dict.fromkeys(logs), then=lambda writing: writing.delete(transaction, db=table)
-            )
+        environment = self._environment
+
+        def end(writing: Any) -> None:
+            writing.delete(transaction, db=environment.table(form.TRANSACTIONS))
+
+        with environment.alone():
+            self._writer.write(*dict.fromkeys(logs), then=end)
 
     # ---- those of the dead ---------------------------------------------------------------------
 
@@ -171,8 +173,7 @@ class Transactions:
 
     def _pending(self) -> list[tuple[bytes, Record]]:
         environment = self._environment
-        table = environment.table(form.TRANSACTIONS)
-        with environment.read() as reading, reading.cursor(table) as cursor:
+        with environment.read() as reading, reading.cursor(environment.table(form.TRANSACTIONS)) as cursor:
             return [(bytes(key), _decode(bytes(value))) for key, value in cursor]
 
     def _send_missing(self, log: NativeLog, transaction: bytes, sends: Sends) -> None:
