@@ -31,7 +31,7 @@ def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m storm", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=None, help="of the first round")
+    parser.add_argument("--seed", type=int, default=None, help="of the first round; the others follow")
     given = parser.parse_args()
     end = time.monotonic() + given.minutes * 60
     place = Path(tempfile.mkdtemp(prefix="ringpost-storm-"))
@@ -48,7 +48,7 @@ def main() -> int:
                 return 1
             if time.monotonic() > end:
                 break
-            seed = random.randrange(1 << 32)
+            seed += 1
     finally:
         if may_fill:
             unmount(str(shared))
