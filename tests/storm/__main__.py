@@ -35,9 +35,8 @@ def main() -> int:
     given = parser.parse_args()
     end = time.monotonic() + given.minutes * 60
     place = Path(tempfile.mkdtemp(prefix="ringpost-storm-"))
-    shared = Path(
-        os.environ.get("RINGPOST_SHM_DIR", tempfile.mkdtemp(prefix="ringpost-storm-", dir="/dev/shm"))
-    )
+    memory = os.environ.get("RINGPOST_SHM_DIR", "/dev/shm")
+    shared = Path(tempfile.mkdtemp(prefix="ringpost-storm-", dir=memory))
     os.environ["RINGPOST_SHM_DIR"] = str(shared)
     total: Counter[str] = Counter()
     may_fill = _own_file_systems(place, shared)
