@@ -6,6 +6,7 @@ Both have the same names. `body` is what was sent, where JSON can say it exactly
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -197,11 +198,10 @@ def _read_lines(path: str) -> Iterator[Record]:
 
 def _parquet() -> Any:
     try:
-        import pyarrow  # type: ignore[import-untyped]
-        import pyarrow.parquet  # type: ignore[import-untyped]
+        importlib.import_module("pyarrow.parquet")
+        return importlib.import_module("pyarrow")
     except ImportError:
         raise click.ClickException("Parquet needs pyarrow: pip install 'ringpost[parquet]'") from None
-    return pyarrow
 
 
 class _ParquetFile:
