@@ -86,20 +86,32 @@ int rp_reopen(const rp_log *log) {
     return -1;
 }
 
-/* The ring twice, back to back, in one reservation. */
-static uint8_t *map_ring(int fd, const rp_super *super) {
-    uint64_t size = super->ring_size;
-    uint8_t *at = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) return NULL;
-    for (int half = 0; half < 2; half++) {
-        void *got = mmap(at + (uint64_t)half * size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-                         (off_t)super->ring_offset);
+/* Address space between two guards: who reads or writes beside a mapping is killed, and does not find a neighbour's
+ * bytes there. */
+static uint8_t *reserve(uint64_t size) {
+    uint8_t *at =
+        mmap(NULL, size + 2 * RP_UNIT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at + RP_UNIT;
+}
+
+static void unmap(uint8_t *at, uint64_t size) {
+    if (at) munmap(at - RP_UNIT, size + 2 * RP_UNIT);
+}
+
+/* `size` bytes of the file from `offset` on, several times, back to back. */
+static uint8_t *map_file(int fd, uint64_t offset, uint64_t size, unsigned times) {
+    uint8_t *at = reserve(times * size);
+    for (unsigned i = 0; at && i < times; i++) {
+        void *got =
+            mmap(at + i * size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
         if (got == MAP_FAILED) {
-            munmap(at, 2 * size);
+            int saved = errno;
+            unmap(at, times * size);
+            errno = saved;
             return NULL;
         }
     }
-    madvise(at, 2 * size, MADV_DONTDUMP);
+    if (at) madvise(at, times * size, MADV_DONTDUMP);
     return at;
 }
 
@@ -107,13 +119,9 @@ static uint8_t *map_ring(int fd, const rp_super *super) {
  * them, and must not keep our slot alive. */
 static rp_status map_log(rp_log *log) {
     const rp_super *super = &log->geometry;
-    log->file_map = mmap(NULL, super->file_size, PROT_READ | PROT_WRITE, MAP_SHARED, log->probe_fd, 0);
-    if (log->file_map == MAP_FAILED) {
-        log->file_map = NULL;
-        return RP_SYSTEM;
-    }
-    madvise(log->file_map, super->file_size, MADV_DONTDUMP);
-    log->ring = map_ring(log->probe_fd, super);
+    log->file_map = map_file(log->probe_fd, 0, super->file_size, 1);
+    if (!log->file_map) return RP_SYSTEM;
+    log->ring = map_file(log->probe_fd, super->ring_offset, super->ring_size, 2);
     if (!log->ring) return RP_SYSTEM;
     uint8_t *base = log->file_map;
     log->head = (rp_head *)base;
@@ -128,8 +136,8 @@ static rp_status map_log(rp_log *log) {
 
 static void free_log(rp_log *log) {
     int saved = errno;
-    if (log->ring) munmap(log->ring, 2 * log->geometry.ring_size);
-    if (log->file_map) munmap(log->file_map, log->geometry.file_size);
+    unmap(log->ring, 2 * log->geometry.ring_size);
+    unmap(log->file_map, log->geometry.file_size);
     if (rp_probe_is_ours(log)) close(log->probe_fd);
     free(log->path);
     free(log);

@@ -225,9 +225,30 @@ static void slots_run_out(void) {
     CHECK_OK(rp_attach(log_path(), &log));
 }
 
+static void touch(void *address) {
+    signal(SIGSEGV, SIG_DFL); /* AddressSanitizer has its own */
+    *(volatile char *)address = 1;
+}
+
+static void check_guarded(const void *start, uint64_t size) {
+    uint8_t *edges[] = {(uint8_t *)start - 1, (uint8_t *)start + size};
+    for (size_t i = 0; i < COUNT(edges); i++) {
+        int status = wait_for(start_process(touch, edges[i]));
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    }
+    join_process(start_process(touch, edges[0] + 1));
+    join_process(start_process(touch, edges[1] - 1));
+}
+
+static void nothing_lies_beside_a_mapping(void) {
+    rp_log *log = small_log();
+    check_guarded(log->ring, 2 * log->geometry.ring_size);
+    check_guarded(log->file_map, log->geometry.file_size);
+}
+
 RUN_TESTS(TEST(a_log_is_created_once), TEST(of_many_creators_one_wins),
           TEST(a_creator_that_dies_leaves_nothing), TEST(capacities_are_planned_sensibly),
           TEST(settings_out_of_range_are_refused), TEST(a_process_has_one_handle),
           TEST(auto_deleted_logs_go_with_the_last_handle), TEST(leaving_is_detaching_early),
           TEST(stale_logs_are_refused_and_collected), TEST(removing_wakes_and_marks),
-          TEST(a_file_removed_by_others_is_noticed), TEST(slots_run_out))
+          TEST(a_file_removed_by_others_is_noticed), TEST(slots_run_out), TEST(nothing_lies_beside_a_mapping))

@@ -1,0 +1,7 @@
+/* SEGV on unknown address */
+#include "fires/outside.h"
+
+int main(void) {
+    rp_log *log = unnamed_log();
+    return log->ring[-1];
+}
