@@ -100,16 +100,19 @@ rp_status rp_get_info(rp_log *log, rp_info *out) {
     return RP_OK;
 }
 
+#define TRIES 100000 /* no so many others come between, again and again: `done` is nonsense that changes */
+
 rp_status rp_task_done(rp_log *log) {
-    for (;;) {
+    for (int tries = 0; tries < TRIES; tries++) {
         progress at;
         rp_status status = look_unless_deleted(log, &at);
         if (status != RP_OK) return status;
         if (at.done >= all_tasks(log, &at)) return RP_TOO_MANY;
-        if (rp_cas_release(done, &log->head->done, &at.done, at.done + 1)) break;
+        if (!rp_cas_release(done, &log->head->done, &at.done, at.done + 1)) continue;
+        rp_signal(log, RP_EVENT_JOIN, INT32_MAX);
+        return RP_OK;
     }
-    rp_signal(log, RP_EVENT_JOIN, INT32_MAX);
-    return RP_OK;
+    return RP_CORRUPT;
 }
 
 static bool nothing_new(rp_log *log, const void *unused) {

@@ -11,8 +11,10 @@
 #include "frames.h"
 #include "pool.h"
 
+#define LAPS 1000 /* in one call: no producer is so fast, `oldest` is nonsense */
+
 rp_status rp_cursor_open(rp_log *log, bool from_start, rp_cursor *out) {
-    for (;;) {
+    for (int laps = 0; laps < LAPS; laps++) {
         uint64_t oldest = rp_load_acquire(lap, &log->head->oldest);
         uint64_t tail = rp_load_acquire(commit, &log->head->tail);
         uint64_t position = from_start ? oldest : tail;
@@ -23,6 +25,7 @@ rp_status rp_cursor_open(rp_log *log, bool from_start, rp_cursor *out) {
         *out = (rp_cursor){.position = position, .sequence = sequence};
         return RP_OK;
     }
+    return RP_CORRUPT;
 }
 
 /* Overrun: go on at the oldest frame, and count what is gone. */
@@ -81,6 +84,8 @@ static rp_status read_frames(rp_log *log, const rp_cursor *cursor, uint64_t tail
 
 rp_status rp_cursor_read(rp_log *log, rp_cursor *cursor, void *buffer, size_t size, uint32_t limit,
                          rp_taken *out) {
+    uint64_t start = cursor->position;
+    int laps = 0;
     out->count = 0;
     out->bytes = 0;
     for (;;) {
@@ -92,14 +97,17 @@ rp_status rp_cursor_read(rp_log *log, rp_cursor *cursor, void *buffer, size_t si
         if (is_lapped(log, cursor)) { /* whatever was seen may have been half overwritten */
             out->count = 0;
             out->bytes = 0;
-            status = skip_lost(log, cursor);
+            status = ++laps < LAPS ? skip_lost(log, cursor) : RP_CORRUPT;
             if (status != RP_OK) return status;
+            start = cursor->position;
             continue;
         }
         if (status == RP_EMPTY) { /* without history a run may go before its frame does */
             cursor->position = end;
             cursor->sequence++;
             cursor->lost++;
+            if (cursor->position - start >= log->geometry.ring_size)
+                return RP_EMPTY; /* none of those that were there */
             continue;
         }
         if (status != RP_OK) return status;

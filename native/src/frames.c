@@ -37,10 +37,13 @@ bool rp_check_frames(const void *frames, uint64_t bytes, uint32_t count) {
 
 rp_status rp_read_descriptor(const rp_log *log, uint64_t position, rp_frame *frame,
                              rp_descriptor *descriptor) {
+    *descriptor = (rp_descriptor){0};
     memcpy(frame, rp_frame_at(log, position), sizeof *frame);
-    memcpy(descriptor, rp_frame_at(log, position) + 1, sizeof *descriptor);
-    bool sane = frame->size == sizeof *frame + sizeof *descriptor && (frame->flags & RP_FRAME_LARGE) &&
-                rp_pool_holds(log, descriptor) &&
+    if (frame->size != sizeof *frame + sizeof *descriptor || !(frame->flags & RP_FRAME_LARGE))
+        return RP_CORRUPT;
+    memcpy(descriptor, rp_frame_at(log, position) + 1,
+           sizeof *descriptor); /* what was out of storage may end here */
+    bool sane = rp_pool_holds(log, descriptor) &&
                 (uint64_t)frame->subject_len + frame->headers_len <= descriptor->length;
     return sane ? RP_OK : RP_CORRUPT;
 }

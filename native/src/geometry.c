@@ -9,7 +9,7 @@
 
 static uint64_t round_up(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
 
-static uint32_t checksum(const rp_super *super) { /* FNV-1a */
+uint32_t rp_checksum(const rp_super *super) { /* FNV-1a */
     uint32_t hash = 2166136261u;
     const uint8_t *bytes = (const uint8_t *)super;
     for (size_t i = offsetof(rp_super, flags); i < sizeof *super; i++) hash = (hash ^ bytes[i]) * 16777619u;
@@ -77,7 +77,7 @@ rp_status rp_plan(const rp_settings *settings, rp_super *super) {
         round_up(super->chunks_offset + (uint64_t)super->chunk_count * sizeof(rp_chunk), RP_UNIT);
     super->pool_offset = super->ring_offset + ring;
     super->file_size = round_up(super->pool_offset + super->pool_size, RP_UNIT);
-    super->crc = checksum(super);
+    super->crc = rp_checksum(super);
     return RP_OK;
 }
 
@@ -90,7 +90,7 @@ static bool fits(uint64_t offset, uint64_t count, uint64_t size, uint64_t alignm
 rp_status rp_validate(const rp_super *super, uint64_t file_size) {
     if (super->magic != RP_MAGIC) return RP_CORRUPT;
     if (super->layout != RP_LAYOUT_VERSION || super->abi != RP_ABI_TAG) return RP_LAYOUT;
-    if (super->crc != checksum(super)) return RP_CORRUPT;
+    if (super->crc != rp_checksum(super)) return RP_CORRUPT;
     uint64_t ring = super->ring_size, end = super->ring_offset;
     bool sane = super->file_size == file_size && ring >= RP_UNIT && (ring & (ring - 1)) == 0 &&
                 ring <= RP_MAX_CAPACITY && super->group_count >= 1 && super->group_count <= RP_MAX_GROUPS &&

@@ -12,8 +12,9 @@
 /* ---- locking -------------------------------------------------------------------------------- */
 
 /* RP_NOT_FOUND for a group that was closed: group 0 never is. */
-static rp_status check_open(rp_log *log, const rp_group *group, uint32_t handle) {
+static rp_status check_open(rp_log *log, const rp_group *group, uint32_t handle, uint32_t *found) {
     uint32_t state = rp_load_acquire(group, &group->state);
+    *found = state;
     if (rp_unlikely(state == RP_GROUP_FREE || state > RP_GROUP_STORED)) {
         bool may_be_free = rp_is_broadcast(log) || group != log->groups;
         return state == RP_GROUP_FREE && may_be_free ? RP_NOT_FOUND : RP_CORRUPT;
@@ -43,7 +44,7 @@ static rp_status locked(rp_log *log, uint32_t handle, bool died, rp_hold *hold) 
         repair(log, hold->group);
         rp_wake_all(log);
     }
-    rp_status status = check_open(log, hold->group, handle);
+    rp_status status = check_open(log, hold->group, handle, &hold->state);
     if (rp_unlikely(status != RP_OK)) return rp_group_unlock(hold, status);
     hold->read = rp_load_relaxed(&hold->group->read);
     return RP_OK;
@@ -300,9 +301,9 @@ rp_status rp_group_close(rp_log *log, uint32_t group, int64_t deadline) {
 void rp_group_abandon(rp_log *log, uint32_t handle) {
     rp_group *group = rp_group_of(log, handle);
     if (!rp_has_joined(log)) return; /* a forked child: the group is its parent's */
-    if (!group || group == log->groups || check_open(log, group, handle) != RP_OK) return;
-    uint32_t state = rp_load_acquire(group, &group->state);
-    if (rp_load_relaxed(&group->owner) != log->me || state == RP_GROUP_FREE) return;
+    uint32_t state;
+    if (!group || group == log->groups || check_open(log, group, handle, &state) != RP_OK) return;
+    if (rp_load_relaxed(&group->owner) != log->me) return;
     if (rp_cas_release(group, &group->state, &state, RP_GROUP_FREE))
         rp_event_fire(log, RP_EVENT_SPACE, INT_MAX);
 }
@@ -311,8 +312,9 @@ void rp_group_abandon(rp_log *log, uint32_t handle) {
 
 rp_status rp_group_range(rp_log *log, uint32_t handle, uint64_t position, size_t limit, rp_range *out) {
     rp_group *group = rp_group_of(log, handle);
+    uint32_t state;
     if (!group) return RP_INVALID;
-    rp_status status = check_open(log, group, handle);
+    rp_status status = check_open(log, group, handle, &state);
     if (status != RP_OK) return status;
     uint64_t read = rp_load_acquire(release, &group->read);
     uint64_t tail = rp_load_acquire(commit, &log->head->tail);
@@ -355,7 +357,7 @@ rp_status rp_group_seek(rp_log *log, uint32_t group, uint64_t sequence, uint64_t
     rp_status status = rp_group_lock(log, group, deadline, &hold);
     if (status != RP_OK) return status;
     uint64_t tail = rp_load_acquire(commit, &log->head->tail), position = hold.read;
-    if (rp_load_relaxed(&hold.group->state) == RP_GROUP_LOSSY) return rp_group_unlock(&hold, RP_INVALID);
+    if (hold.state == RP_GROUP_LOSSY) return rp_group_unlock(&hold, RP_INVALID);
     if (position != tail && rp_is_cold(log, position)) return rp_group_unlock(&hold, RP_COLD);
     if (!rp_sane_range(log, position, tail)) return rp_group_unlock(&hold, RP_CORRUPT);
     while (position != tail) {

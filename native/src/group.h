@@ -40,6 +40,7 @@ static inline uint32_t rp_group_handle(const rp_log *log, const rp_group *group)
 typedef struct rp_hold {
     rp_group *group;
     uint64_t read, tail;
+    uint32_t state; /* RP_GROUP_*, read once: what depends on it is decided once */
 } rp_hold;
 
 /* Lock group `group` and repair it if needed: RP_OK, with `read` filled in. RP_BUSY, RP_INVALID, RP_CORRUPT. */

@@ -430,6 +430,8 @@ static rp_status hand_out(handing *to, bool is_viewed) {
     size_t pattern_length = rp_pattern_length(group);
     uint32_t room = to->limit - to->count;
     rp_lease *lease = find_tip(to, sequence);
+    uint64_t base =
+        lease ? rp_load_relaxed(&lease->sequence) : 0; /* read once: it says which bit is a frame's */
     rp_status status = RP_OK;
     for (; position != tail && room; sequence++) {
         uint64_t span = rp_frame_span(frames, position, tail);
@@ -438,15 +440,16 @@ static rp_status hand_out(handing *to, bool is_viewed) {
             break;
         }
         if (rp_frame_matches(frames, position, span, group->pattern, pattern_length)) {
-            if (!lease || sequence - rp_load_relaxed(&lease->sequence) >= RP_LEASE_WIDTH) {
+            if (!lease || sequence - base >= RP_LEASE_WIDTH) {
                 add_bits(to, lease, bits);
                 bits = 0;
                 lease = start_lease(to, position, sequence);
                 if (!lease) break;
+                base = sequence;
             }
             status = copy_frame(to, frames, position, span, sequence);
             if (status != RP_OK) break;
-            bits |= UINT64_C(1) << (sequence - rp_load_relaxed(&lease->sequence));
+            bits |= UINT64_C(1) << (sequence - base);
             room--;
         }
         position += span;
@@ -496,7 +499,9 @@ static rp_status fill_buffer(handing *to) {
     if (rp_load_relaxed(&to->hold.group->lease_top) && rp_lease_is_due(to->log, &to->hold))
         status = hand_out_again(to);
     if (status != RP_OK) return status;
-    while ((look = look_in_view(to)) == RP_OK && to->count < to->limit) {
+    uint64_t start = to->hold.read; /* what is a whole ring behind it was not there when we came */
+    while ((look = look_in_view(to)) == RP_OK && to->count < to->limit &&
+           to->hold.read - start < to->log->geometry.ring_size) {
         uint64_t read = to->hold.read;
         status = hand_out(to, rp_is_in_view(to->view, read));
         if (status != RP_OK || to->hold.read == read) return status; /* full, or no free lease */
@@ -517,8 +522,7 @@ static rp_status try_receive(rp_log *log, uint32_t group, const rp_view *view, v
     out->lost = 0;
     rp_status status = rp_group_try_lock(log, group, wait, &to.hold);
     if (status != RP_OK) return status;
-    if (rp_load_relaxed(&to.hold.group->state) == RP_GROUP_LOSSY)
-        return rp_group_unlock(&to.hold, RP_INVALID);
+    if (to.hold.state == RP_GROUP_LOSSY) return rp_group_unlock(&to.hold, RP_INVALID);
     to.now = now_ns();
     to.deadline = lease > 0 ? to.now + (uint64_t)lease : 0;
     uint64_t acked = rp_load_relaxed(&to.hold.group->acked), read = to.hold.read;
@@ -559,7 +563,8 @@ int64_t rp_lease_due_in(const rp_group *group) {
     uint64_t due = rp_load_relaxed(&group->due_ns);
     if (due == 0) return RP_NEVER;
     uint64_t now = now_ns();
-    return due > now ? (int64_t)(due - now) + 4000000 : 1000000; /* the clock is coarse */
+    if (due <= now) return 1000000;
+    return due - now < INT64_MAX / 2 ? (int64_t)(due - now) + 4000000 : RP_NEVER; /* the clock is coarse */
 }
 
 void rp_lease_bound_sleep(const rp_group *group, rp_wait *wait) {
@@ -623,8 +628,9 @@ rp_status rp_read_large(rp_log *log, uint32_t handle, const rp_receipt *receipt,
                         void *payload, size_t length) {
     rp_descriptor descriptor;
     rp_group *group = rp_group_of(log, handle);
+    if (!group || !(frame->flags & RP_FRAME_LARGE)) return RP_INVALID;
     memcpy(&descriptor, frame + 1, sizeof descriptor);
-    if (!group || !(frame->flags & RP_FRAME_LARGE) || descriptor.length != length) return RP_INVALID;
+    if (descriptor.length != length) return RP_INVALID;
     if (!rp_pool_holds(log, &descriptor)) return rp_is_stored(log) ? RP_COLD : RP_INVALID;
     table all = table_of(log, group);
     rp_lease *lease = find_held(log, &all, receipt);

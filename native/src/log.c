@@ -19,11 +19,14 @@ uint64_t rp_least_acked(rp_log *log) {
     return least != UINT64_MAX ? least : rp_load_acquire(commit, &log->head->tail);
 }
 
+#define TRIES                                                                                                \
+    100000 /* to read words as one that others move: more are never needed, unless they are nonsense */
+
 /* What group 0 stands at may be gone here; its mark says the sequence. */
 static rp_status progress_of_stored(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint64_t *tail,
                                     uint64_t *tail_sequence) {
     rp_group *group = &log->groups[RP_QUEUE_GROUP];
-    for (;;) {
+    for (int tries = 0; tries < TRIES; tries++) {
         if (!rp_glance_at_mark(group, read, read_sequence)) return RP_CORRUPT;
         *tail = rp_load_acquire(commit, &log->head->tail);
         if (*tail % RP_ALIGN) return RP_CORRUPT;
@@ -32,6 +35,7 @@ static rp_status progress_of_stored(rp_log *log, uint64_t *read, uint64_t *read_
         if (rp_load_relaxed(&log->head->oldest) > *tail) continue;
         return *read <= *tail && *read_sequence <= *tail_sequence ? RP_OK : RP_CORRUPT;
     }
+    return RP_CORRUPT;
 }
 
 rp_status rp_progress(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint64_t *tail,
@@ -41,7 +45,7 @@ rp_status rp_progress(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint
     /* While `read` stands still nothing at or above it can be overwritten, not even the stub; and in a lap of the
      * ring `tail` moves, if there is no group 0. */
     rp_u64 *at = rp_is_broadcast(log) ? &log->head->tail : &log->groups[RP_QUEUE_GROUP].read;
-    for (;;) {
+    for (int tries = 0; tries < TRIES; tries++) {
         uint64_t position = rp_load_acquire(release, at);
         uint64_t end = rp_load_acquire(commit, &log->head->tail);
         if (rp_sane_range(log, position, end)) {
@@ -55,6 +59,7 @@ rp_status rp_progress(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint
         *tail = end;
         return RP_OK;
     }
+    return RP_CORRUPT;
 }
 
 /* ---- room ----------------------------------------------------------------------------------- */

@@ -81,8 +81,8 @@ rp_status rp_pin_received(rp_log *log, uint32_t group, const rp_receipt *receipt
                           rp_pin *out) {
     rp_descriptor descriptor;
     uint64_t position;
-    memcpy(&descriptor, frame + 1, sizeof descriptor);
     if (!(frame->flags & RP_FRAME_LARGE)) return RP_INVALID;
+    memcpy(&descriptor, frame + 1, sizeof descriptor);
     if (!rp_pool_holds(log, &descriptor)) return rp_is_stored(log) ? RP_COLD : RP_INVALID;
     rp_status status = rp_lease_position(log, group, receipt, &position);
     if (status != RP_OK) return status;

@@ -130,7 +130,7 @@ static rp_status map_log(rp_log *log) {
     log->leases = (rp_lease *)(base + super->leases_offset);
     log->chunks = (rp_chunk *)(base + super->chunks_offset);
     log->pool = base + super->pool_offset;
-    log->mask = super->ring_size - 1;
+    log->mask = (super->ring_size - 1) & ~(uint64_t)(RP_ALIGN - 1);
     return RP_OK;
 }
 

@@ -25,7 +25,7 @@ struct rp_log {
     rp_chunk *chunks;
     uint8_t *ring; /* ring_size bytes, twice */
     uint8_t *pool;
-    uint64_t mask;
+    uint64_t mask; /* a position that is nonsense leads to somewhere in the ring, too, aligned */
     uint64_t base; /* of the positions in `ring`: 0, but in a view; see stored.h */
 
     /* who we are in it: set by liveness.c, anew after fork */

@@ -18,21 +18,25 @@ void rp_view_of(const rp_log *log, const rp_range *frames, rp_view *out) {
     out->log.geometry.ring_size = UINT64_MAX / 2;       /* any distance is sane */
     out->log.geometry.chunk_count = UINT32_MAX;         /* its runs were another pool's perhaps */
     out->log.ring = (uint8_t *)(uintptr_t)frames->data; /* only read */
-    out->log.mask = UINT64_MAX;
+    out->log.mask = ~(uint64_t)(RP_ALIGN - 1);
     out->log.base = frames->position;
     out->position = frames->position;
     out->end = frames->end;
+    if (frames->position % RP_ALIGN || frames->end % RP_ALIGN)
+        out->end = out->position; /* nonsense: an empty one */
 }
 
 bool rp_glance_at_mark(const rp_group *group, uint64_t *read, uint64_t *sequence) {
     for (int tries = 0; tries < 100000; tries++) {
         *read = rp_load_acquire(release, &group->read);
-        for (int i = 0; i < 2; i++) {
-            if (rp_load_relaxed(&group->marks[i].position) != *read) continue;
+        bool found = false;
+        for (int i = 0; i < 2 && !found; i++) {
+            found = rp_load_relaxed(&group->marks[i].position) == *read;
             *sequence = rp_load_relaxed(&group->marks[i].sequence);
-            rp_fence_acquire(mark);
-            if (rp_load_relaxed(&group->read) == *read) return true;
         }
+        rp_fence_acquire(mark);
+        if (rp_load_relaxed(&group->read) == *read)
+            return found; /* `read` stood still, and so did its mark */
         rp_pause();
     }
     return false;

@@ -27,8 +27,10 @@ static rp_status begin(rp_log *log, uint32_t group, uint32_t limit, const rp_vie
     if (rp_unlikely(status != RP_OK)) return status;
     if (rp_unlikely(rp_load_relaxed(&hold->group->lease_top) != 0) && rp_lease_is_due(log, hold))
         return rp_group_unlock(hold, RP_RETURNED_FIRST);
-    if (rp_unlikely(rp_load_relaxed(&hold->group->state) == RP_GROUP_LOSSY))
-        return RP_OK; /* asks for itself */
+    if (rp_unlikely(hold->state == RP_GROUP_LOSSY)) {
+        hold->tail = hold->read; /* asks for itself */
+        return RP_OK;
+    }
     if (rp_unlikely(view != NULL)) return begin_in_view(log, view, hold);
     if (limit > 1) rp_store_relaxed(&hold->group->seen, hold->read); /* a batch is all that is there */
     status = rp_group_look(log, hold);
@@ -180,7 +182,9 @@ static rp_status take_lossy(rp_log *log, rp_hold *at, void *buffer, size_t size,
     do {
         status = rp_cursor_read(log, &cursor, buffer, size, limit, out);
         if (status == RP_OK && group->pattern[0]) sift(group, buffer, out);
-    } while (status == RP_OK && out->count == 0);
+    } while (status == RP_OK && out->count == 0 && cursor.position - at->read < log->geometry.ring_size);
+    if (status == RP_OK && out->count == 0)
+        status = RP_EMPTY; /* nothing that was there is wanted; let others in */
     out->lost = cursor.lost;
     count_delivered(group, out->count);
     rp_store_relaxed(&group->lost, rp_load_relaxed(&group->lost) + cursor.lost);
@@ -200,8 +204,7 @@ static rp_status try_take(rp_log *log, uint32_t group, const rp_view *view, void
     rp_status status = begin(log, group, limit, view, wait, &at);
     if (rp_unlikely(status == RP_COLD)) out->cold = at.read;
     if (status != RP_OK) return status;
-    if (rp_unlikely(rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY))
-        return take_lossy(log, &at, buffer, size, limit, out);
+    if (rp_unlikely(at.state == RP_GROUP_LOSSY)) return take_lossy(log, &at, buffer, size, limit, out);
     status = rp_unlikely(at.group->pattern[0]) ? take_matching(log, view, &at, buffer, size, limit, out)
                                                : take_run(log, view, &at, buffer, size, limit, out);
     if (status == RP_OK || status == RP_EMPTY) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
@@ -282,6 +285,7 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     rp_descriptor descriptor;
     rp_status status = begin(log, group, 1, NULL, wait, &at);
     if (status != RP_OK) return status;
+    if (at.state == RP_GROUP_LOSSY) return rp_group_unlock(&at, RP_INVALID); /* it gets them whole */
     if (rp_read_once(rp_frame_at(log, at.read)->sequence) != sequence) return rp_group_unlock(&at, RP_EMPTY);
     status = rp_read_descriptor(log, at.read, &frame, &descriptor);
     if (status != RP_OK) return rp_group_unlock(&at, status);
@@ -325,6 +329,7 @@ static rp_status try_skip_large(rp_log *log, uint32_t group, uint64_t sequence, 
     uint64_t read, next;
     rp_status status = begin(log, group, 1, view, wait, &at);
     if (status != RP_OK) return status;
+    if (at.state == RP_GROUP_LOSSY) return rp_group_unlock(&at, RP_INVALID);
     if (!rp_glance_at_mark(at.group, &read, &next)) return rp_group_unlock(&at, RP_CORRUPT);
     if (next != sequence) return rp_group_unlock(&at, RP_EMPTY);
     uint64_t span = rp_frame_span(frames_of(log, view), at.read, at.tail);
@@ -357,8 +362,7 @@ static rp_status try_peek(rp_log *log, uint32_t group, const rp_view *view, void
     rp_status status = begin(log, group, 2, view, wait, &at);
     if (status == RP_COLD) out->cold = at.read;
     if (status != RP_OK) return status;
-    if (rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY || at.group->pattern[0])
-        return rp_group_unlock(&at, RP_INVALID);
+    if (at.state == RP_GROUP_LOSSY || at.group->pattern[0]) return rp_group_unlock(&at, RP_INVALID);
     const rp_log *frames = frames_of(log, view);
     status = rp_walk_frames(frames, at.read, at.tail, size, 1, &walk);
     if (status == RP_LARGE) return announce_large(log, view, &at, out);
@@ -432,8 +436,7 @@ static rp_status try_take_records(rp_log *log, uint32_t group, const rp_view *vi
     rp_status status = begin(log, group, 2, view, NULL, &at);
     if (status == RP_COLD) out->cold = at.read;
     if (status != RP_OK) return status;
-    if (rp_load_relaxed(&at.group->state) == RP_GROUP_LOSSY || at.group->pattern[0])
-        return rp_group_unlock(&at, RP_INVALID);
+    if (at.state == RP_GROUP_LOSSY || at.group->pattern[0]) return rp_group_unlock(&at, RP_INVALID);
     const rp_log *frames = frames_of(log, view);
     uint64_t position = at.read;
     uint8_t *to = items;

@@ -215,8 +215,9 @@ static int64_t until_due(const rp_watch *watch) {
         struct timespec now;
         clock_gettime(CLOCK_REALTIME, &now);
         int64_t left = (int64_t)(alarm - ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec));
-        if (left < 0) left = 0;               /* it rang, and who could do something was told */
-        if (left < due) due = left + 4000000; /* the clock it is compared with is coarse */
+        if (left < 0) left = 0; /* it rang, and who could do something was told */
+        if (left < due && left < INT64_MAX / 2)
+            due = left + 4000000; /* the clock it is compared with is coarse */
     }
     return due;
 }

@@ -2,6 +2,7 @@
 #ifndef INSIDE_H
 #define INSIDE_H
 
+#include "geometry.h"
 #include "group.h"
 #include "harness.h"
 #include "log.h"
@@ -86,15 +87,6 @@ static inline void check_pool_is_whole(rp_log *log) {
     CHECK_EQ(walk_pool(log), log->geometry.chunk_count);
     rp_abort(log, &loan);
     CHECK_EQ(walk_pool(log), 0);
-}
-
-/* ---- the superblock ------------------------------------------------------------------------- */
-
-static inline uint32_t checksum(const rp_super *super) {
-    uint32_t hash = 2166136261u;
-    for (size_t i = offsetof(rp_super, flags); i < sizeof *super; i++)
-        hash = (hash ^ ((const uint8_t *)super)[i]) * 16777619u;
-    return hash;
 }
 
 /* ---- invariants ----------------------------------------------------------------------------- */

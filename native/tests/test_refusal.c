@@ -60,7 +60,7 @@ static void geometry_that_leads_outside(void) {
             rp_super super = log->geometry;
             rp_detach(log);
             memcpy((uint8_t *)&super + fields[f], &values[v], sizeof values[v]);
-            super.crc = checksum(&super);
+            super.crc = rp_checksum(&super);
             CHECK_OK(rp_remove(log_path()));
             check_patched(0, &super, sizeof super, RP_CORRUPT);
         }

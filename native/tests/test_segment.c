@@ -166,9 +166,9 @@ static void leaving_is_detaching_early(void) {
 /* A segment from before a reboot differs in its boot id. */
 static void stale_logs_are_refused_and_collected(void) {
     rp_log *log = small_log(), *other;
-    CHECK_EQ(log->head->super.crc, checksum(&log->head->super));
+    CHECK_EQ(log->head->super.crc, rp_checksum(&log->head->super));
     log->head->super.boot_id[3] ^= 1;
-    log->head->super.crc = checksum(&log->head->super);
+    log->head->super.crc = rp_checksum(&log->head->super);
     rp_detach(log);
     CHECK_IS(rp_attach(log_path(), &other), RP_STALE);
     CHECK_OK(rp_collect(log_path()));
