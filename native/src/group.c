@@ -24,6 +24,14 @@ static rp_status check_open(rp_log *log, const rp_group *group, uint32_t handle,
                                                                                               : RP_NOT_FOUND;
 }
 
+/* The frame at `read` is gone. If the dead one's `sequence` is that of a frame which is there still, its `read` did not
+ * follow: what it took of those that are there comes again. */
+static void repair_behind_oldest(rp_log *log, rp_group *group) {
+    rp_cursor now;
+    if (rp_cursor_open(log, true, &now) != RP_OK) return;
+    if (now.sequence < rp_load_relaxed(&group->sequence)) rp_store_relaxed(&group->sequence, now.sequence);
+}
+
 /* The lock's last holder died, perhaps between two stores of T4 or of lease.h. A closed group is nobody's to repair:
  * its next life may be in the making. */
 static void repair(rp_log *log, rp_group *group) {
@@ -36,7 +44,10 @@ static void repair(rp_log *log, rp_group *group) {
         return;
     }
     rp_fence_acquire(lap);
-    if (rp_load_relaxed(&log->head->oldest) <= read) rp_store_relaxed(&group->sequence, sequence);
+    if (rp_load_relaxed(&log->head->oldest) <= read)
+        rp_store_relaxed(&group->sequence, sequence);
+    else
+        repair_behind_oldest(log, group);
 }
 
 static rp_status locked(rp_log *log, uint32_t handle, bool died, rp_hold *hold) {

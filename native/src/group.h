@@ -15,7 +15,8 @@
  * with it. (Leases, which do not: lease.h.)
  *
  * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. Its `sequence`
- * is stored before its `read`; a death in between is repaired from the frame at `read`, if it still is there.
+ * is stored before its `read`; a death in between is repaired from the frame at `read`, or, if that is gone, from
+ * the oldest one.
  */
 #ifndef RP_GROUP_H
 #define RP_GROUP_H

@@ -378,6 +378,35 @@ static void all_was_taken(void) {
     }
 }
 
+/* Its `sequence` had moved over eight frames, its `read` not yet; then others went on. */
+static void a_lossy_group_moved_half(void) {
+    for (uint64_t gone = 0; gone <= 16; gone++) {
+        world w = {.log = create_log((rp_settings){.capacity = RP_MIN_CAPACITY, .keep_history = true})};
+        bool made;
+        CHECK_OK(rp_group_open(w.log, "other", &(rp_group_settings){.lossy = true}, RP_NOW, &w.other, &made));
+        w.dead = dead_owner(w.log);
+        rp_group *group = rp_group_of(w.log, w.other);
+        for (uint64_t end = ring_holds(&w) + gone; w.put < end; take_one(&w, 0)) {
+            if (w.put == 8) {
+                hold(&w, &group->lock);
+                rp_store_relaxed(&group->sequence, 8);
+            }
+            put_one(&w);
+        }
+        for (uint64_t number = gone; number < w.put; number++) {
+            numbered got;
+            rp_taken taken;
+            int64_t deadline = in_ms(BOUND_MS);
+            CHECK_OK(UNTIL(deadline, rp_take(w.log, w.other, &got, sizeof got, 1, deadline, &taken)));
+            CHECK_EQ(got.number, number);
+            CHECK_EQ(got.frame.sequence, number);
+            CHECK_EQ(taken.lost, number == gone && gone > 8 ? gone - 8 : 0);
+        }
+        check_invariants(w.log);
+        end_world(&w);
+    }
+}
+
 /* ---- the pool ------------------------------------------------------------------------------- */
 
 /* Granules from `base` on are the dead one's business; before them lies what is alive. */
@@ -1123,11 +1152,11 @@ static void shut_down_half_with_messages(void) {
 
 RUN_TESTS(TEST(appending), TEST(appending_with_history), TEST(appending_so_many_at_most), TEST(taking),
           TEST(taking_with_history), TEST(a_put_that_does_not_wait_repairs_too), TEST(all_was_taken),
-          TEST(lending), TEST(a_committed_run_outlives_its_owner), TEST(two_runs_of_one_position),
-          TEST(taking_large_ones), TEST(every_word_in_every_lock), TEST(a_death_while_repairing),
-          TEST(unlocked_but_nobody_woken), TEST(armed_by_the_dead), TEST(a_wake_up_that_never_came),
-          TEST(a_baton_that_was_dropped), TEST(a_producer_that_was_not_woken),
-          TEST(a_join_that_was_not_woken), TEST(slots_left_half),
+          TEST(a_lossy_group_moved_half), TEST(lending), TEST(a_committed_run_outlives_its_owner),
+          TEST(two_runs_of_one_position), TEST(taking_large_ones), TEST(every_word_in_every_lock),
+          TEST(a_death_while_repairing), TEST(unlocked_but_nobody_woken), TEST(armed_by_the_dead),
+          TEST(a_wake_up_that_never_came), TEST(a_baton_that_was_dropped),
+          TEST(a_producer_that_was_not_woken), TEST(a_join_that_was_not_woken), TEST(slots_left_half),
           TEST(the_last_one_goes_although_the_dead_are_there), TEST(killed_in_the_door),
           TEST(stopped_in_the_door), TEST(all_died_while_leaving), TEST(leaving_and_coming_back),
           TEST(groups_opened_half), TEST(a_group_closed_half), TEST(shut_down_half),
