@@ -79,7 +79,7 @@ class StandardCodec:
                 return Kind.RECORD, record_head(item.dtype) + item.tobytes()  # type: ignore[attr-defined]
         try:
             return _MSGPACK, self._encoder.encode(item)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
             if (view := _view_of(item)) is not None:
                 return Kind.BYTES, view
             if self._pickle:
