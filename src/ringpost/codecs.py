@@ -4,15 +4,15 @@
     bytes           bytes-like                    bytes
     text            str                           str
     msgpack         everything else, by msgspec   dict, list (tuples too), int, float, bool, datetime ...
-    ndarray         a numpy array                 a read-only numpy array
+    ndarray         a numpy array, a tensor       a read-only numpy array
     pickle          only where opted in           the object
     pickle_buffers  the same, with large buffers  the object; see pickling.py
     own             what a user's codec made      what it makes of that
     record          an item of a structured array the same, read-only
 
-A codec is an object with `encode(item) -> (kind, buffer)` and `decode(kind, body, sequence) -> item`. The buffer
-may be a tuple of buffers, which travel behind one another. The bindings encode exact bytes and ASCII str by
-themselves, unless its attribute `plain` is False.
+A codec is an object with `encode(item) -> (kind, buffer)` and `decode(kind, body, sequence) -> item`. The
+buffer may be a tuple of buffers, which travel behind one another. The bindings encode exact bytes and ASCII
+str by themselves, unless its attribute `plain` is False.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class StandardCodec:
                 return self._encode_text(item)
             if isinstance(item, (bytes, bytearray, memoryview)):
                 return Kind.BYTES, _contiguous(item)
+            if not self._pickle and _is_tensor(item):
+                item = _array_of(item, self._label)
             if _is_array(item):
                 return self._encode_array(item)
             if _is_record(item):
@@ -140,6 +142,8 @@ class StandardCodec:
 
     def _encode_unknown(self, item: Any) -> Any:
         """msgspec's hook: arrays and numpy numbers inside other objects."""
+        if not self._pickle and _is_tensor(item):
+            item = _array_of(item, self._label)
         if _is_array(item) and not item.dtype.hasobject:
             return msgspec.msgpack.Ext(_EXT_NDARRAY, bytes(_encode_array(item)))
         if type(item).__module__ == "numpy" and hasattr(item, "item"):
@@ -194,6 +198,23 @@ def _unpickled(label: str, kind: int, body: Buffer, sequence: int) -> Any:
 def _is_array(item: object) -> bool:
     numpy = sys.modules.get("numpy")  # who holds an array has imported it
     return numpy is not None and isinstance(item, numpy.ndarray)
+
+
+def _is_tensor(item: object) -> bool:
+    """Of another library, which speaks DLPack."""
+    return hasattr(type(item), "__dlpack__") and not _is_array(item)
+
+
+def _array_of(tensor: Any, label: str) -> Any:
+    """A view of its memory. Raises EncodeError."""
+    try:
+        import numpy
+
+        return numpy.from_dlpack(tensor)
+    except Exception as error:
+        raise EncodeError(
+            f"cannot put a {type(tensor).__qualname__} into {label}: numpy.from_dlpack() says: {error}"
+        ) from error
 
 
 def _is_record(item: object) -> bool:

@@ -1,8 +1,8 @@
 """Pickles: multiprocessing's, but for large buffers, which go beside the stream (PEP 574).
 
-A pickle with buffers is a head of little-endian 64-bit numbers, then the stream, then the buffers. The head: how
-many buffers, the size of the stream, and for each buffer its size * 2, plus 1 if it is writable. So nothing large
-is copied into a stream, or out of it: put() copies it once, and so does get().
+A pickle with buffers is a head of little-endian 64-bit numbers, then the stream, then the buffers. The head:
+how many buffers, the size of the stream, and for each buffer its size * 2, plus 1 if it is writable. So
+nothing large is copied into a stream, or out of it: put() copies it once, and so does get().
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def _parts(stream: memoryview, buffers: list[memoryview]) -> tuple[Buffer, ...]:
 
 
 def unpickled_with_buffers(body: Buffer) -> Any:
-    """Every buffer becomes a bytes or a bytearray of its own, as it does if it comes out of a stream. The head
-    is read once: others can write to shared memory. Raises whatever is wrong."""
+    """Every buffer becomes a bytes or a bytearray of its own, as it does if it comes out of a stream. The
+    head is read once: others can write to shared memory. Raises whatever is wrong."""
     view = memoryview(body)
     (count,) = struct.unpack_from("<Q", view)
     at, *sizes = struct.unpack_from(f"<{1 + count}Q", view, 8)
