@@ -1,32 +1,32 @@
 """How objects become bytes. The codec of each message is named in its frame, so a reader needs no agreement.
 
-    kind      what                          read back as
-    bytes     bytes-like                    bytes
-    text      str                           str
-    msgpack   everything else, by msgspec   dict, list (tuples too), int, float, bool, None, datetime ...
-    ndarray   a numpy array                 a read-only numpy array
-    pickle    only where opted in           the object
-    own       what a user's codec made      what it makes of that
-    record    an item of a structured array the same, read-only
+    kind            what                          read back as
+    bytes           bytes-like                    bytes
+    text            str                           str
+    msgpack         everything else, by msgspec   dict, list (tuples too), int, float, bool, datetime ...
+    ndarray         a numpy array, a tensor       a read-only numpy array
+    pickle          only where opted in           the object
+    pickle_buffers  the same, with large buffers  the object; see pickling.py
+    own             what a user's codec made      what it makes of that
+    record          an item of a structured array the same, read-only
 
 A codec is an object with `encode(item) -> (kind, buffer)` and `decode(kind, body, sequence) -> item`. The
-bindings encode exact bytes and ASCII str by themselves, unless its attribute `plain` is False.
+buffer may be a tuple of buffers, which travel behind one another. The bindings encode exact bytes and ASCII
+str by themselves, unless its attribute `plain` is False.
 """
 
 from __future__ import annotations
 
-import copyreg
-import io
 import pickle
 import sys
 from enum import IntEnum
 from functools import lru_cache
-from multiprocessing.reduction import ForkingPickler
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
 from ringpost.errors import DecodeError, EncodeError
+from ringpost.pickling import pickled, unpickled_with_buffers
 
 
 class Kind(IntEnum):
@@ -39,6 +39,7 @@ class Kind(IntEnum):
     PICKLE = 4
     OWN = 5
     RECORD = 6
+    PICKLE_BUFFERS = 7
 
 
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
@@ -48,11 +49,12 @@ _LINE = 64  # bytes: the items of an array start at multiples of it
 
 # what MessagePack knows by itself: spares most messages the questions below
 _PLAIN = frozenset({dict, list, tuple, int, float, bool, type(None)})
-_SCALARS = frozenset({int, float, bool, type(None)})
 
 # an attribute of an Enum costs more than encoding a small message
 _MSGPACK = int(Kind.MSGPACK)
 _PICKLE = int(Kind.PICKLE)
+_PICKLE_BUFFERS = int(Kind.PICKLE_BUFFERS)
+_PICKLES = (_PICKLE, _PICKLE_BUFFERS)
 
 
 class StandardCodec:
@@ -73,17 +75,19 @@ class StandardCodec:
                 return self._encode_text(item)
             if isinstance(item, (bytes, bytearray, memoryview)):
                 return Kind.BYTES, _contiguous(item)
+            if not self._pickle and _is_tensor(item):
+                item = _array_of(item, self._label)
             if _is_array(item):
                 return self._encode_array(item)
             if _is_record(item):
                 return Kind.RECORD, record_head(item.dtype) + item.tobytes()  # type: ignore[attr-defined]
         try:
             return _MSGPACK, self._encoder.encode(item)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
             if (view := _view_of(item)) is not None:
                 return Kind.BYTES, view
             if self._pickle:
-                return Kind.PICKLE, _pickled(item, self._label)
+                return _pickled(item, self._label)
             raise EncodeError(
                 f"cannot put a {type(item).__qualname__} into {self._label}: {error}; put what "
                 "MessagePack knows (dict, list, int, float, str, bytes, datetime, dataclass, "
@@ -108,19 +112,19 @@ class StandardCodec:
         if kind == Kind.OWN:
             advice = "it was made by a codec of its own: open the queue with that codec="
             raise undecodable(self._label, kind, body, sequence, advice)
-        if kind != Kind.PICKLE:
+        if kind not in _PICKLES:
             raise undecodable(self._label, kind, body, sequence, "a newer ringpost put it")
         if not self._pickle:
             advice = "open the queue with pickle=True to allow it, if you trust every producer"
             raise undecodable(self._label, kind, body, sequence, advice)
-        return _unpickled(self._label, body, sequence)
+        return _unpickled(self._label, kind, body, sequence)
 
     def _encode_text(self, text: str) -> tuple[int, Buffer]:
         try:
             return Kind.TEXT, text.encode()
         except UnicodeEncodeError as error:
             if self._pickle:
-                return Kind.PICKLE, _pickled(text, self._label)
+                return _pickled(text, self._label)
             raise EncodeError(
                 f"cannot put a str into {self._label}: {error}; put bytes, or open the queue with "
                 "pickle=True on both sides"
@@ -129,7 +133,7 @@ class StandardCodec:
     def _encode_array(self, array: Any) -> tuple[int, Buffer]:
         if array.dtype.hasobject:
             if self._pickle:
-                return Kind.PICKLE, _pickled(array, self._label)
+                return _pickled(array, self._label)
             raise EncodeError(
                 f"cannot put an array of dtype {array.dtype} into {self._label}: its items are "
                 "Python objects; open the queue with pickle=True on both sides"
@@ -138,6 +142,8 @@ class StandardCodec:
 
     def _encode_unknown(self, item: Any) -> Any:
         """msgspec's hook: arrays and numpy numbers inside other objects."""
+        if not self._pickle and _is_tensor(item):
+            item = _array_of(item, self._label)
         if _is_array(item) and not item.dtype.hasobject:
             return msgspec.msgpack.Ext(_EXT_NDARRAY, bytes(_encode_array(item)))
         if type(item).__module__ == "numpy" and hasattr(item, "item"):
@@ -155,7 +161,7 @@ class PickleCodec:
 
     def encode(self, item: object) -> tuple[int, Buffer]:
         """Raises EncodeError."""
-        return _PICKLE, _pickled(item, self._label)
+        return _pickled(item, self._label)
 
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
         """Raises DecodeError, which carries the message."""
@@ -166,67 +172,24 @@ class PickleCodec:
                 return decode_record(body)
         except Exception as error:
             raise undecodable(self._label, kind, body, sequence, str(error)) from error
-        if kind != _PICKLE:
+        if kind not in _PICKLES:
             raise undecodable(self._label, kind, body, sequence, "only pickles are put here")
-        return _unpickled(self._label, body, sequence)
+        return _unpickled(self._label, kind, body, sequence)
 
 
 # ---- pickle -------------------------------------------------------------------------------------
 
 
-_KEPT = 1 << 16  # bytes: a larger buffer is not kept for the next message
+def _pickled(item: object, label: str) -> tuple[int, Buffer]:
+    body = pickled(item, label)
+    return (_PICKLE_BUFFERS if type(body) is tuple else _PICKLE), body
 
 
-class _Pickler:
-    """multiprocessing's pickler, with which connections, locks and queues travel too, made for reuse."""
-
-    def __init__(self) -> None:
-        self.buffer = io.BytesIO()
-        self.pickler = ForkingPickler(self.buffer, pickle.HIGHEST_PROTOCOL)
-        self.pickler.dispatch_table = cast(Any, _Reducers())  # its own is a copy
-
-
-class _Reducers:
-    """What was registered with multiprocessing or copyreg, up to now."""
-
-    def __getitem__(self, kind: type) -> Any:
-        try:
-            return ForkingPickler._extra_reducers[kind]  # type: ignore[attr-defined]
-        except KeyError:
-            return copyreg.dispatch_table[kind]
-
-
-_idle_picklers: list[_Pickler] = []  # pop and append are atomic; one that failed is not used again
-
-
-def _pickled(item: object, label: str) -> Buffer:
-    if type(item) in _SCALARS:
-        return pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
+def _unpickled(label: str, kind: int, body: Buffer, sequence: int) -> Any:
     try:
-        one = _idle_picklers.pop()
-    except IndexError:
-        one = _Pickler()
-    try:
-        one.pickler.dump(item)
+        return pickle.loads(body) if kind == _PICKLE else unpickled_with_buffers(body)
     except Exception as error:
-        raise EncodeError(
-            f"cannot put a {type(item).__qualname__} into {label}: pickling failed: {error}"
-        ) from error
-    if one.buffer.tell() > _KEPT:
-        return one.buffer.getbuffer()
-    pickled = one.buffer.getvalue()
-    one.buffer.seek(0)
-    one.buffer.truncate()
-    one.pickler.clear_memo()
-    _idle_picklers.append(one)
-    return pickled
-
-
-def _unpickled(label: str, body: bytes, sequence: int) -> Any:
-    try:
-        return pickle.loads(body)
-    except Exception as error:
-        raise undecodable(label, Kind.PICKLE, body, sequence, repr(error)) from error
+        raise undecodable(label, kind, body, sequence, repr(error)) from error
 
 
 # ---- numpy --------------------------------------------------------------------------------------
@@ -235,6 +198,23 @@ def _unpickled(label: str, body: bytes, sequence: int) -> Any:
 def _is_array(item: object) -> bool:
     numpy = sys.modules.get("numpy")  # who holds an array has imported it
     return numpy is not None and isinstance(item, numpy.ndarray)
+
+
+def _is_tensor(item: object) -> bool:
+    """Of another library, which speaks DLPack."""
+    return hasattr(type(item), "__dlpack__") and not _is_array(item)
+
+
+def _array_of(tensor: Any, label: str) -> Any:
+    """A view of its memory. Raises EncodeError."""
+    try:
+        import numpy
+
+        return numpy.from_dlpack(tensor)
+    except Exception as error:
+        raise EncodeError(
+            f"cannot put a {type(tensor).__qualname__} into {label}: numpy.from_dlpack() says: {error}"
+        ) from error
 
 
 def _is_record(item: object) -> bool:
@@ -358,7 +338,7 @@ def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:
     try:
         return _decode_copy(payload) if isinstance(payload, bytes) else _decode_array(payload)
     except Exception as error:
-        raise undecodable(label, kind, bytes(payload), sequence, str(error)) from error
+        raise undecodable(label, kind, payload, sequence, str(error)) from error
 
 
 def _tuples(description: Any) -> Any:
@@ -391,17 +371,18 @@ def _contiguous(buffer: bytes | bytearray | memoryview) -> Buffer:
 def _view_of(item: Any) -> Buffer | None:
     """The bytes of an array.array, a ctypes array, an mmap ...; None of what has none."""
     try:
-        return _contiguous(memoryview(item).cast("B"))
+        view = memoryview(item)
     except (TypeError, ValueError):
         return None
+    return pickle.PickleBuffer(view).raw() if view.c_contiguous else view.tobytes()
 
 
-def undecodable(label: str, kind: int, body: bytes, sequence: int, why: str) -> DecodeError:
+def undecodable(label: str, kind: int, body: Buffer, sequence: int, why: str) -> DecodeError:
     name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
     return DecodeError(
         f"message {sequence} of {label} ({name}, {len(body)} bytes) cannot be decoded: {why}; "
         "it was taken, its bytes are in this exception's .payload",
-        body,
+        bytes(body),
         name,
         sequence,
     )

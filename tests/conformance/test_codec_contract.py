@@ -131,6 +131,25 @@ def test_a_body_is_any_buffer(log: Any, put_in: Callable[..., None]) -> None:
     assert [log.get(), log.get()] == [(9, b"body")] * 2
 
 
+@ways_in
+@ways_out
+@pytest.mark.parametrize("sizes", [(), (0,), (1, 0, 2), (LARGE,), (3, LARGE, 0, LARGE)], ids=str)
+@pytest.mark.parametrize("kind", [Kind.PICKLE_BUFFERS, 77])
+def test_a_body_is_a_tuple_of_buffers_too(
+    log: Any, put_in: Callable[..., None], take: Callable[[Any], object], sizes: tuple[int, ...], kind: int
+) -> None:
+    parts = tuple(bytearray([65 + number]) * size for number, size in enumerate(sizes))
+    assert log.encode((kind, parts)) == (kind, b"".join(parts))
+    log.send((kind, parts), b"subject", b"headers")
+    put_in(log, (kind, parts))
+    for part in parts:
+        part.append(0)  # fails as long as a buffer of it is exported
+    expected = b"".join(bytes(part[:-1]) for part in parts)
+    for _ in range(2):
+        taken_kind, body = take(log)
+        assert (taken_kind, bytes(body)) == (kind, expected)
+
+
 def test_text_that_is_no_utf8_is_the_codecs_business(log: Any, codec: Recorder) -> None:
     log.put((Kind.TEXT, b"\xff"))
     assert log.get() == (Kind.TEXT, b"\xff")
@@ -146,6 +165,8 @@ BROKEN: dict[str, Any] = {
     "a kind of no number": ("x", b"x"),
     "a body of no bytes": (9, "text"),
     "a body with gaps": (9, memoryview(b"abcdef")[::2]),
+    "a tuple of no buffers": (9, (b"x", "text")),
+    "a tuple of buffers with gaps": (9, (b"x", memoryview(b"abcdef")[::2])),
 }
 
 

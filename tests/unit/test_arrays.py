@@ -297,3 +297,53 @@ def test_without_numpy_everything_else_works(queue: ringpost.Queue[object]) -> N
     assert queue.get_many() == items
     with pytest.raises(ringpost.EncodeError):
         queue.put(object())
+
+
+# ---- DLPack -------------------------------------------------------------------------------------
+
+
+class Tensor:
+    """Another library's array: no buffer protocol, only DLPack."""
+
+    def __init__(self, array: numpy.ndarray) -> None:
+        self.array = array
+
+    def __dlpack__(self, **options: object) -> object:
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+
+class Elsewhere(Tensor):
+    def __dlpack__(self, **options: object) -> object:
+        raise BufferError("this tensor is not in the memory of the CPU")
+
+
+TENSORS = {name: ARRAYS[name] for name in ("f", "no dimension", "rows", "columns", "every second")}
+
+
+@pytest.mark.parametrize("array", TENSORS.values(), ids=TENSORS)
+def test_tensors_of_other_libraries_travel_as_arrays(
+    queue: ringpost.Queue[object], array: numpy.ndarray
+) -> None:
+    queue.put(Tensor(array))
+    queue.put({"inside": [Tensor(array)]})
+    assert raw_handle(queue).peek()[0] == Kind.NDARRAY
+    assert same(queue.get_nowait(), array)
+    assert same(queue.get_nowait()["inside"][0], array)
+
+
+@pytest.mark.parametrize("item", [Elsewhere(GRID), [Elsewhere(GRID)]], ids=["itself", "inside"])
+def test_tensors_that_are_elsewhere_are_refused(queue: ringpost.Queue[object], item: object) -> None:
+    with pytest.raises(ringpost.EncodeError, match=r"Elsewhere into queue 'jobs'.*not in the memory"):
+        queue.put(item)
+    assert queue.empty()
+
+
+def test_where_pickle_is_opted_in_a_tensor_comes_back_as_one(broker: ringpost.Broker) -> None:
+    queue = broker.queue("jobs", pickle=True)
+    queue.put(Tensor(GRID))
+    back = queue.get_nowait()
+    assert type(back) is Tensor
+    assert (back.array == GRID).all()

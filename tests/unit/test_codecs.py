@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import array
 import collections
+import ctypes
 import dataclasses
 import datetime
 import decimal
 import enum
+import mmap
+import pickle
 import uuid
 
 import msgspec
@@ -52,6 +55,17 @@ class TaggedOrder(msgspec.Struct, tag="order"):
 
 
 Pair = collections.namedtuple("Pair", "left right")
+
+
+class Six(ctypes.Structure):
+    _fields_ = [("first", ctypes.c_short), ("rest", ctypes.c_ubyte * 4)]
+
+
+def mapped(data: bytes) -> mmap.mmap:
+    memory = mmap.mmap(-1, len(data))
+    memory[:] = data
+    return memory
+
 
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, 123456)
 NOON_UTC = NOON.replace(tzinfo=datetime.timezone.utc)
@@ -161,6 +175,11 @@ def test_comes_back_as_messagepack_has_it(there_and_back, item: object, expected
         memoryview(b"abcdef").cast("H"),
         memoryview(array.array("B", b"abcdef")),
         array.array("B", b"abcdef"),
+        array.array("H", b"abcdef"),
+        (ctypes.c_short * 3).from_buffer_copy(b"abcdef"),
+        Six.from_buffer_copy(b"abcdef"),
+        mapped(b"abcdef"),
+        pickle.PickleBuffer(b"abcdef"),
     ],
     ids=[
         "bytearray",
@@ -171,6 +190,11 @@ def test_comes_back_as_messagepack_has_it(there_and_back, item: object, expected
         "shorts",
         "of-array",
         "array",
+        "array-of-shorts",
+        "ctypes-array",
+        "ctypes-structure",
+        "mmap",
+        "pickle-buffer",
     ],
 )
 def test_bytes_likes_come_back_as_bytes(there_and_back, item: object) -> None:
@@ -225,6 +249,7 @@ def test_kinds_are_never_renumbered() -> None:
         "PICKLE": 4,
         "OWN": 5,
         "RECORD": 6,
+        "PICKLE_BUFFERS": 7,
     }
 
 

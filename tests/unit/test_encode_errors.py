@@ -52,6 +52,7 @@ REFUSED = {
     "inside a dict": {"a": [Unknown()]},
     "surrogate inside": ["\ud800"],
     "surrogate as key": {"\udfff": 1},
+    "a buffer with gaps inside": [memoryview(b"abcdef")[::2]],
     "too deep": nested(100_000),
     "endless": endless(),
 }

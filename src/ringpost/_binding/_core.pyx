@@ -27,6 +27,7 @@ cdef extern from "Python.h":
 cdef enum:
     KIND_BYTES = 0  # the two kinds that need no codec: see codecs.py
     KIND_TEXT = 1
+    KIND_PICKLE_BUFFERS = 7  # is decoded where it lies
     FRAME_BUFFER = RP_INLINE_MAX + 64
     LOCK_GRACE = 1000000000  # what a call that must not wait grants a descheduled lock holder, ns
     BATCH_BUFFER = 1 << 17
@@ -368,7 +369,7 @@ cdef class Log:
         if self.plain and type(item) is str and (<str>item).isascii():
             return KIND_TEXT, item.encode()
         kind, buffer = self._codec.encode(item)
-        return int(kind), bytes(buffer)
+        return int(kind), b"".join(buffer) if type(buffer) is tuple else bytes(buffer)
 
     def send_raw(self, uint8_t kind, payload, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0,
                  bint block=True, timeout=None, durability=None):
@@ -389,6 +390,8 @@ cdef class Log:
                          timeout) except -1:
         cdef Py_buffer view
         kind, buffer = self._codec.encode(item)
+        if type(buffer) is tuple:
+            return self.put_parts(kind, buffer, subject, headers, ttl_ms, deadline_of(block, timeout))
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
         try:
             self.put_buffer(kind, <const char *>view.buf, view.len, subject, headers, ttl_ms, block, timeout)
@@ -425,7 +428,18 @@ cdef class Log:
             raise self.fail(status, "put", size)
         return 0
 
-    cdef int put_large(self, rp_message *message, int64_t deadline) except -1:
+    cdef int put_parts(self, uint8_t kind, tuple buffers, bytes subject, bytes headers, uint32_t ttl_ms,
+                       int64_t deadline) except -1:
+        cdef Parts parts = Parts.__new__(Parts, buffers)
+        cdef rp_message message
+        set_parts(&message, subject, headers, ttl_ms)
+        message.body = NULL
+        message.body_len = parts.size
+        message.kind = kind
+        return self.put_large(&message, deadline, parts)
+
+    cdef int put_large(self, rp_message *message, int64_t deadline, Parts parts=None) except -1:
+        """The body is the message's own, or `parts`."""
         cdef rp_loan loan
         cdef rp_status status
         cdef size_t size = message.subject_len + message.headers_len + message.body_len
@@ -443,8 +457,11 @@ cdef class Log:
         if status != RP_OK:
             raise self.fail(status, "put", size)
         try:
-            with nogil:
-                copy_parts(<char *>loan.data, message)
+            if parts is None:
+                with nogil:
+                    copy_parts(<char *>loan.data, message)
+            else:
+                parts.copy(message, <char *>loan.data)
             while True:
                 with nogil:
                     status = rp_commit(self._log, &loan, message, deadline)
@@ -552,7 +569,7 @@ cdef class Log:
             if status == RP_RETURNED_FIRST:
                 returned = self.take_returned(1)
                 if returned and not returned[0].expired:
-                    return returned[0].body
+                    return (<Delivery>returned[0]).decode_in_place()
                 continue
             if deadline == UNKNOWN:
                 deadline = deadline_of(block, timeout)
@@ -566,6 +583,11 @@ cdef class Log:
                 continue
             if status != RP_LARGE:
                 raise self.fail(status, "get")
+            if taken.frame.kind == KIND_PICKLE_BUFFERS:
+                message = self.group().take_large_message(&taken, deadline, Delivery)
+                if message is not None and is_of_use(self, &taken.frame):
+                    return (<Delivery>message).decode_in_place()
+                continue
             large = self.take_large(&taken, deadline, &status)
             if status == RP_OK:
                 if is_of_use(self, &taken.frame):
@@ -606,6 +628,11 @@ cdef class Log:
                 if status == RP_RETURNED_FIRST:
                     for delivery in self.take_returned(most):
                         self.decode_delivery_into(delivery, items, errors)
+                    continue
+                if status == RP_LARGE and taken.frame.kind == KIND_PICKLE_BUFFERS:
+                    message = self.group().take_large_message(&taken, deadline, Delivery)
+                    if message is not None and is_of_use(self, &taken.frame):
+                        self.decode_delivery_into(message, items, errors)
                     continue
                 if status == RP_LARGE:
                     large = self.take_large(&taken, deadline, &status)
@@ -698,7 +725,7 @@ cdef class Log:
     cdef int decode_delivery_into(self, Delivery delivery, list items, list errors) except -1:
         try:
             if not delivery.expired:
-                items.append(delivery.body)
+                items.append(delivery.decode_in_place())
         except ValueError as error:
             if not hasattr(error, "payload"):
                 raise
@@ -959,6 +986,11 @@ cdef class _Batch:
             data = PyUnicode_AsUTF8AndSize(item, &size)
             return self.add_buffer(KIND_TEXT, data, size, subject, headers, ttl_ms)
         kind, buffer = self.log._codec.encode(item)
+        if type(buffer) is tuple:
+            self.flush()
+            self.log.put_parts(kind, buffer, subject, headers, ttl_ms, self.deadline)
+            self.done += 1
+            return 0
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
         try:
             return self.add_buffer(kind, <const char *>view.buf, view.len, subject, headers, ttl_ms)

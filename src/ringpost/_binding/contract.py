@@ -43,8 +43,12 @@ class Codec(Protocol):
 
     plain: bool
 
-    def encode(self, item: object) -> tuple[int, Any]: ...
-    def decode(self, kind: int, body: bytes, sequence: int) -> Any: ...
+    def encode(self, item: object) -> tuple[int, Any]:
+        """Kind and payload: a buffer, or a tuple of them, which travel behind one another."""
+
+    def decode(self, kind: int, body: Any, sequence: int) -> Any:
+        """`body` is bytes. Of kind 7 (pickles with buffers) it may be any buffer, which is good until this
+        returns."""
 
 
 class Delivery(Protocol):

@@ -55,6 +55,13 @@ cdef class Delivery:
         """Let go of a payload in shared memory; it stays for those who have a view of it."""
         self._view = None
 
+    cdef object decode_in_place(self):
+        """For who lets go of the message right then."""
+        cdef View view = self._view
+        if view is None or self._kind != KIND_PICKLE_BUFFERS:
+            return self.body
+        return self._group.log._codec.decode(self._kind, view, self.sequence)
+
     cdef bytes own_payload(self):
         cdef View view = self._view  # another thread may drop it
         if self._payload is None:

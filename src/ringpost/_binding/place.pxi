@@ -43,6 +43,41 @@ cdef class View:
         return payload
 
 
+@cython.final
+cdef class Parts:
+    """Buffers that travel behind one another, as one body."""
+
+    cdef Py_buffer *views
+    cdef Py_ssize_t count
+    cdef size_t size  # of all of them, bytes
+
+    def __cinit__(self, tuple buffers):
+        self.views = <Py_buffer *>PyMem_RawMalloc((len(buffers) + 1) * sizeof(Py_buffer))
+        if self.views is NULL:
+            raise MemoryError
+        for buffer in buffers:
+            PyObject_GetBuffer(buffer, &self.views[self.count], PyBUF_SIMPLE)
+            self.size += self.views[self.count].len
+            self.count += 1
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            PyBuffer_Release(&self.views[i])
+        PyMem_RawFree(self.views)
+
+    cdef void copy(self, const rp_message *message, char *to) noexcept:
+        """Behind the message's subject and headers."""
+        cdef Py_ssize_t i
+        with nogil:
+            memcpy(to, message.subject, message.subject_len)
+            memcpy(to + message.subject_len, message.headers, message.headers_len)
+            to += message.subject_len + message.headers_len
+            for i in range(self.count):
+                memcpy(to, self.views[i].buf, self.views[i].len)
+                to += self.views[i].len
+
+
 cdef View view_of(Log log, const rp_pin *pin, const rp_frame *frame):
     cdef View view = View.__new__(View)
     view.log = log
