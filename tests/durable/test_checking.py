@@ -69,7 +69,7 @@ def test_a_damaged_block_is_named_and_given_up_only_on_request(
     found = ringpost.verify(place)
     assert not found.ok
     assert "queue 'jobs': block 1/" in found.problems[0]
-    assert "is damaged: its checksum is wrong" in found.problems[0]
+    assert "is damaged: its " in found.problems[0]  # checksum, or seal
     queue = broker.queue("jobs")
     got: list[Any] = []
     with pytest.raises(ringpost.StorageDamaged, match="block 1/"):  # noqa: PT012

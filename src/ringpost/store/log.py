@@ -48,7 +48,7 @@ class StoredLog:
         self.identity = identity  # kind, name
         self.stored = writer.environment.stored(log)
         compact = record.retention is not None and record.retention.compact
-        self.blocks = Blocks(writer.environment, record.number, compact)
+        self.blocks = Blocks(writer.environment, record, compact)
         self.ring = int(log.info()["created_ns"])
         self.has_blocks = True  # perhaps
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored
