@@ -19,6 +19,7 @@ Where things live:
     readiness.py                           fileno(), for selectors
     engines/     Engine                    what moves the messages; ring: is shared memory
     store/                                 what durable brokers keep on disk, in LMDB
+    keys.py                                what sealed ones are opened with
     _binding/                              the native core (native/), behind one contract
 """
 
@@ -31,6 +32,7 @@ from ringpost.errors import (
     Empty,
     EncodeError,
     Full,
+    KeyRefused,
     LayoutMismatch,
     LeaseLost,
     MessageTooLarge,
@@ -105,6 +107,7 @@ __all__ = [
     "Event",
     "EventBus",
     "Full",
+    "KeyRefused",
     "LayoutMismatch",
     "LeaseLost",
     "Loan",

@@ -31,21 +31,31 @@ DEFAULT_URL = "ring:default"
 DEAD = ".dead"  # what a dead letter queue's name has more than its queue's
 
 
-def connect(url: str | None = None) -> Broker:
+def connect(url: str | None = None, *, key: bytes | str | None = None) -> Broker:
     """The broker at `url`; $RINGPOST_URL, else "ring:default", if none is given.
 
     "ring:NAME" is a memory broker: this user's, in shared memory, until it is destroyed or a reboot.
     "ring:///DIRECTORY" is a durable one: its queues and topics are on disk too. The directory is made
     if there is none; ?max_bytes=10g bounds what it holds.
 
+    Args:
+        key: seals what a durable broker has on disk: 32 bytes; or a str, "base64:..." of 32 bytes, else a
+            passphrase. A directory is sealed from its beginning, or never. Default: $RINGPOST_KEY, or what
+            is in the file $RINGPOST_KEY_FILE, both for durable brokers only. Needs ringpost[encryption].
+
     Raises:
-        ValueError, TypeError: no URL.
-        Unsupported: no engine for its scheme is installed.
+        ValueError, TypeError: no URL, or no key.
+        Unsupported: no engine for its scheme is installed; a key, and this broker has no disk.
 
     A durable broker's directory is opened by the first queue or topic, which raises StorageFailed, NotOurs,
-    or Unsupported (a network file system).
+    KeyRefused (no key, a wrong one, or one too many), or Unsupported (a network file system).
     """
-    return Broker(open_engine(url or os.environ.get("RINGPOST_URL") or DEFAULT_URL))
+    url = url or os.environ.get("RINGPOST_URL") or DEFAULT_URL
+    if key is None:
+        return Broker(open_engine(url))
+    from ringpost.keys import key_of
+
+    return Broker(open_engine(url, key_of(key)))
 
 
 class Broker:
@@ -368,6 +378,28 @@ class Broker:
             raise Unsupported(f"{self.url} keeps nothing on disk: there is nothing to copy")
         make(path)
 
+    def rotate_key(self, key: bytes | str) -> None:
+        """From now on this is the key of a sealed broker, and what is written is sealed with a new data key.
+        What was written before stays as it is; the old key opens the directory no more.
+
+        Processes that have the broker open go on; those that are started afterwards need the new key.
+
+        Args:
+            key: as for connect(). The same as before makes a new data key only.
+
+        Raises KeyRefused; Unsupported: it is not sealed; StorageFailed, Stalled: nothing was changed.
+        """
+        from ringpost.keys import key_of
+
+        self._check_open()
+        rotate = getattr(self._engine, "rotate_key", None)
+        new = key_of(key)
+        if rotate is None:
+            raise Unsupported(f"{self.url} keeps nothing on disk: it has no key to rotate")
+        if new is None:
+            raise TypeError("'key' is 32 bytes, or a str, not None: a sealed broker stays sealed")
+        rotate(new)
+
     def destroy(self) -> None:
         """Delete every queue, topic and event bus of this broker."""
         self._check_open()
@@ -433,7 +465,7 @@ class Broker:
             return 0
 
     def _reopen_queue(self, queue: Queue[Any]) -> tuple[Any, ...]:
-        return _reopen, (self.url, queue.name, queue._speech)
+        return _reopen, (self, queue.name, queue._speech)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -451,11 +483,23 @@ class Broker:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return connect, (self.url,)
+        key = getattr(self._engine, "key", None)
+        if key is None:
+            return connect, (self.url,)
+        from ringpost.keys import is_starting_a_process
+
+        return _connect_sealed, (self.url, key if is_starting_a_process() else None)
 
     def __repr__(self) -> str:
         return f"<ringpost.Broker {self.url}>"
 
 
-def _reopen(url: str, name: str, speech: Speech) -> Queue[Any]:
-    return connect(url).queue(name, type=speech.type, codec=speech.codec, pickle=speech.pickle)  # type: ignore[call-overload,no-any-return]
+def _connect_sealed(url: str, key: Any) -> Broker:
+    """A key travels to a process that is being started only; others have opened the broker themselves."""
+    from ringpost.keys import remembered
+
+    return Broker(open_engine(url, key or remembered(url)))
+
+
+def _reopen(broker: Broker, name: str, speech: Speech) -> Queue[Any]:
+    return broker.queue(name, type=speech.type, codec=speech.codec, pickle=speech.pickle)  # type: ignore[call-overload,no-any-return]

@@ -2,13 +2,14 @@
 
 Two rows for an id: log id, 0, id -> when it expires; and log id, 1, that time, id, to find what has
 expired. An id is committed after its message was put: a death in between lets the message be sent once
-more, and never loses it.
+more, and never loses it. In a sealed broker a keyed hash stands for the id.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ringpost.sidestore import SideStore
 
@@ -37,23 +38,24 @@ class Window:
         if not 0 < len(encoded) <= _LONGEST:
             raise ValueError(f"a message_id has 1 to {_LONGEST} bytes where duplicates are looked for")
         store, now = self._store(), time.time_ns()
-        key = self._id + b"\0" + encoded
+        values, shown = store.values, store.values.hide(encoded, self._id)
+        key = self._id + b"\0" + shown
         with store.write() as transaction:
             table = store.table(_TABLE)
             known = transaction.get(key, db=table)
-            if known is not None and int.from_bytes(known, "big") > now:
+            if known is not None and int.from_bytes(values.open(_TABLE, key, known), "big") > now:
                 return False
             send()
             expires = (now + int(self._seconds * 1e9)).to_bytes(8, "big")
-            transaction.put(key, expires, db=table)
-            transaction.put(self._id + b"\1" + expires + encoded, b"", db=table)
-            self._sweep(transaction, table, now)
+            transaction.put(key, values.seal(_TABLE, key, expires), db=table)
+            transaction.put(self._id + b"\1" + expires + shown, b"", db=table)
+            self._sweep(transaction, store, now)
         return True
 
-    def _sweep(self, transaction: object, table: object, now: int) -> None:
-        prefix = self._id + b"\1"
+    def _sweep(self, transaction: Any, store: SideStore, now: int) -> None:
+        table, prefix = store.table(_TABLE), self._id + b"\1"
         expired: list[bytes] = []
-        with transaction.cursor(table) as cursor:  # type: ignore[attr-defined]
+        with transaction.cursor(table) as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix) and len(expired) < _SWEPT:
                 if int.from_bytes(cursor.key()[17:25], "big") > now:
@@ -61,8 +63,8 @@ class Window:
                 expired.append(cursor.key())
                 found = cursor.next()
         for row in expired:
-            transaction.delete(row, db=table)  # type: ignore[attr-defined]
+            transaction.delete(row, db=table)
             by_id = self._id + b"\0" + row[25:]
-            known = transaction.get(by_id, db=table)  # type: ignore[attr-defined]
-            if known is not None and known == row[17:25]:
-                transaction.delete(by_id, db=table)  # type: ignore[attr-defined]
+            known = transaction.get(by_id, db=table)
+            if known is not None and store.values.open(_TABLE, by_id, known) == row[17:25]:
+                transaction.delete(by_id, db=table)

@@ -66,6 +66,10 @@ class NotOurs(RingpostError, PermissionError):
     """The queue's file or directory belongs to somebody else, is open to others, or is a link."""
 
 
+class KeyRefused(RingpostError, PermissionError):
+    """A durable broker's directory is sealed with another key than the one given, or with none."""
+
+
 class QueueNotFound(RingpostError, LookupError):
     """There is no such queue."""
 

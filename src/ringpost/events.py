@@ -487,16 +487,15 @@ class EventBus:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By name: the listeners are this object's."""
-        return _reopen, (self._topic._broker.url, self.name, self._topic._speech.pickle)
+        return _reopen, (self._topic._broker, self.name, self._topic._speech.pickle)
 
     def __repr__(self) -> str:
         return f"<ringpost.EventBus {self.name}>"
 
 
-def _reopen(url: str, name: str, pickle: bool) -> EventBus:
-    from ringpost.broker import connect
-
-    return connect(url).events(name, pickle=pickle)
+def _reopen(broker: Any, name: str, pickle: bool) -> EventBus:
+    bus: EventBus = broker.events(name, pickle=pickle)
+    return bus
 
 
 def _begin_anew() -> None:

@@ -1,4 +1,7 @@
-"""Retained messages: the last one of each subject, for who subscribes later. Key: log id, subject."""
+"""Retained messages: the last one of each subject, for who subscribes later. Key: log id, subject.
+
+In a sealed broker a keyed hash stands for the subject.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,32 @@ class Retained:
         """Instead of what was kept for this subject. Raises Stalled."""
         store = self._store()
         with store.write() as transaction:
-            transaction.put(self._id + subject, pack(message), db=store.table(_TABLE))
+            key = self._key(store, subject)
+            transaction.put(key, store.values.seal(_TABLE, key, pack(message)), db=store.table(_TABLE))
 
     def clear(self, subject: bytes) -> bool:
         """False: nothing was kept."""
         store = self._store()
         with store.write() as transaction:
-            return bool(transaction.delete(self._id + subject, db=store.table(_TABLE)))
+            return bool(transaction.delete(self._key(store, subject), db=store.table(_TABLE)))
+
+    def _key(self, store: SideStore, subject: bytes) -> bytes:
+        return self._id + store.values.hide(subject, self._id)
 
     def matching(self, pattern: str) -> list[Stored]:
         """The last ones of all subjects that match, by subject; "" matches all. Without what is expired."""
-        store = self._store()
+        store, now = self._store(), time.time_ns()
         kept = []
-        now = time.time_ns()
         with store.read() as transaction, transaction.cursor(store.table(_TABLE)) as cursor:
             found = cursor.set_range(self._id)
             while found and cursor.key().startswith(self._id):
-                subject = cursor.key()[16:].decode()
-                if not pattern or binding.subject_matches(pattern, subject):
-                    message = unpack(cursor.value())
-                    if not message.ttl_ms or message.sent_ns + message.ttl_ms * 1_000_000 > now:
-                        kept.append(message)
+                message = unpack(store.values.open(_TABLE, cursor.key(), cursor.value()))
+                is_over = message.ttl_ms and message.sent_ns + message.ttl_ms * 1_000_000 <= now
+                if not is_over and (not pattern or binding.subject_matches(pattern, _subject_of(message))):
+                    kept.append(message)
                 found = cursor.next()
-        return kept
+        return sorted(kept, key=lambda message: message.subject or b"")
+
+
+def _subject_of(message: Stored) -> str:
+    return (message.subject or b"").decode()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ringpost._binding.contract import Log
 from ringpost.errors import Full, ShutDown, Stalled, Status, failure
@@ -42,7 +43,7 @@ class Schedule:
         store = self._store()
         with store.write() as transaction:
             key = self._id + due_ns.to_bytes(8, "big") + os.urandom(8)
-            transaction.put(key, pack(message), db=store.table(_TABLE))
+            transaction.put(key, store.values.seal(_TABLE, key, pack(message)), db=store.table(_TABLE))
             alarm = self._log.alarm()
             if alarm == 0 or due_ns < alarm:
                 self._log.set_alarm(due_ns)
@@ -65,21 +66,21 @@ class Schedule:
                 if self._log.alarm() > time.time_ns():
                     return  # another process was faster
                 with store.begin() as transaction:
-                    following = self._move(transaction, store.table(_TABLE))
+                    following = self._move(transaction, store)
                 self._log.set_alarm(following)
         except Stalled:
             return  # somebody else is at it
 
-    def _move(self, transaction: object, table: object) -> int:
+    def _move(self, transaction: Any, store: SideStore) -> int:
         """When to look again; 0: nothing is left."""
         moved = 0
-        with transaction.cursor(table) as cursor:  # type: ignore[attr-defined]
+        with transaction.cursor(store.table(_TABLE)) as cursor:
             found = cursor.set_range(self._id)
             while found and cursor.key().startswith(self._id):
                 due = int.from_bytes(cursor.key()[16:24], "big")
                 if due > time.time_ns() or moved == _AT_ONCE:
                     return due
-                one = unpack(cursor.value())
+                one = unpack(store.values.open(_TABLE, cursor.key(), cursor.value()))
                 try:
                     self._put(one)
                 except (Full, Stalled):

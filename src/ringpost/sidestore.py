@@ -25,6 +25,7 @@ from typing import Any
 import lmdb
 
 from ringpost.errors import Stalled
+from ringpost.store.values import PLAIN, Values
 
 NAME = "side.lmdb"
 LOCK = "writers"
@@ -57,6 +58,8 @@ class SideStore:
         self._environment: Any = None  # opened when it is needed first, by who has the lock
         self._tables: dict[bytes, Any] = {}
         self._writes = 0
+        self.values: Values = PLAIN
+        """How what is in the tables lies there."""
 
     @contextmanager
     def alone(self, timeout: float = 5.0) -> Iterator[None]:
@@ -178,9 +181,11 @@ def side_store(directory: Path) -> SideStore:
     return _open_store(directory / NAME, durable=False)
 
 
-def durable_side_store(place: Path) -> SideStore:
+def durable_side_store(place: Path, values: Values = PLAIN) -> SideStore:
     """The same on disk, in the directory `place`."""
-    return _open_store(place, durable=True)
+    store = _open_store(place, durable=True)
+    store.values = values
+    return store
 
 
 def _open_store(place: Path, durable: bool) -> SideStore:

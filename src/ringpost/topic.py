@@ -436,7 +436,7 @@ class Topic(Generic[T]):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._broker.url, self.name, self._speech)
+        return _reopen, (self._broker, self.name, self._speech)
 
     def __repr__(self) -> str:
         return f"<ringpost.Topic {self.name} {'closed' if self.closed else 'open'}>"
@@ -468,7 +468,5 @@ def _first_wanted(start: Start) -> tuple[int, int] | None:
     return sequence, 0
 
 
-def _reopen(url: str, name: str, speech: Speech) -> Topic[Any]:
-    from ringpost.broker import connect
-
-    return connect(url).topic(name, type=speech.type, codec=speech.codec, pickle=speech.pickle)  # type: ignore[call-overload,no-any-return]
+def _reopen(broker: Broker, name: str, speech: Speech) -> Topic[Any]:
+    return broker.topic(name, type=speech.type, codec=speech.codec, pickle=speech.pickle)  # type: ignore[call-overload,no-any-return]

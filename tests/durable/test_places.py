@@ -19,6 +19,7 @@ from conformance.patience import BOUND, Call
 
 import ringpost
 from durable.conftest import lose_shared_memory
+from ringpost.keys import from_environment
 from ringpost.store import environment, writer
 from ringpost.store import format as form
 
@@ -82,7 +83,7 @@ except ringpost.Unsupported as error:
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "has storage format 99" in said
     assert "export" in said
-    store = environment.open_environment(place)
+    store = environment.open_environment(place, key=from_environment())
     with store.begin() as transaction:
         transaction.put(b"broker", form.encode(store.broker), db=store.table(form.META))
 

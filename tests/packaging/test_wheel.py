@@ -87,6 +87,11 @@ def test_it_holds_the_package_and_no_sources_of_the_extension(wheel: zipfile.Zip
     assert sum(name.endswith(".so") for name in names) == 1
 
 
+def test_it_holds_every_module(wheel: zipfile.ZipFile) -> None:
+    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "ringpost").rglob("*.py")}
+    assert modules - set(wheel.namelist()) == set()
+
+
 def test_it_says_what_it_needs(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = wheel.read(name).decode()

@@ -684,7 +684,7 @@ cdef class Log:
                 status[0] = rp_take_large(self._log, RP_QUEUE_GROUP, taken.frame.sequence, taken.length,
                                           NULL, 0, data, deadline)
             if status[0] == RP_COLD:
-                payload = self.need_storage().payload(taken.frame.sequence)
+                payload = self.need_storage().payload(taken.frame.sequence, taken.length)
                 if payload is None:
                     status[0] = RP_EMPTY
                 else:

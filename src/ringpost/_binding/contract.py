@@ -403,8 +403,8 @@ class Storage(Protocol):
         """Frames out of storage, and the position of the first: at or before `position`. Contiguous, and at
         least 64 from there on, or all there are. None: another consumer took them."""
 
-    def payload(self, sequence: int) -> bytes | None:
-        """Of a large frame. None: another consumer took it."""
+    def payload(self, sequence: int, length: int) -> bytes | None:
+        """Of a large frame: so many bytes. None: another consumer took it."""
 
     def flush(self, timeout: float | None = None) -> None: ...
 

@@ -352,7 +352,7 @@ cdef class Group:
                     status = rp_take_large(self.log._log, self.handle, taken.frame.sequence, taken.length, NULL,
                                            0, data, deadline)
             if status == RP_COLD:
-                payload = self.log.need_storage().payload(taken.frame.sequence)
+                payload = self.log.need_storage().payload(taken.frame.sequence, taken.length)
                 if payload is None:
                     return None
                 data = PyBytes_AS_STRING(payload)
@@ -440,7 +440,7 @@ cdef class Group:
         if status == RP_NOT_FOUND:
             return False
         if status == RP_COLD:
-            payload = self.log.need_storage().payload(frame.sequence)
+            payload = self.log.need_storage().payload(frame.sequence, length)
             if payload is None:  # the lease ended meanwhile, and somebody else settled it
                 return False
             data = PyBytes_AS_STRING(payload)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from ringpost.typed import OwnCodec
 
 
-def connect(url: str | None = None) -> Opening[Broker]:
+def connect(url: str | None = None, *, key: bytes | str | None = None) -> Opening[Broker]:
     """The broker at `url`: `broker = await connect(url)`, or `async with connect(url) as broker`.
 
     As ringpost.connect().
     """
-    return Opening(lambda: Broker(sync_connect(url)))
+    return Opening(lambda: Broker(sync_connect(url, key=key)))
 
 
 class Broker:
@@ -197,6 +197,10 @@ class Broker:
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """A copy of a durable broker, while it is used. As ringpost.Broker.backup()."""
         await asyncio.to_thread(self._sync.backup, path)
+
+    async def rotate_key(self, key: bytes | str) -> None:
+        """From now on this is the key of a sealed broker. As ringpost.Broker.rotate_key()."""
+        await asyncio.to_thread(self._sync.rotate_key, key)
 
     async def stats(self) -> BrokerStats:
         """Numbers of every queue and topic, for people and monitors."""

@@ -1,4 +1,4 @@
-"""Keeping house: delete, gc, backup, verify."""
+"""Keeping house: delete, gc, backup, rotate-key, verify."""
 
 from __future__ import annotations
 
@@ -45,6 +45,20 @@ def backup(context: Context, directory: str) -> None:
     with context.printer.progress("copying", None):
         context.broker.backup(directory)
     context.printer.say(f"{context.broker.url} copied to {directory}", backup=directory)
+
+
+@app.command("rotate-key")
+@pass_context
+def rotate_key(context: Context) -> None:
+    """Give a sealed broker another key. The old one is $RINGPOST_KEY (or in the file $RINGPOST_KEY_FILE), the
+    new one $RINGPOST_NEW_KEY (or in $RINGPOST_NEW_KEY_FILE). Processes that have it open go on."""
+    from ringpost.keys import text_from_environment
+
+    new = text_from_environment("RINGPOST_NEW_KEY")
+    if new is None:
+        raise click.UsageError("set RINGPOST_NEW_KEY, or RINGPOST_NEW_KEY_FILE")
+    context.broker.rotate_key(new)
+    context.printer.say(f"{context.broker.url} has a new key", rotated=context.broker.url)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from ringpost._binding.contract import Log
 from ringpost.errors import Unsupported
 
 if TYPE_CHECKING:
+    from ringpost.keys import Key
     from ringpost.sidestore import SideStore
     from ringpost.store.format import Retention
     from ringpost.typed import MakeCodec
@@ -70,8 +71,9 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(url: str) -> Engine:
-    """Raises ValueError, TypeError for what is no URL, Unsupported for a scheme without an engine."""
+def open_engine(url: str, key: Key | None = None) -> Engine:
+    """Raises ValueError, TypeError for what is no URL, Unsupported for a scheme without an engine, or for a
+    key where there is no disk."""
     if not isinstance(url, str):
         raise TypeError(f"a broker URL is a str, not {type(url).__qualname__}")
     scheme = urlsplit(url).scheme
@@ -80,7 +82,12 @@ def open_engine(url: str) -> Engine:
     if scheme == "ring" and urlsplit(url).path.startswith("/"):
         from ringpost.engines.durable import DurableEngine
 
-        return DurableEngine(url)
+        return DurableEngine(url, key)
+    if key is not None:
+        raise Unsupported(
+            f"{url} keeps nothing on disk, so there is nothing to seal: shared memory is plain memory. "
+            "Connect to ring:///DIRECTORY, or leave key= out"
+        )
     if scheme == "ring":  # the usual one need not be looked up
         from ringpost.engines.ring import RingEngine
 

@@ -16,12 +16,14 @@ from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, ring
 from ringpost.errors import QueueNotFound, SettingsMismatch
+from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
 from ringpost.store import format as form
 from ringpost.store.environment import SIDE, Environment, forget_environment, open_environment
 from ringpost.store.log import check_durability
 from ringpost.store.registry import Registry
 from ringpost.store.transactions import Transactions
+from ringpost.store.values import OF_THE_SIDE_STORE
 from ringpost.store.writer import Writer, writer_of
 
 if TYPE_CHECKING:
@@ -39,13 +41,15 @@ class DurableEngine(ring.RingEngine):
     """A broker that survives reboots. Its rings lie in a directory of their own in shared memory, named by
     it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: Key | None = None) -> None:
+        """`key`: None: the one that the environment says, if it does. Raises ValueError."""
         parts = urlsplit(url)
         if parts.netloc or parts.fragment:
             raise ValueError(f"{url!r}: a durable broker is ring:///absolute/directory; write # as %23")
         self.url = url
         self._place = Path(unquote(parts.path))
         self._most_bytes = _options(url, parts.query)
+        self.key = key or from_environment()
         self._opened: Environment | None = None
         self._is_destroyed = False
         self.recovered: tuple[Recovered, ...] = ()
@@ -55,7 +59,8 @@ class DurableEngine(ring.RingEngine):
     def _environment(self) -> Environment:
         """Made by the first call; what is destroyed underneath is not made again."""
         if self._opened is None or self._is_destroyed:
-            self._opened, self._is_destroyed = open_environment(self._place), False
+            self._opened, self._is_destroyed = open_environment(self._place, key=self.key), False
+            remember(self.url, self.key)
         return self._opened
 
     def _writer(self) -> Writer:
@@ -184,7 +189,9 @@ class DurableEngine(ring.RingEngine):
     def side_store(self) -> SideStore:
         from ringpost.sidestore import durable_side_store
 
-        return durable_side_store(self._place / SIDE)
+        environment = self._environment()
+        environment.catch_up()  # nothing is sealed with a key that somebody has rotated
+        return durable_side_store(self._place / SIDE, environment.values(OF_THE_SIDE_STORE))
 
     def destroy(self) -> None:
         from ringpost.engines import directory
@@ -204,6 +211,11 @@ class DurableEngine(ring.RingEngine):
             self._place.rmdir()
         except OSError:
             pass  # something else is in it
+
+    def rotate_key(self, key: Key) -> None:
+        self._environment().rotate_key(key)
+        self.key = key
+        remember(self.url, key)
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         from ringpost.store.checking import backup

@@ -23,40 +23,41 @@ AT_ONCE = 512  # blocks deleted in one transaction
 class Blocks:
     """Of one log."""
 
-    def __init__(self, environment: Environment, number: int, compact: bool = False) -> None:
+    def __init__(self, environment: Environment, record: form.LogRecord, compact: bool = False) -> None:
+        self.values = environment.values(record.id)
         self._environment = environment
-        self._number = number
-        self._compaction = Compaction(environment, number) if compact else None
-        self._prefix = form.number_key(number)
+        self._number = record.number
+        self._compaction = Compaction(environment, record.number, self.values) if compact else None
+        self._prefix = form.number_key(record.number)
         self._first_end = 0  # no block ends before it, but those that nobody needs
 
     # ---- writing -------------------------------------------------------------------------------
 
     def write(self, transaction: Any, stored: Stored, start: int, end: int) -> int:
         """Frames from `start` to `end` of the ring. How many bytes that were."""
-        environment, written = self._environment, 0
+        environment, values, written = self._environment, self.values, 0
         table = environment.table(form.BLOCKS)
         while start < end:
-            found = stored.range(start, min(form.MOST_FRAMES, end - start))
+            found = stored.range(start, min(values.most_frames, end - start))
             if found is None:
                 break
             frames, after, sequence, count, large = found
             payloads = dict(stored.payloads(frames)) if large else {}
             for number, payload in payloads.items():
                 written += self._write_payload(transaction, number, payload)
-            block = form.pack_block(frames, start, sequence, count)
-            transaction.put(form.block_key(self._number, start), block, db=table)
+            key, header = form.block_key(self._number, start), form.header_for(frames, start, sequence, count)
+            transaction.put(key, values.block(key, header, frames), db=table)
             if self._compaction is not None:
-                self._compaction.note(transaction, form.header_of(block), frames, payloads.__getitem__)
+                self._compaction.note(transaction, header, frames, payloads.__getitem__)
             written += after - start
             start = after
         return written
 
     def _write_payload(self, transaction: Any, sequence: int, payload: memoryview) -> int:
-        table = self._environment.table(form.PAYLOADS)
-        for part in range(-(-len(payload) // form.MOST_PART)):
-            piece = payload[part * form.MOST_PART : (part + 1) * form.MOST_PART]
-            transaction.put(form.payload_key(self._number, sequence, part), form.pack_part(piece), db=table)
+        table, most = self._environment.table(form.PAYLOADS), self.values.most_part
+        for part in range(-(-len(payload) // most)):
+            key = form.payload_key(self._number, sequence, part)
+            transaction.put(key, self.values.part(key, payload[part * most : (part + 1) * most]), db=table)
         return len(payload)
 
     def progress(self, transaction: Any) -> form.Progress | None:
@@ -65,7 +66,7 @@ class Blocks:
         value = transaction.get(self._prefix, db=self._environment.table(form.PROGRESS))
         if value is None:
             return None
-        noted = form.Progress.unpack(bytes(value))
+        noted = form.Progress.unpack(self.values.open(form.PROGRESS, self._prefix, value))
         last = self.last_in(transaction)
         if last is None or last.end <= noted.position:
             return noted
@@ -89,16 +90,18 @@ class Blocks:
         with self._reading(form.BLOCKS) as cursor:
             if not self._go_to(cursor, position):
                 return None
-            header, frames = form.unpack_block(bytes(cursor.key()), cursor.value())
+            value = cursor.value()
+            header, frames = self.values.frames(bytes(cursor.key()), value)
             if not header.position <= position < header.end:
                 return None
             start, end, total = header.position, header.end, header.size
             pieces.append(bytes(frames))
             while total < enough and self._next(cursor) and form.position_of(cursor.key()) == end:
-                header, frames = form.unpack_block(bytes(cursor.key()), cursor.value())
+                value = cursor.value()
+                header, frames = self.values.frames(bytes(cursor.key()), value)
                 pieces.append(bytes(frames))
                 end, total = header.end, total + header.size
-            self._environment.was_read(frames, total)
+            self._environment.was_read(value, total)
         return pieces, start, end
 
     def payload(self, sequence: int) -> bytes | None:
@@ -108,16 +111,15 @@ class Blocks:
         with self._reading(form.PAYLOADS) as cursor:
             found = cursor.set_range(prefix)
             while found and bytes(cursor.key()[:12]) == prefix:
-                part = form.unpack_part(bytes(cursor.key()), cursor.value())
-                pieces.append(bytes(part))
-                self._environment.was_read(part, len(part))
+                pieces.append(bytes(self.values.piece(bytes(cursor.key()), cursor.value())))
+                self._environment.was_read(cursor.value(), len(pieces[-1]))
                 found = cursor.next()
         return b"".join(pieces) if pieces else None
 
     def _payload_in(self, transaction: Any, sequence: int) -> Any:
         """The first part of it."""
         key = form.payload_key(self._number, sequence, 0)
-        return form.unpack_part(key, transaction.get(key, db=self._environment.table(form.PAYLOADS)))
+        return self.values.piece(key, transaction.get(key, db=self._environment.table(form.PAYLOADS)))
 
     def find(self, sequence: int, time_ns: int) -> tuple[int, int] | None:
         """(position, sequence) of the first stored frame with at least these. None: there is none."""
@@ -125,7 +127,7 @@ class Blocks:
             low = self._last_before(cursor, sequence, time_ns)
             found = low is not None and self._go_to(cursor, low)
             while found:
-                header, frames = form.unpack_block(bytes(cursor.key()), cursor.value())
+                header, frames = self.values.frames(bytes(cursor.key()), cursor.value())
                 frame = binding.find_frame(frames, sequence, time_ns)
                 if frame is not None:
                     return header.position + frame[0], frame[1]

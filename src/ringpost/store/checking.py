@@ -14,8 +14,11 @@ import lmdb
 import lmdb.verify
 
 from ringpost.errors import QueueNotFound, StorageDamaged, StorageFailed
+from ringpost.keys import from_environment, key_of
 from ringpost.store import format as form
-from ringpost.store.environment import DATA, SIDE, Environment
+from ringpost.store.environment import DATA, SIDE, Environment, open_environment
+from ringpost.store.registry import Registry
+from ringpost.store.values import Values
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,12 @@ class Verification:
 class _Findings:
     problems: list[str] = field(default_factory=list)
     queues: list[StoredQueue] = field(default_factory=list)
-    damaged: list[tuple[bytes | None, bytes]] = field(default_factory=list)  # table, key
+    damaged: list[tuple[bytes | None, bytes, Values]] = field(default_factory=list)  # table, key
 
 
-def verify(directory: str | os.PathLike[str], *, skip_damaged: bool = False) -> Verification:
+def verify(
+    directory: str | os.PathLike[str], *, skip_damaged: bool = False, key: bytes | str | None = None
+) -> Verification:
     """Look at everything that a durable broker has stored: LMDB's structure, each block, each large payload.
 
     Programs may use the broker meanwhile. It takes as long as reading the files does.
@@ -70,10 +75,11 @@ def verify(directory: str | os.PathLike[str], *, skip_damaged: bool = False) -> 
     Args:
         skip_damaged: give up messages that are damaged, so that consumers pass over them, as if they had
             expired. Nobody may use the broker meanwhile.
+        key: of a sealed one, as for connect(); default: $RINGPOST_KEY, or the file $RINGPOST_KEY_FILE.
 
-    Raises QueueNotFound: there is no durable broker; StorageFailed: it cannot be opened at all.
+    Raises QueueNotFound: there is no durable broker; StorageFailed: it cannot be opened at all; KeyRefused.
     """
-    place = Path(directory)
+    place, opener = Path(directory), key_of(key) or from_environment()
     if not (place / DATA).exists():
         raise QueueNotFound(f"there is no durable broker in {place}")
     try:
@@ -82,31 +88,25 @@ def verify(directory: str | os.PathLike[str], *, skip_damaged: bool = False) -> 
         raise StorageFailed(errno.EIO, f"{error}; restore a backup", str(place)) from error
     if problems:
         return Verification(tuple(problems), ())
-    from ringpost.store.environment import open_environment
-
-    environment = open_environment(place, create=False)
+    environment = open_environment(place, create=False, key=opener)
     found = _Findings()
-    for key, record in _logs(environment):
-        _look_at(environment, key, record, found)
+    for kind, name, record in Registry(environment).all():
+        _look_at(environment, kind, name, record, found)
     given_up = _give_up(environment, found) if skip_damaged else ()
     return Verification(tuple(found.problems), tuple(found.queues), given_up)
 
 
-def _logs(environment: Environment) -> list[tuple[bytes, form.LogRecord]]:
-    with environment.read() as transaction, transaction.cursor(environment.table(form.LOGS)) as cursor:
-        return [(bytes(key), form.decode_log(value)) for key, value in cursor]
-
-
-def _look_at(environment: Environment, key: bytes, record: form.LogRecord, found: _Findings) -> None:
-    kind, _, name = key.decode("utf-8", "surrogatepass").partition("\0")
-    prefix = form.number_key(record.number)
+def _look_at(
+    environment: Environment, kind: str, name: str, record: form.LogRecord, found: _Findings
+) -> None:
+    prefix, values = form.number_key(record.number), environment.values(record.id)
     blocks = messages = size = behind = 0
     with environment.read() as transaction, transaction.cursor(environment.table(form.BLOCKS)) as cursor:
         there = cursor.set_range(prefix)
         while there and bytes(cursor.key()[:4]) == prefix:
             try:
-                header, frames = form.unpack_block(bytes(cursor.key()), cursor.value())
-                environment.was_read(frames, header.size)
+                header, _ = values.frames(bytes(cursor.key()), cursor.value())
+                environment.was_read(cursor.value(), header.size)
                 if header.sequence < behind:
                     raise StorageDamaged(
                         f"block {form.describe(bytes(cursor.key()))} repeats messages before {behind}"
@@ -115,24 +115,26 @@ def _look_at(environment: Environment, key: bytes, record: form.LogRecord, found
                 blocks, messages, size = blocks + 1, messages + header.frames, size + header.size
             except StorageDamaged as error:
                 found.problems.append(f"{kind} {name!r}: {error}")
-                found.damaged.append((form.BLOCKS, bytes(cursor.key())))
+                found.damaged.append((form.BLOCKS, bytes(cursor.key()), values))
             there = cursor.next()
-    size += _look_at_payloads(environment, prefix, f"{kind} {name!r}", found)
+    size += _look_at_payloads(environment, prefix, values, f"{kind} {name!r}", found)
     found.queues.append(StoredQueue(kind, name.replace("\0", " priority "), blocks, messages, size))
 
 
-def _look_at_payloads(environment: Environment, prefix: bytes, what: str, found: _Findings) -> int:
+def _look_at_payloads(
+    environment: Environment, prefix: bytes, values: Values, what: str, found: _Findings
+) -> int:
     size = 0
     with environment.read() as transaction, transaction.cursor(environment.table(form.PAYLOADS)) as cursor:
         there = cursor.set_range(prefix)
         while there and bytes(cursor.key()[:4]) == prefix:
             try:
-                part = form.unpack_part(bytes(cursor.key()), cursor.value())
+                part = values.piece(bytes(cursor.key()), cursor.value())
                 size += len(part)
-                environment.was_read(part, len(part))
+                environment.was_read(cursor.value(), len(part))
             except StorageDamaged as error:
                 found.problems.append(f"{what}: {error}")
-                found.damaged.append((form.PAYLOADS, bytes(cursor.key())))
+                found.damaged.append((form.PAYLOADS, bytes(cursor.key()), values))
             there = cursor.next()
     return size
 
@@ -141,12 +143,12 @@ def _give_up(environment: Environment, found: _Findings) -> tuple[str, ...]:
     """Messages that are expired take the place of damaged ones: whoever comes to them passes over them, and
     positions and sequences stay what they are."""
     given_up = []
-    for table, key in found.damaged:
+    for table, key, values in found.damaged:
         with environment.alone(), environment.begin() as transaction:
             if table == form.BLOCKS:
-                value = _fill_block(environment, transaction, key)
+                value = _fill_block(environment, transaction, key, values)
             else:
-                value = _fill_payload(environment, transaction, key)
+                value = _fill_payload(environment, transaction, key, values)
             if value is None:
                 continue
             transaction.put(key, value, db=environment.table(table))
@@ -154,7 +156,7 @@ def _give_up(environment: Environment, found: _Findings) -> tuple[str, ...]:
     return tuple(given_up)
 
 
-def _fill_block(environment: Environment, transaction: Any, key: bytes) -> bytes | None:
+def _fill_block(environment: Environment, transaction: Any, key: bytes, values: Values) -> bytes | None:
     """None: nobody knows how many messages it had."""
     position = form.position_of(key)
     with transaction.cursor(environment.table(form.BLOCKS)) as cursor:
@@ -177,7 +179,8 @@ def _fill_block(environment: Environment, transaction: Any, key: bytes) -> bytes
         return None
     if not 32 * count <= size <= form.MOST_FRAMES:
         return None
-    return form.pack_block(memoryview(form.void_frames(sequence, count, size)), position, sequence, count)
+    frames = form.void_frames(sequence, count, size)
+    return values.block(key, form.header_for(frames, position, sequence, count), frames)
 
 
 def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:
@@ -190,19 +193,23 @@ def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:
         return None
 
 
-def _fill_payload(environment: Environment, transaction: Any, key: bytes) -> bytes:
+def _fill_payload(environment: Environment, transaction: Any, key: bytes, values: Values) -> bytes:
     """Zeros, and its message is expired from now on."""
     sequence, size = form.position_of(key), len(transaction.get(key, db=environment.table(form.PAYLOADS)))
+    around = len(values.part(key, memoryview(b"")))
     with transaction.cursor(environment.table(form.BLOCKS)) as cursor:
         there = cursor.set_range(key[:4])
         while there and bytes(cursor.key()[:4]) == key[:4]:
             header = form.header_of(cursor.value())
             if header.sequence <= sequence < header.end_sequence:
-                at, value = bytes(cursor.key()), form.with_expired(bytes(cursor.value()), sequence)
-                transaction.put(at, value, db=environment.table(form.BLOCKS))
+                at = bytes(cursor.key())
+                header, frames = values.frames(at, cursor.value())
+                changed = form.with_expired(frames, sequence)
+                made = form.header_for(changed, header.position, header.sequence, header.frames)
+                transaction.put(at, values.block(at, made, changed), db=environment.table(form.BLOCKS))
                 break
             there = cursor.next()
-    return form.pack_part(memoryview(bytes(size - 4)))
+    return values.part(key, memoryview(bytes(max(size - around, 0))))
 
 
 def backup(environment: Environment, to: Path) -> None:

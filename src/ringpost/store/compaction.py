@@ -20,6 +20,7 @@ from ringpost.store import format as form
 
 if TYPE_CHECKING:
     from ringpost.store.environment import Environment
+    from ringpost.store.values import Values
 
 _LONGEST = 400  # bytes of a key; LMDB's have 511
 _MOST = 1 << 20  # bytes that a sparse block may stand for
@@ -28,8 +29,9 @@ _MOST = 1 << 20  # bytes that a sparse block may stand for
 class Compaction:
     """Of one log."""
 
-    def __init__(self, environment: Environment, number: int) -> None:
+    def __init__(self, environment: Environment, number: int, values: Values) -> None:
         self._environment = environment
+        self._values = values
         self._prefix = form.number_key(number)
 
     def note(
@@ -46,26 +48,34 @@ class Compaction:
             key = _key_of(frame, frames, header.position, payload_of)
             if key is None:
                 continue
-            before = transaction.get(self._prefix + key, db=keys)
+            row = self._row(key)
+            before = transaction.get(row, db=keys)
             if before is not None:
-                position, sequence = form.unpack_place(before)
+                position, sequence = form.unpack_place(self._values.open(form.KEYS, row, before))
                 superseded.setdefault(self._block_of(transaction, position), []).append(sequence)
-            transaction.put(self._prefix + key, form.pack_place(frame.position, frame.sequence), db=keys)
+            place = form.pack_place(frame.position, frame.sequence)
+            transaction.put(row, self._values.seal(form.KEYS, row, place), db=keys)
         for position, sequences in superseded.items():
             self._supersede(transaction, position, sequences)
 
     def forget(self, transaction: Any, block_key: bytes, payload_of: Callable[[Any, int], Any]) -> None:
         """The block is about to be deleted: what is the last of its key there is the last no more."""
         keys = self._environment.table(form.KEYS)
-        header, frames = form.unpack_block(
+        header, frames = self._values.frames(
             block_key, transaction.get(block_key, db=self._environment.table(form.BLOCKS))
         )
         for frame in form.frames_in(frames, header.position):
             key = _key_of(frame, frames, header.position, partial(payload_of, transaction))
-            place = form.pack_place(frame.position, frame.sequence)
-            if key is not None and transaction.get(self._prefix + key, db=keys) == place:
-                transaction.delete(self._prefix + key, db=keys)
+            if key is None:
+                continue
+            row, place = self._row(key), form.pack_place(frame.position, frame.sequence)
+            last = transaction.get(row, db=keys)
+            if last is not None and self._values.open(form.KEYS, row, last) == place:
+                transaction.delete(row, db=keys)
         transaction.delete(block_key, db=self._environment.table(form.SUPERSEDED))
+
+    def _row(self, key: bytes) -> bytes:
+        return self._prefix + self._values.hide(key)
 
     def _block_of(self, transaction: Any, position: int) -> int:
         """The position of the block that has it; -1: it was deleted."""
@@ -76,13 +86,16 @@ class Compaction:
         if position < 0:
             return
         table, key = self._environment.table(form.SUPERSEDED), self._prefix + position.to_bytes(8, "big")
-        gone = form.unpack_sequences(transaction.get(key, default=b"", db=table)) + sequences
+        noted = transaction.get(key, db=table)
+        before = b"" if noted is None else self._values.open(form.SUPERSEDED, key, noted)
+        gone = form.unpack_sequences(before) + sequences
         value = transaction.get(key, db=self._environment.table(form.BLOCKS))
         if 2 * len(gone) < form.kept_in(value):
-            transaction.put(key, form.pack_sequences(gone), db=table)
+            packed = form.pack_sequences(gone)
+            transaction.put(key, self._values.seal(form.SUPERSEDED, key, packed), db=table)
             return
         transaction.delete(key, db=table)
-        header, frames = form.unpack_block(key, value)
+        header, frames = self._values.frames(key, value)
         self._write_without(transaction, header, frames, set(gone))
 
     def _write_without(self, transaction: Any, header: form.Header, frames: Any, gone: set[int]) -> None:
@@ -98,7 +111,8 @@ class Compaction:
         if not kept:
             header, body = self._with_neighbours(transaction, header)
         key = self._prefix + header.position.to_bytes(8, "big")
-        transaction.put(key, form.pack_sparse(header, body), db=self._environment.table(form.BLOCKS))
+        block = self._values.block(key, header, body)
+        transaction.put(key, block, db=self._environment.table(form.BLOCKS))
 
     def _with_neighbours(self, transaction: Any, empty: form.Header) -> tuple[form.Header, bytes]:
         """What the block is one with from now on: the one behind it, if that is empty, too; the one before
@@ -116,8 +130,8 @@ class Compaction:
         ):
             return empty, b""
         key = self._prefix + before.position.to_bytes(8, "big")
-        body = form.body_of(transaction.get(key, db=self._environment.table(form.BLOCKS)))
-        return form.joined(before, empty), body
+        _, body = self._values.body(key, transaction.get(key, db=self._environment.table(form.BLOCKS)))
+        return form.joined(before, empty), bytes(body)
 
     def _delete_block(self, transaction: Any, header: form.Header) -> None:
         key = self._prefix + header.position.to_bytes(8, "big")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 
@@ -26,12 +26,18 @@ from ringpost._binding import binding
 from ringpost._binding.contract import NativeLog, Stored
 from ringpost.codecs import StandardCodec
 from ringpost.engines import directory
-from ringpost.errors import LeftOver, NotOurs, QueueNotFound, Stalled, StorageFailed, Unsupported
+from ringpost.errors import KeyRefused, LeftOver, NotOurs, QueueNotFound, Stalled, StorageFailed, Unsupported
 from ringpost.store import format as form
+from ringpost.store.values import OF_THE_BROKER, PLAIN, SealedValues, Values
+from ringpost.store.vault import LINKS, Vault, new_row
+
+if TYPE_CHECKING:
+    from ringpost.keys import Key
 
 DATA = "data.mdb"
 SIDE = "side"  # the side store's folder in the broker's
 _DOOR = "storage.door"
+_KEYS = b"keys"  # in the table meta, of a sealed broker
 _NEW = ".new"  # where the data file is made, in the broker's directory
 
 _MAP_SIZES = (
@@ -78,6 +84,7 @@ class Environment:
         self.epoch = 0
         """Others have written since, or something else than frames, when this is another."""
         self._mapped = 0
+        self._vault: Vault | None = None
         self._open()
 
     def _open(self) -> None:
@@ -88,11 +95,13 @@ class Environment:
         self.identity = (found.st_dev, found.st_ino)
         self._environment = environment  # last: other threads of a forked child may wait for it
 
-    def prepare(self) -> None:
-        """Make the broker if it is new, and the door. Raises StorageDamaged, Unsupported."""
-        self.broker = self._find_or_make_broker()
+    def prepare(self, key: Key | None) -> None:
+        """Make the broker if it is new, and the door. Raises StorageDamaged, Unsupported, KeyRefused."""
+        self.broker = self._find_or_make_broker(key)
         device, inode = self.identity
         self.shm = directory.root() / f".{self.broker.id.hex()}-{device:x}-{inode:x}"
+        if self.broker.format == form.SEALED:
+            self._vault = Vault(self.broker.id, self.place, self.shm, self._keys_row() or b"", key)
         self._find_door()
 
     def _find_door(self) -> None:
@@ -100,22 +109,71 @@ class Environment:
         self._door_identity = _identity_of(self.shm / _DOOR)
         self._doorkeeper: Stored = binding.Stored(self._door, self._door)
 
-    def _find_or_make_broker(self) -> form.BrokerRecord:
+    def _find_or_make_broker(self, key: Key | None) -> form.BrokerRecord:
         with self.read() as transaction:
             value = transaction.get(b"broker", db=self.table(form.META))
-        if value is None:
-            made = form.BrokerRecord(form.FORMAT, os.urandom(16), time.time_ns(), 1)
-            with self.begin() as transaction:  # LMDB's lock: another process may be making it, too
-                transaction.put(b"broker", form.encode(made), db=self.table(form.META), overwrite=False)
-                value = transaction.get(b"broker", db=self.table(form.META))
-        broker = form.decode_broker(value)
-        if broker.format != form.FORMAT:
+            broker = None if value is None else form.decode_broker(value)
+        if broker is None:
+            broker = self._make_broker(key)
+        if broker.format not in (form.FORMAT, form.SEALED):
             raise Unsupported(
                 f"{self.place} has storage format {broker.format}, and this version of ringpost reads "
-                f"{form.FORMAT}: export it with the version that made it (ringpost export), and import it "
-                f"here"
+                f"{form.FORMAT} and {form.SEALED}: export it with the version that made it (ringpost export) "
+                f"and import it here"
             )
         return broker
+
+    def _make_broker(self, key: Key | None) -> form.BrokerRecord:
+        """Unless another process was faster."""
+        format_ = form.FORMAT if key is None else form.SEALED
+        made = form.BrokerRecord(format_, os.urandom(16), time.time_ns(), 1)
+        keys = None if key is None else new_row(made.id, key)
+        with self.begin() as transaction:  # LMDB's lock: they may be at it right now
+            meta = self.table(form.META)
+            if transaction.put(b"broker", form.encode(made), db=meta, overwrite=False) and keys is not None:
+                transaction.put(_KEYS, keys, db=meta)
+            return form.decode_broker(transaction.get(b"broker", db=meta))
+
+    # ---- keys ----------------------------------------------------------------------------------
+
+    def admit(self, key: Key | None) -> None:
+        """Somebody opens it. Raises KeyRefused."""
+        if self._vault is not None:
+            self._vault.admit(key, self._keys_row() or b"")
+        elif key is not None:
+            raise KeyRefused(
+                errno.EACCES,
+                "it is not sealed, and a key was given: connect without key=, RINGPOST_KEY and "
+                "RINGPOST_KEY_FILE; or export it (ringpost export), and import it into a new directory made "
+                "with the key",
+                str(self.place),
+            )
+
+    def values(self, scope: bytes = OF_THE_BROKER) -> Values:
+        """How values of a log with this id lie in the tables."""
+        return PLAIN if self._vault is None else SealedValues(self._vault, scope)
+
+    def catch_up(self) -> None:
+        """Learn of keys that others have changed. Raises KeyRefused."""
+        if self._vault is not None:
+            self._vault.catch_up(self._keys_row())
+
+    def rotate_key(self, key: Key) -> None:
+        """Raises Unsupported: it is not sealed."""
+        vault = self._vault
+        if vault is None:
+            raise Unsupported(f"{self.place} is not sealed: it has no key to rotate")
+        with self.alone():
+            vault.catch_up(self._keys_row())
+            row = vault.next_row(key)
+            with self.begin() as transaction:
+                transaction.put(_KEYS, row, db=self.table(form.META))
+            vault.admit(key, row)
+
+    def _keys_row(self) -> bytes | None:
+        with self.read() as transaction:
+            row = transaction.get(_KEYS, db=self.table(form.META))
+            return None if row is None else bytes(row)
 
     # ---- transactions --------------------------------------------------------------------------
 
@@ -158,6 +216,7 @@ class Environment:
             only_frames: it changes no log's settings and deletes none.
 
         Raises StorageFailed. Nothing of it is there then; what LMDB remembers of it in memory is thrown away.
+        KeyRefused: somebody has rotated the key, and there is no way to the new one.
         """
         self._commits += 1
         try:
@@ -168,9 +227,11 @@ class Environment:
                 with self._environment.begin(write=True) as transaction:
                     number = transaction.id()
                     self.epoch += not only_frames or number != self._last_commit + 1
+                    if self._vault is not None:
+                        self._vault.catch_up(transaction.get(_KEYS, db=self.table(form.META)))
                     yield transaction
                 self._last_commit = number
-        except StorageFailed:
+        except (StorageFailed, KeyRefused):
             raise
         except (lmdb.Error, OSError) as error:
             self._reopen()
@@ -228,6 +289,8 @@ class Environment:
         """Who destroys the broker does."""
         for door in self.shm.glob("*.door"):
             binding.remove(str(door))
+        for link in self.shm.glob(f"{LINKS}*"):
+            link.unlink(missing_ok=True)
 
     def stored(self, log: NativeLog) -> Stored:
         return binding.Stored(log, self._door)
@@ -281,12 +344,18 @@ _guard = threading.Lock()
 _shut: list[Environment] = []
 
 
-def open_environment(place: Path, create: bool = True) -> Environment:
+def open_environment(place: Path, create: bool = True, key: Key | None = None) -> Environment:
     """That of the broker in the directory `place`: LMDB forbids opening a file twice in a process.
 
-    Raises NotOurs, Unsupported, StorageFailed, StorageDamaged, QueueNotFound (there is none, and `create` is
-    False).
+    Raises NotOurs, Unsupported, KeyRefused, StorageFailed, StorageDamaged, QueueNotFound (there is none, and
+    `create` is False).
     """
+    environment = _find_or_open(place, create, key)
+    environment.admit(key)
+    return environment
+
+
+def _find_or_open(place: Path, create: bool, key: Key | None) -> Environment:
     with _guard:
         _make_directory(place, create)
         found = _identity_of(place / DATA)
@@ -305,7 +374,7 @@ def open_environment(place: Path, create: bool = True) -> Environment:
         except (lmdb.Error, OSError) as error:
             raise _failed(place, error) from error
         try:
-            environment.prepare()
+            environment.prepare(key)
         except BaseException:
             environment.close()  # LMDB would not let it be opened again
             raise

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ringpost.errors import StorageDamaged
-
 FORMAT = 1
+SEALED = 2  # the format of brokers with keys (vault.py), so that who knows nothing of those refuses
 
-META = b"meta"  # "broker" -> Broker
+META = b"meta"  # "broker" -> Broker; "keys" -> KeysRecord, of a sealed one
 LOGS = b"logs"  # kind NUL name -> LogRecord
 PROGRESS = b"progress"  # log number -> Progress
 GROUPS = b"groups"  # log number, name -> GroupRecord
@@ -32,7 +31,7 @@ _NUMBER = struct.Struct(">I")
 _BLOCK_KEY = struct.Struct(">IQ")
 _PAYLOAD_KEY = struct.Struct(">IQI")
 _PROGRESS = struct.Struct(">QQQ")
-_HEADER = struct.Struct("<4sBBHIIQQQQII8x")  # its last number but the padding is the checksum
+_HEADER = struct.Struct("<4sBBHIIQQQQII8x")  # its last numbers are the checksum, and that of the key
 _SPARSE = 1  # flags of a block: of its frames only some are here, each behind its position
 _PLACE = struct.Struct("<QQ")
 _POSITION = struct.Struct("<Q")
@@ -40,7 +39,9 @@ _AT = 48  # where that is
 _MAGIC = b"rpb1"
 _CHECKSUM = struct.Struct("<I")
 
-MOST_FRAMES = PAGES - _HEADER.size  # bytes
+HEADER = _HEADER.size
+SEAL = 40  # bytes that sealing adds to frames: a nonce before them, a tag behind them
+MOST_FRAMES = PAGES - HEADER  # bytes
 MOST_PART = PAGES - _CHECKSUM.size
 
 
@@ -143,26 +144,24 @@ def log_key(kind: str, name: str) -> bytes:
     return kind.encode() + b"\0" + name.encode("utf-8", "surrogatepass")
 
 
-def pack_block(frames: memoryview, position: int, sequence: int, count: int) -> bytes:
+def header_for(frames: Any, position: int, sequence: int, count: int) -> Header:
     time_ns = int.from_bytes(frames[16:24], "little")  # rp_frame.time_ns
-    fields = (_MAGIC, FORMAT, 0, 0, count, len(frames), position, sequence, sequence + count, time_ns)
-    checksum = _checksum(_HEADER.pack(*fields, 0, 0), frames)
-    return b"".join((_HEADER.pack(*fields, checksum, 0), frames))
+    return Header(count, len(frames), position, sequence, sequence + count, time_ns)
 
 
-def pack_sparse(header: Header, body: bytes) -> bytes:
-    fields = (_MAGIC, FORMAT, _SPARSE, header.kept, *header[:-1])
-    checksum = _checksum(_HEADER.pack(*fields, 0, 0), body)
-    return b"".join((_HEADER.pack(*fields, checksum, 0), body))
+def pack_header(header: Header, checksum: int = 0, key: int = 0) -> bytes:
+    flags, kept = (0, 0) if header.kept is None else (_SPARSE, header.kept)
+    return _HEADER.pack(_MAGIC, FORMAT, flags, kept, *header[:-1], checksum, key)
+
+
+def pack_block(header: Header, body: Any) -> bytes:
+    """`body`: frames; of a sparse block what pack_kept() made."""
+    return b"".join((pack_header(header, _checksum(pack_header(header), body)), body))
 
 
 def pack_kept(frames: list[tuple[int, bytes]]) -> bytes:
     """The body of a sparse block: frames, each behind its position."""
     return b"".join(part for position, frame in frames for part in (_POSITION.pack(position), frame))
-
-
-def body_of(block: Any) -> bytes:
-    return bytes(block[_HEADER.size :])
 
 
 def joined(first: Header, second: Header) -> Header:
@@ -174,7 +173,7 @@ def joined(first: Header, second: Header) -> Header:
     )
 
 
-def _filled(header: Header, body: memoryview) -> bytes:
+def filled(header: Header, body: Any) -> bytes:
     """All frames of a sparse block: void ones where it has none. Raises ValueError."""
     pieces: list[bytes] = []
     position, sequence, at = header.position, header.sequence, 0
@@ -198,33 +197,27 @@ def _checksum(header: Any, frames: Any) -> int:
 
 def header_of(value: Any) -> Header:
     """Without looking at the frames. Raises ValueError."""
-    if len(value) < _HEADER.size:
+    if len(value) < HEADER:
         raise ValueError(f"it has {len(value)} bytes")
     magic, version, flags, kept, *fields = _HEADER.unpack_from(value)
-    count, size, position, sequence, end_sequence, time_ns, _, _ = fields
+    count, size, position, sequence, end_sequence, time_ns, _, key = fields
     if magic != _MAGIC or version != FORMAT:
         raise ValueError("it does not begin as blocks do")
-    is_sparse = bool(flags & _SPARSE)
-    if (not is_sparse and size + _HEADER.size != len(value)) or end_sequence - sequence != count or not count:
+    is_sparse, around = bool(flags & _SPARSE), HEADER + (SEAL if key else 0)
+    if (not is_sparse and size + around != len(value)) or end_sequence - sequence != count or not count:
         raise ValueError("its sizes contradict one another")
     return Header(count, size, position, sequence, end_sequence, time_ns, kept if is_sparse else None)
 
 
-def unpack_block(key: bytes, value: Any) -> tuple[Header, memoryview | bytes]:
-    """Header and frames, checked. Raises StorageDamaged."""
-    try:
-        header = header_of(value)
-        frames: memoryview | bytes = memoryview(value)[_HEADER.size :]
-        fields = _HEADER.unpack_from(value)
-        if _checksum(value, frames) != fields[10]:
-            raise ValueError("its checksum is wrong")
-        if header.position != position_of(key):
-            raise ValueError("it lies in another one's place")
-        if header.kept is not None:
-            frames = _filled(header, memoryview(frames))
-    except (ValueError, struct.error) as problem:
-        raise StorageDamaged(f"block {describe(key)} is damaged: {problem}") from None
-    return header, frames
+def key_number(block: Any) -> int:
+    """Of the key that it is sealed with; 0: it is not."""
+    return int(_HEADER.unpack_from(block)[-1])
+
+
+def check_block(value: Any) -> None:
+    """Raises ValueError."""
+    if key_number(value) or _checksum(value, memoryview(value)[HEADER:]) != _HEADER.unpack_from(value)[-2]:
+        raise ValueError("its checksum is wrong")
 
 
 def kept_in(block: Any) -> int:
@@ -278,15 +271,15 @@ def void_frames(sequence: int, count: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def with_expired(block: bytes, sequence: int) -> bytes:
-    """The block, with one of its messages expired."""
-    header, frames, at = header_of(block), bytearray(block[_HEADER.size :]), 0
-    while at < len(frames):
-        size, kind, flags, subject, number, _, headers, _ = _FRAME.unpack_from(frames, at)
+def with_expired(frames: Any, sequence: int) -> bytearray:
+    """The frames, with one of the messages expired."""
+    changed, at = bytearray(frames), 0
+    while at < len(changed):
+        size, kind, flags, subject, number, _, headers, _ = _FRAME.unpack_from(changed, at)
         if number == sequence:
-            _FRAME.pack_into(frames, at, size, kind, flags, subject, number, 0, headers, 1)
+            _FRAME.pack_into(changed, at, size, kind, flags, subject, number, 0, headers, 1)
         at += -(-size // ALIGN) * ALIGN
-    return pack_block(memoryview(frames), header.position, header.sequence, header.frames)
+    return changed
 
 
 def pack_place(position: int, sequence: int) -> bytes:
@@ -310,13 +303,11 @@ def pack_part(part: memoryview) -> bytes:
     return b"".join((_CHECKSUM.pack(zlib.crc32(part)), part))
 
 
-def unpack_part(key: bytes, value: Any) -> memoryview:
-    """Raises StorageDamaged."""
+def unpack_part(value: Any) -> memoryview:
+    """Raises ValueError."""
     part = memoryview(value)[_CHECKSUM.size :]
     if _CHECKSUM.unpack_from(value)[0] != zlib.crc32(part):
-        raise StorageDamaged(
-            f"part {key[12:].hex()} of payload {describe(key)} is damaged: its checksum is wrong"
-        )
+        raise ValueError("its checksum is wrong")
     return part
 
 

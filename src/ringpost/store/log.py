@@ -48,7 +48,7 @@ class StoredLog:
         self.identity = identity  # kind, name
         self.stored = writer.environment.stored(log)
         compact = record.retention is not None and record.retention.compact
-        self.blocks = Blocks(writer.environment, record.number, compact)
+        self.blocks = Blocks(writer.environment, record, compact)
         self.ring = int(log.info()["created_ns"])
         self.has_blocks = True  # perhaps
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored
@@ -173,9 +173,15 @@ class StoredLog:
             f"{then}. Restore a backup"
         )
 
-    def payload(self, sequence: int) -> bytes | None:
-        """None: nobody needs it any more, another consumer was faster. Raises StorageDamaged."""
+    def payload(self, sequence: int, length: int | None = None) -> bytes | None:
+        """None: nobody needs it any more, another consumer was faster. Raises StorageDamaged, also if it has
+        another length."""
         found = self.blocks.payload(sequence)
+        if found is not None and length is not None and len(found) != length:
+            raise StorageDamaged(
+                f"{self.label}: the payload of message {sequence} is damaged: {len(found)} of {length} bytes "
+                "are there"
+            )
         if found is None:
             frame = self.blocks.find(sequence, 0)
             if frame is not None and frame[1] == sequence and self._is_needed(frame[0]):

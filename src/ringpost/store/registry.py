@@ -26,13 +26,25 @@ class Registry:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
+        self._values = environment.values()
 
     # ---- records -------------------------------------------------------------------------------
 
     def find(self, kind: str, name: str) -> form.LogRecord | None:
+        key = form.log_key(kind, name)
         with self._environment.read() as transaction:
-            value = transaction.get(form.log_key(kind, name), db=self._environment.table(form.LOGS))
-            return None if value is None else form.decode_log(value)
+            value = transaction.get(key, db=self._environment.table(form.LOGS))
+            return None if value is None else form.decode_log(self._values.open(form.LOGS, key, value))
+
+    def all(self) -> list[tuple[str, str, form.LogRecord]]:
+        """(kind, name, record) of each."""
+        environment, found = self._environment, []
+        with environment.read() as transaction, transaction.cursor(environment.table(form.LOGS)) as cursor:
+            for row, value in cursor:
+                key = bytes(row)
+                kind, _, name = key.decode("utf-8", "surrogatepass").partition("\0")
+                found.append((kind, name, form.decode_log(self._values.open(form.LOGS, key, value))))
+        return found
 
     def names(self, kind: str) -> list[str]:
         prefix = form.log_key(kind, "")
@@ -54,7 +66,9 @@ class Registry:
             record = form.LogRecord(number=broker.next_number, id=os.urandom(16), **settings)
             following = form.BrokerRecord(broker.format, broker.id, broker.made_ns, broker.next_number + 1)
             transaction.put(b"broker", form.encode(following), db=meta)
-            transaction.put(form.log_key(kind, name), form.encode(record), db=environment.table(form.LOGS))
+            key = form.log_key(kind, name)
+            sealed = self._values.seal(form.LOGS, key, form.encode(record))
+            transaction.put(key, sealed, db=environment.table(form.LOGS))
         return record
 
     def remove(self, kind: str, name: str) -> bool:
@@ -148,21 +162,23 @@ class Registry:
         made = form.Progress(position, sequence, log.info()["created_ns"])
         with self._environment.begin() as transaction:
             key = form.number_key(record.number)
-            transaction.put(key, made.pack(), db=self._environment.table(form.PROGRESS))
+            sealed = self.blocks(record).values.seal(form.PROGRESS, key, made.pack())
+            transaction.put(key, sealed, db=self._environment.table(form.PROGRESS))
         return log
 
     def groups(self, record: form.LogRecord) -> list[form.GroupRecord]:
         key, found = form.number_key(record.number), []
-        environment = self._environment
+        environment, values = self._environment, self._environment.values(record.id)
         with environment.read() as transaction, transaction.cursor(environment.table(form.GROUPS)) as cursor:
             there = cursor.set_range(key)
             while there and bytes(cursor.key()[:4]) == key:
-                found.append(form.decode_group(bytes(cursor.value())))
+                opened = values.open(form.GROUPS, bytes(cursor.key()), cursor.value())
+                found.append(form.decode_group(bytes(opened)))
                 there = cursor.next()
         return found
 
     def blocks(self, record: form.LogRecord) -> Blocks:
-        return Blocks(self._environment, record.number)
+        return Blocks(self._environment, record)
 
 
 def clip(group: form.GroupRecord, position: int, sequence: int) -> form.GroupRecord:

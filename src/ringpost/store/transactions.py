@@ -134,7 +134,8 @@ class Transactions:
                     ],
                 )
                 with self._environment.begin() as writing:
-                    writing.put(transaction, _encode(record), db=self._environment.table(form.TRANSACTIONS))
+                    sealed = self._environment.values().seal(form.TRANSACTIONS, transaction, _encode(record))
+                    writing.put(transaction, sealed, db=self._environment.table(form.TRANSACTIONS))
             settle()
             for (_, _, log, messages), storage in zip(sends, logs, strict=True):
                 _put(log, messages, storage.label)
@@ -172,9 +173,10 @@ class Transactions:
             self._end(transaction, logs)
 
     def _pending(self) -> list[tuple[bytes, Record]]:
-        environment = self._environment
+        environment, values = self._environment, self._environment.values()
         with environment.read() as reading, reading.cursor(environment.table(form.TRANSACTIONS)) as cursor:
-            return [(bytes(key), _decode(bytes(value))) for key, value in cursor]
+            rows = [(bytes(key), bytes(value)) for key, value in cursor]
+        return [(key, _decode(values.open(form.TRANSACTIONS, key, value))) for key, value in rows]
 
     def _send_missing(self, log: NativeLog, transaction: bytes, sends: Sends) -> None:
         storage = storage_of(log)

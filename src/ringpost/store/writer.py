@@ -203,16 +203,18 @@ class _Plan:
         self._delete_what_nobody_needs(transaction)
         if not self._has_blocks and self._published > stored:  # else the last block says it
             after = form.Progress(self._published, log.stored.sequence_at(self._published), log.ring)
-            transaction.put(key, after.pack(), db=environment.table(form.PROGRESS))
+            sealed = log.blocks.values.seal(form.PROGRESS, key, after.pack())
+            transaction.put(key, sealed, db=environment.table(form.PROGRESS))
             stored = self._published
         self._stored = stored, environment.epoch
 
     def _store_groups(self, transaction: Any, environment: Environment, key: bytes) -> None:
         table, known = environment.table(form.GROUPS), self.log.known_groups
-        names = {one.name for one in self._groups}
+        values, names = self.log.blocks.values, {one.name for one in self._groups}
         for one in self._groups:
             if known.get(one.name) != one:
-                transaction.put(key + one.name, form.encode(one), db=table)
+                sealed = values.seal(form.GROUPS, key + one.name, form.encode(one))
+                transaction.put(key + one.name, sealed, db=table)
         for name in [each for each in known if each not in names]:
             transaction.delete(key + name, db=table)
 
