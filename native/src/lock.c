@@ -58,9 +58,7 @@ rp_status rp_lock_wait(rp_log *log, rp_lock *lock, int64_t deadline, bool *died)
     }
 }
 
-rp_status rp_lock_stalled(rp_log *log, const rp_lock *lock) {
-    return stalled(log, rp_load_relaxed(lock));
-}
+rp_status rp_lock_stalled(rp_log *log, const rp_lock *lock) { return stalled(log, rp_load_relaxed(lock)); }
 
 int32_t rp_holder(void) { return stalled_by; }
 

@@ -58,6 +58,14 @@ bool rp_is_as_private_as(const rp_place *place, const struct stat *st) {
     return st->st_uid == geteuid() && (st->st_mode & 077) == 0;
 }
 
+bool rp_is_gone(const rp_place *place) {
+    struct stat st;
+    int saved = errno;
+    bool gone = fstat(place->fd, &st) == 0 && st.st_nlink == 0;
+    errno = saved;
+    return gone;
+}
+
 bool rp_unguessable_name(const char *name, char *out, size_t size) {
     uint64_t random;
     if (getrandom(&random, sizeof random, 0) != sizeof random) return false;

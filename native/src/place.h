@@ -33,6 +33,8 @@ void rp_close_place(rp_place *place);
 static inline mode_t rp_mode_in(const rp_place *place) { return place->is_group ? 0660 : 0600; }
 /* May we trust a file that was found in it? Its type is the caller's business. */
 bool rp_is_as_private_as(const rp_place *place, const struct stat *st);
+/* Somebody removed the directory meanwhile. Keeps errno. */
+bool rp_is_gone(const rp_place *place);
 /* A name beside `name` that nobody guesses. */
 bool rp_unguessable_name(const char *name, char *out, size_t size);
 /* Give `from` its name `to`, if that is free; errno. */

@@ -236,6 +236,7 @@ static rp_status give_name(int fd, const char *temporary, const rp_place *place)
     int result = temporary[0] ? rp_rename_in(place, temporary, place->name)
                               : linkat(AT_FDCWD, via_descriptor, place->fd, place->name, AT_SYMLINK_FOLLOW);
     if (result == 0) return RP_OK;
+    if (errno == ENOENT && rp_is_gone(place)) return RP_NOT_FOUND;
     return errno == EEXIST ? RP_EXISTS : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
 }
 

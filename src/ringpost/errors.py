@@ -14,7 +14,7 @@ from queue import Empty as Empty
 from queue import Full as Full
 from typing import TYPE_CHECKING, Any
 
-from ringpost import processes
+from ringpost import ownership, processes
 
 if TYPE_CHECKING or not hasattr(queue, "ShutDown"):
 
@@ -220,7 +220,9 @@ def failure(
         case Status.NOT_OURS:
             return NotOurs(
                 _errno.EACCES,
-                f"{label} must be a plain file of mode 0600 owned by uid {os.geteuid()}",
+                f"{label} must be a plain file of mode 0600 owned by uid {os.geteuid()} (of mode 0660 and of its "
+                f"directory's group, for a broker of a group), but {_what_is_there(path)}; remove it, or use another "
+                "name",
                 path,
             )
         case Status.NO_SLOT if operation == "subscribe to":
@@ -272,6 +274,12 @@ def describe_hold(group: dict[str, Any], holdings: list[dict[str, Any]]) -> str:
             f"{oldest['sequence']} for {oldest['held_ns'] / 1e9:.1f} s"
         )
     return text
+
+
+def _what_is_there(path: str) -> str:
+    if os.path.lexists(path):
+        return f"there {ownership.describe(path)}"
+    return f"its directory {ownership.describe(os.path.dirname(path))}"
 
 
 def _no_space(label: str, path: str) -> str:

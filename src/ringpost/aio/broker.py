@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from ringpost.typed import OwnCodec
 
 
-def connect(url: str | None = None) -> Opening[Broker]:
+def connect(url: str | None = None, *, group: str | None = None) -> Opening[Broker]:
     """The broker at `url`: `broker = await connect(url)`, or `async with connect(url) as broker`.
 
     As ringpost.connect().
     """
-    return Opening(lambda: Broker(sync_connect(url)))
+    return Opening(lambda: Broker(sync_connect(url, group=group)))
 
 
 class Broker:

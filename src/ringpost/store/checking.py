@@ -82,9 +82,10 @@ def verify(directory: str | os.PathLike[str], *, skip_damaged: bool = False) -> 
         raise StorageFailed(errno.EIO, f"{error}; restore a backup", str(place)) from error
     if problems:
         return Verification(tuple(problems), ())
+    from ringpost.engines.access import access_found
     from ringpost.store.environment import open_environment
 
-    environment = open_environment(place, create=False)
+    environment = open_environment(place, create=False, access=access_found(place))
     found = _Findings()
     for key, record in _logs(environment):
         _look_at(environment, key, record, found)
@@ -212,7 +213,7 @@ def backup(environment: Environment, to: Path) -> None:
         if any(to.iterdir()):
             raise FileExistsError(errno.EEXIST, "a backup goes into a new or empty directory", str(to))
         environment.copy(to)
-        _copy_side_store(environment.place / SIDE, to / SIDE)
+        _copy_side_store(environment, to / SIDE)
         for each in [*to.rglob("*.mdb")]:
             each.chmod(stat.S_IRUSR | stat.S_IWUSR)
             _sync(each)
@@ -223,13 +224,14 @@ def backup(environment: Environment, to: Path) -> None:
         raise StorageFailed(number, f"no backup was made: {error}", str(to)) from error
 
 
-def _copy_side_store(source: Path, to: Path) -> None:
+def _copy_side_store(environment: Environment, to: Path) -> None:
+    source = environment.place / SIDE
     if not source.exists():
         return
     from ringpost.sidestore import durable_side_store
 
     to.mkdir(mode=0o700)
-    durable_side_store(source).copy(to)
+    durable_side_store(source, environment.access).copy(to)
 
 
 def _sync(path: Path) -> None:
