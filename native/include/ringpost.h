@@ -111,6 +111,8 @@ rp_status rp_ready(rp_log *log, uint64_t *out);
 rp_status rp_is_full(rp_log *log, bool *out);
 /* After RP_STALLED: the pid that held the lock which this thread waited for. For messages to people. */
 int32_t rp_holder(void);
+/* The inode of the pid namespace that it lives in, where that number means it; 0: unknown. */
+uint32_t rp_holder_namespace(void);
 
 /* ---- frames ------------------------------------------------------------------------------- */
 
@@ -412,6 +414,7 @@ typedef struct rp_group_info {
     uint64_t lag_bytes; /* of the ring, that it keeps from being used again */
     uint32_t handle;
     int32_t pid; /* of the process it ends with; 0: it stays */
+    uint32_t pid_namespace;
     bool lossy;
 } rp_group_info;
 
@@ -420,6 +423,7 @@ rp_status rp_get_group_info(rp_log *log, uint32_t group, rp_group_info *out);
 
 typedef struct rp_holding {
     int32_t pid; /* 0: given back */
+    uint32_t pid_namespace;
     uint32_t deliveries, frames;
     uint64_t sequence;    /* of its first frame */
     int64_t held_ns;      /* for how long */

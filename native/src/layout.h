@@ -154,7 +154,7 @@ _Static_assert(offsetof(rp_group, delivered) == 384 && offsetof(rp_group, patter
 typedef struct rp_lease {
     rp_u64 position, sequence; /* of the first frame it may hold */
     rp_u64 pending;            /* bit i: the frame with sequence + i is neither acked nor elsewhere */
-    rp_u64 deadline_ns; /* CLOCK_MONOTONIC. Held: until then, 0 = for ever. Returned: not before then */
+    rp_u64 deadline_ns; /* rp_machine_ns(). Held: until then, 0 = for ever. Returned: not before then */
     rp_u64 taken_ns;    /* when it was handed out */
     rp_u32 owner;       /* slot and generation; 0 = free entry; RP_RETURNED */
     rp_u32 id;          /* grows whenever it is handed out: a receipt names it */
@@ -171,8 +171,7 @@ enum { RP_SLOT_FREE, RP_SLOT_ACTIVE, RP_SLOT_LEAVING };
 /* A participant: one process attached. Its byte's file lock, not this struct, says if it lives. */
 typedef struct rp_slot {
     rp_u32 state, generation;
-    rp_u32 pid; /* for messages to people */
-    uint32_t reserved0;
+    rp_u32 pid, pid_namespace; /* for messages to people */
     rp_u64 born_ns;
     uint8_t reserved[40];
 } rp_slot;

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "frames.h"
+#include "namespaces.h"
 #include "pool.h"
 #include "stored.h"
 #include "subject.h"
@@ -30,13 +31,6 @@ static table table_of(const rp_log *log, const rp_group *group) {
 static uint32_t owner_of(const rp_lease *lease) { return rp_load_relaxed(&lease->owner); }
 static uint64_t pending_of(const rp_lease *lease) { return rp_load_relaxed(&lease->pending); }
 static uint32_t bits_in(uint64_t pending) { return (uint32_t)__builtin_popcountll(pending); }
-
-/* Coarse: good to a few ms. */
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* A free lease, of the first `most`. */
 static rp_lease *find_free(rp_log *log, rp_group *group, uint32_t most) {
@@ -180,7 +174,7 @@ static void look_over(rp_log *log, rp_group *group, uint64_t now) {
 }
 
 bool rp_lease_is_due(rp_log *log, rp_hold *hold) {
-    uint64_t now = now_ns();
+    uint64_t now = rp_machine_ns();
     if (now - rp_load_relaxed(&hold->group->checked_ns) >= LOOK_OVER) look_over(log, hold->group, now);
     uint64_t due = rp_load_relaxed(&hold->group->due_ns);
     return due && due <= now;
@@ -523,7 +517,7 @@ static rp_status try_receive(rp_log *log, uint32_t group, const rp_view *view, v
     rp_status status = rp_group_try_lock(log, group, wait, &to.hold);
     if (status != RP_OK) return status;
     if (to.hold.state == RP_GROUP_LOSSY) return rp_group_unlock(&to.hold, RP_INVALID);
-    to.now = now_ns();
+    to.now = rp_machine_ns();
     to.deadline = lease > 0 ? to.now + (uint64_t)lease : 0;
     uint64_t acked = rp_load_relaxed(&to.hold.group->acked), read = to.hold.read;
     status = fill_buffer(&to);
@@ -562,7 +556,7 @@ static bool more_frames(rp_log *log, const void *what) {
 int64_t rp_lease_due_in(const rp_group *group) {
     uint64_t due = rp_load_relaxed(&group->due_ns);
     if (due == 0) return RP_NEVER;
-    uint64_t now = now_ns();
+    uint64_t now = rp_machine_ns();
     if (due <= now) return 1000000;
     return due - now < INT64_MAX / 2 ? (int64_t)(due - now) + 4000000 : RP_NEVER; /* the clock is coarse */
 }
@@ -776,7 +770,7 @@ static bool add_returned(const returning *how, const rp_lease *from, uint64_t bi
     bool could_share = find_returned(how, from, false);
     rp_lease *to =
         could_share ? find_free_to_spare(how->log, how->group) : find_free_for_split(how->log, how->group);
-    if (!to && !could_share) to = merge_any(how->log, how->group, NULL, now_ns());
+    if (!to && !could_share) to = merge_any(how->log, how->group, NULL, rp_machine_ns());
     if (!to) return false;
     rp_store_relaxed(&to->position, rp_load_relaxed(&from->position));
     rp_store_relaxed(&to->sequence, rp_load_relaxed(&from->sequence));
@@ -824,7 +818,7 @@ rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32
     if (status != RP_OK) return status;
     table all = table_of(log, hold.group);
     returning how = {.log = log, .group = hold.group, .unseen = unseen};
-    how.due = delay > 0 ? now_ns() + (uint64_t)delay : 0;
+    how.due = delay > 0 ? rp_machine_ns() + (uint64_t)delay : 0;
     while (*done < count) {
         rp_receipt *receipt = &receipts[*done];
         rp_lease *lease = find_held(log, &all, receipt);
@@ -856,7 +850,7 @@ rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int6
     if (status != RP_OK) return status;
     table all = table_of(log, hold.group);
     rp_lease *held = find_held(log, &all, receipt);
-    if (held) rp_store_relaxed(&held->deadline_ns, lease > 0 ? now_ns() + (uint64_t)lease : 0);
+    if (held) rp_store_relaxed(&held->deadline_ns, lease > 0 ? rp_machine_ns() + (uint64_t)lease : 0);
     return rp_group_unlock(&hold, held ? RP_OK : RP_NOT_FOUND);
 }
 
@@ -866,7 +860,7 @@ uint32_t rp_get_holdings(rp_log *log, uint32_t handle, rp_holding *out, uint32_t
     rp_group *group = rp_group_of(log, handle);
     if (!group) return 0;
     table all = table_of(log, group);
-    uint64_t now = now_ns();
+    uint64_t now = rp_machine_ns();
     uint32_t count = 0;
     for (uint32_t i = 0; i < all.top; i++) {
         const rp_lease *lease = &all.leases[i];
@@ -876,6 +870,7 @@ uint32_t rp_get_holdings(rp_log *log, uint32_t handle, rp_holding *out, uint32_t
         if (count++ >= size) continue;
         out[count - 1] = (rp_holding){
             .pid = owner == RP_RETURNED ? 0 : rp_pid_of(log, owner),
+            .pid_namespace = owner == RP_RETURNED ? 0 : rp_pid_namespace_of(log, owner),
             .deliveries = rp_load_relaxed(&lease->deliveries),
             .frames = bits_in(pending),
             .sequence = rp_load_relaxed(&lease->sequence) + (uint32_t)__builtin_ctzll(pending),
@@ -903,7 +898,7 @@ bool rp_lease_sequence_at(const rp_log *log, const rp_group *group, uint64_t pos
 
 uint32_t rp_lease_export(const rp_log *log, const rp_group *group, rp_held *held, uint32_t size) {
     table all = table_of(log, group);
-    uint64_t now = now_ns();
+    uint64_t now = rp_machine_ns();
     uint32_t count = 0;
     for (uint32_t i = 0; i < all.top; i++) {
         const rp_lease *lease = &all.leases[i];
@@ -928,7 +923,7 @@ rp_status rp_lease_import(rp_log *log, rp_group *group, const rp_held *held, uin
         rp_store_relaxed(&lease->sequence, held[i].sequence);
         rp_store_relaxed(&lease->pending, held[i].pending);
         rp_store_relaxed(&lease->deliveries, held[i].deliveries);
-        return_lease(lease, held[i].delay_ms ? now_ns() + (uint64_t)held[i].delay_ms * 1000000 : 0);
+        return_lease(lease, held[i].delay_ms ? rp_machine_ns() + (uint64_t)held[i].delay_ms * 1000000 : 0);
     }
     rp_store_relaxed(&group->lease_top, count);
     note_due(log, group);

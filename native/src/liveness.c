@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "namespaces.h"
+
 #define FIRST_BYTE      ((off_t)1 << 40)
 #define DOOR_BYTE       ((off_t)1 << 41)
 #define GENERATION_MASK 0xfffffu
@@ -31,6 +33,7 @@ static void before_fork(void) { pthread_mutex_lock(&process_mutex); }
 static void in_parent(void) { pthread_mutex_unlock(&process_mutex); }
 static void in_child(void) {
     init_mutex();
+    rp_forget_namespaces();
     *rp_token_page = 0;
 }
 
@@ -132,6 +135,7 @@ rp_status rp_join_log(rp_log *log, int fd) {
     uint32_t generation = (rp_load_relaxed(&mine->generation) + 1) & GENERATION_MASK;
     if (generation == 0) generation = 1;
     rp_store_relaxed(&mine->pid, (uint32_t)getpid());
+    rp_store_relaxed(&mine->pid_namespace, rp_pid_namespace());
     rp_store_relaxed(&mine->born_ns, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
     rp_store_release(slot, &mine->generation, generation);
     rp_store_relaxed(&mine->state, RP_SLOT_ACTIVE);
@@ -237,4 +241,10 @@ int32_t rp_pid_of(rp_log *log, uint32_t owner) {
     uint32_t slot = (owner & RP_SLOT_MASK) - 1;
     if (slot >= log->geometry.slot_count) return 0;
     return (int32_t)rp_load_relaxed(&log->slots[slot].pid);
+}
+
+uint32_t rp_pid_namespace_of(rp_log *log, uint32_t owner) {
+    uint32_t slot = (owner & RP_SLOT_MASK) - 1;
+    if (slot >= log->geometry.slot_count) return 0;
+    return rp_load_relaxed(&log->slots[slot].pid_namespace);
 }

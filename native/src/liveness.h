@@ -55,6 +55,7 @@ bool rp_others_stay(rp_log *log);
 bool rp_anybody_there(int fd, uint32_t slot_count);
 uint32_t rp_count_participants(rp_log *log);
 int32_t rp_pid_of(rp_log *log, uint32_t owner);
+uint32_t rp_pid_namespace_of(rp_log *log, uint32_t owner);
 
 extern uint64_t *volatile rp_token_page;
 

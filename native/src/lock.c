@@ -6,6 +6,13 @@
 #define LONGEST_SLICE 50000000
 
 static _Thread_local int32_t stalled_by;
+static _Thread_local uint32_t stalled_in;
+
+static rp_status stalled(rp_log *log, uint32_t word) {
+    stalled_by = rp_pid_of(log, word);
+    stalled_in = rp_pid_namespace_of(log, word);
+    return RP_STALLED;
+}
 
 void rp_lock_wake(rp_lock *lock) { rp_futex_wake(lock, 1); }
 
@@ -26,8 +33,7 @@ rp_status rp_lock_sleep(rp_log *log, rp_lock *lock, rp_wait *wait) {
     int64_t left = rp_lock_time_left(wait);
     if (left <= 0) {
         if (wait->lock_slept) rp_lock_wake(lock); /* we may have swallowed somebody's wake-up */
-        stalled_by = rp_pid_of(log, word);
-        return RP_STALLED;
+        return stalled(log, word);
     }
     if (!(word & RP_LOCK_WAITERS) && !rp_cas_relaxed(lock, &word, word | RP_LOCK_WAITERS)) return RP_OK;
     word |= RP_LOCK_WAITERS;
@@ -52,9 +58,8 @@ rp_status rp_lock_wait(rp_log *log, rp_lock *lock, int64_t deadline, bool *died)
     }
 }
 
-rp_status rp_lock_stalled(rp_log *log, const rp_lock *lock) {
-    stalled_by = rp_pid_of(log, rp_load_relaxed(lock));
-    return RP_STALLED;
-}
+rp_status rp_lock_stalled(rp_log *log, const rp_lock *lock) { return stalled(log, rp_load_relaxed(lock)); }
 
 int32_t rp_holder(void) { return stalled_by; }
+
+uint32_t rp_holder_namespace(void) { return stalled_in; }

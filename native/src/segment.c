@@ -2,13 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include "geometry.h"
 #include "liveness.h"
 #include "log.h"
+#include "place.h"
 #include "wait.h"
 #include "watch.h"
 
@@ -46,9 +45,9 @@ static rp_status close_with(int fd, rp_status status) {
     return status;
 }
 
-/* Our own, private, plain file; nothing else is looked at. */
-static rp_status open_ours(const char *path, int *fd, struct stat *st) {
-    *fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+/* A plain file, as private as its directory; nothing else is looked at. */
+static rp_status open_in(const rp_place *place, int *fd, struct stat *st) {
+    *fd = openat(place->fd, place->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (*fd < 0) {
         if (errno == ENOENT) return RP_NOT_FOUND;
         return errno == ELOOP || errno == EACCES || errno == EPERM || errno == EISDIR || errno == ENXIO
@@ -58,9 +57,18 @@ static rp_status open_ours(const char *path, int *fd, struct stat *st) {
     rp_status status = RP_OK;
     if (fstat(*fd, st) != 0)
         status = RP_SYSTEM;
-    else if (!S_ISREG(st->st_mode) || st->st_uid != geteuid() || (st->st_mode & 077) != 0)
+    else if (!S_ISREG(st->st_mode) || !rp_is_as_private_as(place, st))
         status = RP_NOT_OURS;
     return status == RP_OK ? RP_OK : close_with(*fd, status);
+}
+
+static rp_status open_ours(const char *path, int *fd, struct stat *st) {
+    rp_place place;
+    rp_status status = rp_open_place(path, &place);
+    if (status != RP_OK) return status;
+    status = open_in(&place, fd, st);
+    rp_close_place(&place);
+    return status;
 }
 
 static rp_status read_super(int fd, uint64_t file_size, rp_super *super) {
@@ -220,30 +228,31 @@ static rp_status allocate(int fd, uint64_t size) {
 }
 
 /* A file without a name; where the file system has none, one with a name nobody guesses. */
-static int open_nameless(const char *path, char *temporary, size_t size) {
-    char copy[4096];
-    snprintf(copy, sizeof copy, "%s", path);
+static int open_nameless(const rp_place *place, char *temporary, size_t size) {
     temporary[0] = 0;
-    int fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
-    uint64_t random;
-    if (getrandom(&random, sizeof random, 0) != sizeof random) return -1;
-    snprintf(temporary, size, "%s.%016llx.new", path, (unsigned long long)random);
-    return open(temporary, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    int fd = openat(place->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+        if (!rp_unguessable_name(place->name, temporary, size)) return -1;
+        fd = openat(place->fd, temporary, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    }
+    return fd;
 }
 
-static rp_status give_name(int fd, const char *temporary, const char *path) {
+static rp_status give_name(int fd, const char *temporary, const rp_place *place) {
     char via_descriptor[64];
     snprintf(via_descriptor, sizeof via_descriptor, "/proc/self/fd/%d", fd);
-    const char *from = temporary[0] ? temporary : via_descriptor;
-    if (linkat(AT_FDCWD, from, AT_FDCWD, path, temporary[0] ? 0 : AT_SYMLINK_FOLLOW) == 0) return RP_OK;
+    int result = temporary[0] ? rp_rename_in(place, temporary, place->name)
+                              : linkat(AT_FDCWD, via_descriptor, place->fd, place->name, AT_SYMLINK_FOLLOW);
+    if (result == 0) return RP_OK;
+    if (errno == ENOENT && rp_is_gone(place)) return RP_NOT_FOUND;
     return errno == EEXIST ? RP_EXISTS : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
 }
 
-static rp_status publish(rp_log *log, const char *temporary, const rp_settings *settings) {
+static rp_status publish(rp_log *log, const char *temporary, const rp_place *place,
+                         const rp_settings *settings) {
     rp_status status = enter(log, settings);
     if (status != RP_OK) return status;
-    status = give_name(log->probe_fd, temporary, log->path);
+    status = give_name(log->probe_fd, temporary, place);
     if (status != RP_OK) rp_leave_log(log);
     return status;
 }
@@ -258,34 +267,45 @@ static rp_status keep(rp_log *log, rp_status status, rp_log **out) {
     return RP_OK;
 }
 
-static rp_status build(const char *path, int fd, const char *temporary, const rp_super *super,
-                       const rp_settings *settings, rp_log **out) {
+/* `fd` is consumed. */
+static rp_status build(const char *path, const rp_place *place, int fd, const char *temporary,
+                       const rp_super *super, const rp_settings *settings, rp_log **out) {
     rp_log *log;
     rp_status status = check_file_system(fd);
+    if (status == RP_OK && fchmod(fd, rp_mode_in(place)) != 0) status = RP_SYSTEM;
     if (status == RP_OK) status = allocate(fd, super->file_size);
     if (status != RP_OK) return close_with(fd, status);
     status = new_log(path, fd, super, &log);
     if (status != RP_OK) return status;
     rp_process_lock();
-    status = keep(log, publish(log, temporary, settings), out);
+    status = keep(log, publish(log, temporary, place, settings), out);
     rp_process_unlock();
     return status;
 }
 
-rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out) {
-    char temporary[4200];
-    rp_super super;
-    rp_status status = rp_plan(settings, &super);
-    if (status != RP_OK) return status;
-    if (access(path, F_OK) == 0) return RP_EXISTS; /* spare the allocation; linkat decides */
-    int fd = open_nameless(path, temporary, sizeof temporary);
-    if (fd < 0)
-        status = errno == ENOENT ? RP_NOT_FOUND : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
-    else
-        status = build(path, fd, temporary, &super, settings, out);
+static rp_status create_in(const char *path, const rp_place *place, const rp_super *super,
+                           const rp_settings *settings, rp_log **out) {
+    char temporary[300];
+    struct stat st;
+    if (fstatat(place->fd, place->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return RP_EXISTS; /* spare the allocation; linkat decides */
+    int fd = open_nameless(place, temporary, sizeof temporary);
+    if (fd < 0) return errno == ENOENT ? RP_NOT_FOUND : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
+    rp_status status = build(path, place, fd, temporary, super, settings, out);
     int saved = errno;
-    if (temporary[0]) unlink(temporary);
+    if (temporary[0] && status != RP_OK) unlinkat(place->fd, temporary, 0);
     errno = saved;
+    return status;
+}
+
+rp_status rp_create(const char *path, const rp_settings *settings, rp_log **out) {
+    rp_super super;
+    rp_place place;
+    rp_status status = rp_plan(settings, &super);
+    if (status == RP_OK) status = rp_open_place(path, &place);
+    if (status != RP_OK) return status;
+    status = create_in(path, &place, &super, settings, out);
+    rp_close_place(&place);
     return status;
 }
 
@@ -357,10 +377,20 @@ rp_status rp_attach(const char *path, rp_log **out) {
     }
 }
 
-/* Unlink `path` if it still is this file. */
-static void unlink_same(const char *path, dev_t device, ino_t inode) {
+/* Unlink it if it still is this file. */
+static void unlink_same(const rp_place *place, dev_t device, ino_t inode) {
     struct stat st;
-    if (lstat(path, &st) == 0 && st.st_dev == device && st.st_ino == inode) unlink(path);
+    if (fstatat(place->fd, place->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == device &&
+        st.st_ino == inode)
+        unlinkat(place->fd, place->name, 0);
+}
+
+static void unlink_left(const rp_log *log) {
+    rp_place place;
+    if (rp_open_place(log->path, &place) != RP_OK) return;
+    unlink_same(&place, log->device, log->inode);
+    rp_close_place(&place);
+    rp_watch_remove(log->path, log->geometry.log_id);
 }
 
 /* Of two that leave at once each marks its slot first, so the one behind the door sees that the other goes. */
@@ -369,10 +399,7 @@ void rp_leave(rp_log *log) {
     rp_process_lock(); /* an attach in another thread would make us stay; a fork would keep the door shut */
     int door = rp_set_slot(log, RP_SLOT_LEAVING) ? rp_reopen(log) : -1;
     if (door >= 0) {
-        if (rp_enter_door(door, RP_HASTE) && !rp_others_stay(log)) {
-            unlink_same(log->path, log->device, log->inode);
-            rp_watch_remove(log->path, log->geometry.log_id);
-        }
+        if (rp_enter_door(door, RP_HASTE) && !rp_others_stay(log)) unlink_left(log);
         close(door);
     }
     rp_process_unlock();
@@ -411,13 +438,18 @@ static void tell_deleted(const char *path, int fd, uint64_t size) {
 
 rp_status rp_remove(const char *path) {
     struct stat st;
+    rp_place place;
     int fd;
-    rp_status status = open_ours(path, &fd, &st);
+    rp_status status = rp_open_place(path, &place);
     if (status != RP_OK) return status;
-    unlink_same(path, st.st_dev, st.st_ino);
-    tell_deleted(path, fd, (uint64_t)st.st_size);
-    close(fd);
-    return RP_OK;
+    status = open_in(&place, &fd, &st);
+    if (status == RP_OK) {
+        unlink_same(&place, st.st_dev, st.st_ino);
+        tell_deleted(path, fd, (uint64_t)st.st_size);
+        close(fd);
+    }
+    rp_close_place(&place);
+    return status;
 }
 
 static bool is_left_over(int fd, uint64_t size, rp_super *super) {
@@ -427,22 +459,29 @@ static bool is_left_over(int fd, uint64_t size, rp_super *super) {
            !rp_anybody_there(fd, super->slot_count);
 }
 
-rp_status rp_collect(const char *path) {
+static rp_status collect_in(const char *path, const rp_place *place) {
     struct stat st;
+    rp_super super;
     int fd;
-    rp_process_lock();
-    rp_status status = open_ours(path, &fd, &st);
-    if (status == RP_OK) {
-        rp_super super;
-        bool left_over = is_left_over(fd, (uint64_t)st.st_size, &super) && rp_enter_door(fd, 0) &&
-                         is_left_over(fd, (uint64_t)st.st_size, &super);
-        if (left_over) {
-            unlink_same(path, st.st_dev, st.st_ino);
-            rp_watch_remove(path, super.log_id);
-        }
-        status = close_with(fd, left_over ? RP_OK : RP_EXISTS);
+    rp_status status = open_in(place, &fd, &st);
+    if (status != RP_OK) return status;
+    bool left_over = is_left_over(fd, (uint64_t)st.st_size, &super) && rp_enter_door(fd, 0) &&
+                     is_left_over(fd, (uint64_t)st.st_size, &super);
+    if (left_over) {
+        unlink_same(place, st.st_dev, st.st_ino);
+        rp_watch_remove(path, super.log_id);
     }
+    return close_with(fd, left_over ? RP_OK : RP_EXISTS);
+}
+
+rp_status rp_collect(const char *path) {
+    rp_place place;
+    rp_status status = rp_open_place(path, &place);
+    if (status != RP_OK) return status;
+    rp_process_lock();
+    status = collect_in(path, &place);
     rp_process_unlock();
+    rp_close_place(&place);
     return status;
 }
 

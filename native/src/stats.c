@@ -71,6 +71,7 @@ rp_status rp_get_group_info(rp_log *log, uint32_t handle, rp_group_info *out) {
     out->ready += returned;
     out->in_flight = held;
     out->pid = owner ? rp_pid_of(log, owner) : 0;
+    out->pid_namespace = owner ? rp_pid_namespace_of(log, owner) : 0;
     return RP_OK;
 }
 

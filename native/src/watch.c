@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -12,6 +13,7 @@
 #include "group.h"
 #include "lease.h"
 #include "liveness.h"
+#include "place.h"
 #include "wait.h"
 
 #define SLICE    INT64_C(100000000) /* of a timed watch, ns: what a death may delay it */
@@ -41,47 +43,63 @@ static fifo_path path_of(const char *path, const uint8_t id[16]) {
     return at;
 }
 
-/* Ours, private, a FIFO; else -1. Open for both, so that there is always somebody who reads: no SIGPIPE. */
-static int open_fifo(const fifo_path *at, struct stat *st) {
-    int fd = open(at->text, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+/* A FIFO, as private as its directory; else -1. Open for both, so that there is always somebody who reads: no
+ * SIGPIPE. */
+static int open_fifo_in(const rp_place *place, struct stat *st) {
+    int fd = openat(place->fd, place->name, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) return -1;
-    if (fstat(fd, st) == 0 && S_ISFIFO(st->st_mode) && st->st_uid == geteuid() && (st->st_mode & 077) == 0)
-        return fd;
+    if (fstat(fd, st) == 0 && S_ISFIFO(st->st_mode) && rp_is_as_private_as(place, st)) return fd;
     close(fd);
     errno = EPERM;
     return -1;
 }
 
+static int open_place_of(const fifo_path *at, rp_place *place) {
+    rp_status status = rp_open_place(at->text, place);
+    if (status == RP_NOT_OURS) errno = EPERM;
+    return status == RP_OK ? 0 : -1;
+}
+
 /* F3. A full FIFO gets room, but is never emptied. */
-static void write_to(const fifo_path *at) {
-    struct stat st;
+static void write_to(int fd) {
     char waste[4096] = {0};
-    int saved = errno, fd = open_fifo(at, &st);
-    if (fd >= 0) {
-        ssize_t done = write(fd, waste, 1);
-        if (done < 0 && errno == EAGAIN) {
-            for (int got = 0; got < HALF; got += sizeof waste)
-                if (read(fd, waste, sizeof waste) < 0) break;
-            done = write(fd, waste, 1);
-        }
-        (void)done; /* whoever was not told looks when its slice is over */
-        close(fd);
+    ssize_t done = write(fd, waste, 1);
+    if (done < 0 && errno == EAGAIN) {
+        for (int got = 0; got < HALF; got += sizeof waste)
+            if (read(fd, waste, sizeof waste) < 0) break;
+        done = write(fd, waste, 1);
     }
-    errno = saved;
+    (void)done; /* whoever was not told looks when its slice is over */
 }
 
 void rp_watch_tell(rp_log *log) { rp_watch_tell_at(log->path, log->geometry.log_id); }
 
 void rp_watch_tell_at(const char *path, const uint8_t log_id[16]) {
     fifo_path at = path_of(path, log_id);
-    write_to(&at);
+    struct stat st;
+    rp_place place;
+    int saved = errno;
+    if (open_place_of(&at, &place) == 0) {
+        int fd = open_fifo_in(&place, &st);
+        if (fd >= 0) {
+            write_to(fd);
+            close(fd);
+        }
+        rp_close_place(&place);
+    }
+    errno = saved;
 }
 
 void rp_watch_remove(const char *path, const uint8_t log_id[16]) {
     fifo_path at = path_of(path, log_id);
     struct stat st;
+    rp_place place;
     int saved = errno;
-    if (lstat(at.text, &st) == 0 && S_ISFIFO(st.st_mode)) unlink(at.text);
+    if (open_place_of(&at, &place) == 0) {
+        if (fstatat(place.fd, place.name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISFIFO(st.st_mode))
+            unlinkat(place.fd, place.name, 0);
+        rp_close_place(&place);
+    }
     errno = saved;
 }
 
@@ -103,19 +121,44 @@ static rp_status why_not(void) {
     }
 }
 
+/* It has its mode, whatever the umask, before it has its name. */
+static int make_fifo(const rp_place *place) {
+    char temporary[300];
+    if (!rp_unguessable_name(place->name, temporary, sizeof temporary)) return -1;
+    if (mkfifoat(place->fd, temporary, 0600) != 0) return -1;
+    if (fchmodat(place->fd, temporary, rp_mode_in(place), 0) == 0 &&
+        rp_rename_in(place, temporary, place->name) == 0)
+        return 0;
+    int saved = errno;
+    unlinkat(place->fd, temporary, 0);
+    errno = saved;
+    return -1;
+}
+
+static int find_or_make_fifo_in(const rp_place *place, struct stat *st) {
+    for (int i = 0; i < ATTEMPTS; i++) {
+        int fd = open_fifo_in(place, st);
+        if (fd >= 0 || errno != ENOENT) return fd;
+        if (make_fifo(place) != 0 && errno != EEXIST) return -1;
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
 static rp_status find_or_make_fifo(rp_watch *watch) {
     fifo_path at = path_of(watch->log->path, watch->log->geometry.log_id);
     struct stat st;
-    for (int i = 0; i < ATTEMPTS; i++) {
-        watch->fifo = open_fifo(&at, &st);
-        if (watch->fifo >= 0) break;
-        if (errno != ENOENT || (mkfifo(at.text, 0600) != 0 && errno != EEXIST)) return why_not();
+    rp_place place;
+    if (open_place_of(&at, &place) != 0) return why_not();
+    watch->fifo = find_or_make_fifo_in(&place, &st);
+    rp_status status = watch->fifo < 0 ? why_not() : RP_OK;
+    if (status == RP_OK) {
+        watch->device = st.st_dev;
+        watch->inode = st.st_ino;
+        if (!has_name(watch->log)) unlinkat(place.fd, place.name, 0);
     }
-    if (watch->fifo < 0) return RP_SYSTEM;
-    watch->device = st.st_dev;
-    watch->inode = st.st_ino;
-    if (!has_name(watch->log)) unlink(at.text);
-    return RP_OK;
+    rp_close_place(&place);
+    return status;
 }
 
 /* ---- a watch -------------------------------------------------------------------------------- */

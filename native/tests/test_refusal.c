@@ -85,6 +85,53 @@ static void wrong_mode(void) {
     }
 }
 
+/* Whoever has another name of the file keeps it when it is removed, or can be led to it by a name of its own. */
+static void another_name(void) {
+    rp_detach(small_log());
+    CHECK(link(log_path(), in_directory("same")) == 0);
+    check_refused(RP_NOT_OURS);
+    CHECK_IS(rp_remove(in_directory("same")), RP_NOT_OURS);
+    CHECK(unlink(in_directory("same")) == 0);
+    CHECK_OK(rp_remove(log_path()));
+}
+
+/* Private or a group's, as the directory is; never a mixture. */
+static void privacy_is_that_of_the_directory(void) {
+    rp_log *log;
+    const mode_t directories[] = {0700, 02770}, files[] = {0600, 0660};
+    for (int which = 0; which < 2; which++) {
+        CHECK(chmod(test_directory, directories[which]) == 0);
+        mode_t before = umask(0777);
+        rp_detach(small_log());
+        umask(before);
+        struct stat st;
+        CHECK(stat(log_path(), &st) == 0);
+        CHECK_EQ(st.st_mode & 07777, files[which]);
+        CHECK_OK(rp_attach(log_path(), &log));
+        rp_detach(log);
+        CHECK(chmod(test_directory, directories[!which]) == 0);
+        check_refused(RP_NOT_OURS);
+        CHECK_IS(rp_remove(log_path()), RP_NOT_OURS);
+        CHECK(chmod(test_directory, directories[which]) == 0);
+        CHECK_OK(rp_remove(log_path()));
+    }
+    const mode_t others[] = {0770, 0755, 0777, 01777, 02771, 02775, 02777, 03770};
+    for (size_t i = 0; i < COUNT(others); i++) {
+        CHECK(chmod(test_directory, others[i]) == 0);
+        CHECK_IS(rp_create(log_path(), &(rp_settings){.capacity = RP_MIN_CAPACITY}, &log), RP_NOT_OURS);
+    }
+}
+
+static void a_link_in_place_of_the_directory(void) {
+    rp_log *log;
+    char path[4096];
+    CHECK(symlink(test_directory, in_directory("link")) == 0);
+    snprintf(path, sizeof path, "%s/log", in_directory("link"));
+    rp_detach(small_log());
+    CHECK_IS(rp_attach(path, &log), RP_NOT_OURS);
+    CHECK_IS(rp_remove(path), RP_NOT_OURS);
+}
+
 static void what_is_no_plain_file(void) {
     rp_log *log;
     rp_settings settings = {.capacity = RP_MIN_CAPACITY};
@@ -190,5 +237,6 @@ static void noise_in_armed(void) {
 }
 
 RUN_TESTS(TEST(truncated_files), TEST(noise), TEST(geometry_that_leads_outside), TEST(another_version_or_abi),
-          TEST(wrong_mode), TEST(what_is_no_plain_file), TEST(a_full_file_system), TEST(noise_in_the_words),
-          TEST(noise_in_armed))
+          TEST(wrong_mode), TEST(another_name), TEST(privacy_is_that_of_the_directory),
+          TEST(a_link_in_place_of_the_directory), TEST(what_is_no_plain_file), TEST(a_full_file_system),
+          TEST(noise_in_the_words), TEST(noise_in_armed))

@@ -115,9 +115,7 @@ static void settings_out_of_range_are_refused(void) {
 static void a_process_has_one_handle(void) {
     rp_log *log = small_log(), *second, *third;
     CHECK_OK(rp_attach(log_path(), &second));
-    CHECK_OK(symlink(log_path(), in_directory("link")) ? RP_SYSTEM : RP_OK);
-    CHECK_OK(link(log_path(), in_directory("same")) ? RP_SYSTEM : RP_OK);
-    CHECK_OK(rp_attach(in_directory("same"), &third));
+    CHECK_OK(rp_attach(in_directory("./log"), &third));
     CHECK(second == log && third == log);
     CHECK_EQ(participants(log), 1);
     rp_detach(third);

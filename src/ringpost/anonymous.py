@@ -28,7 +28,7 @@ def create(capacity: int | None, maxsize: int) -> Log:
     """Raises SegmentFull, NotOurs, ValueError."""
     while True:
         place = _place()
-        directory.make_private(place)
+        directory.make(place)
         try:
             _collect_left_over(place)
             log = binding.create(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import TimeoutError as _FutureTimeout
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from urllib.parse import quote
 
 from ringpost.engines import Engine, Kind, open_engine
 from ringpost.errors import QueueDeleted, QueueNotFound, Unsupported
@@ -31,7 +32,7 @@ DEFAULT_URL = "ring:default"
 DEAD = ".dead"  # what a dead letter queue's name has more than its queue's
 
 
-def connect(url: str | None = None, *, key: bytes | str | None = None) -> Broker:
+def connect(url: str | None = None, *, key: bytes | str | None = None, group: str | None = None) -> Broker:
     """The broker at `url`; $RINGPOST_URL, else "ring:default", if none is given.
 
     "ring:NAME" is a memory broker: this user's, in shared memory, until it is destroyed or a reboot.
@@ -42,20 +43,32 @@ def connect(url: str | None = None, *, key: bytes | str | None = None) -> Broker
         key: seals what a durable broker has on disk: 32 bytes; or a str, "base64:..." of 32 bytes, else a
             passphrase. A directory is sealed from its beginning, or never. Default: $RINGPOST_KEY, or what
             is in the file $RINGPOST_KEY_FILE, both for durable brokers only. Needs ringpost[encryption].
+        group: name (or number) of a group of users who share this broker; each of them says so. Its
+            files are then of mode 0660, its directories of mode 2770. Default: this user alone. As a part of the URL:
+            ?group=NAME.
 
     Raises:
-        ValueError, TypeError: no URL, or no key.
+        ValueError, TypeError: no URL, no key, or no such group.
         Unsupported: no engine for its scheme is installed; a key, and this broker has no disk.
 
     A durable broker's directory is opened by the first queue or topic, which raises StorageFailed, NotOurs,
     KeyRefused (no key, a wrong one, or one too many), or Unsupported (a network file system).
     """
     url = url or os.environ.get("RINGPOST_URL") or DEFAULT_URL
+    if group is not None:
+        url = _with_group(url, group)
     if key is None:
         return Broker(open_engine(url))
     from ringpost.keys import key_of
 
     return Broker(open_engine(url, key_of(key)))
+
+
+def _with_group(url: str, group: str) -> str:
+    """So that whoever gets the URL, or a handle, comes to the same broker."""
+    if not isinstance(group, str):
+        raise TypeError(f"group is the name of a group, a str, not {type(group).__qualname__}")
+    return f"{url}{'&' if '?' in url else '?'}group={quote(group)}"
 
 
 class Broker:
@@ -71,7 +84,7 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """What connect() was called with."""
+        """What connect() was called with, and the group."""
         return self._engine.url
 
     @overload

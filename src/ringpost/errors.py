@@ -14,6 +14,8 @@ from queue import Empty as Empty
 from queue import Full as Full
 from typing import TYPE_CHECKING, Any
 
+from ringpost import ownership, processes
+
 if TYPE_CHECKING or not hasattr(queue, "ShutDown"):
 
     class ShutDown(Exception):
@@ -185,7 +187,7 @@ def failure(
     error: int = 0,
     size: int = 0,
     most: int = 0,
-    holder: int = 0,
+    holder: tuple[int, int] = (0, 0),
     held: str = "",
 ) -> Exception:
     """The exception for a native status: what happened, to which queue, what to do."""
@@ -197,9 +199,8 @@ def failure(
         case Status.SHUT_DOWN:
             return ShutDown(f"{label} is shut down")
         case Status.STALLED | Status.BUSY:
-            who = f"process {holder}" if holder else "a process"
             return Stalled(
-                f"cannot {operation} {label}: {who} holds its lock and is alive, but does not run "
+                f"cannot {operation} {label}: {processes.describe(*holder)} holds its lock and is alive, but does not run "
                 "(stopped by a signal, a debugger or a freezer?); continue or kill it"
             )
         case Status.DELETED:
@@ -223,7 +224,9 @@ def failure(
         case Status.NOT_OURS:
             return NotOurs(
                 _errno.EACCES,
-                f"{label} must be a plain file of mode 0600 owned by uid {os.geteuid()}",
+                f"{label} must be a plain file of mode 0600 owned by uid {os.geteuid()} (of mode 0660 and of its "
+                f"directory's group, for a broker of a group), but {_what_is_there(path)}; remove it, or use another "
+                "name",
                 path,
             )
         case Status.NO_SLOT if operation == "subscribe to":
@@ -265,15 +268,22 @@ def describe_hold(group: dict[str, Any], holdings: list[dict[str, Any]]) -> str:
     who = f"group {group['name']!r} is" if group["name"] else "its consumers are"
     text = f"{who} {group['ready']} messages behind"
     if group["pid"]:
-        text += f" in process {group['pid']}"
+        text += f" in {processes.describe(group['pid'], group['pid_namespace'])}"
     held = [each for each in holdings if each["pid"]]
     if held:
         oldest = min(held, key=lambda each: int(each["sequence"]))
         text += (
-            f", with {group['in_flight']} not yet settled: process {oldest['pid']} has held message "
+            f", with {group['in_flight']} not yet settled: "
+            f"{processes.describe(oldest['pid'], oldest['pid_namespace'])} has held message "
             f"{oldest['sequence']} for {oldest['held_ns'] / 1e9:.1f} s"
         )
     return text
+
+
+def _what_is_there(path: str) -> str:
+    if os.path.lexists(path):
+        return f"there {ownership.describe(path)}"
+    return f"its directory {ownership.describe(os.path.dirname(path))}"
 
 
 def _no_space(label: str, path: str) -> str:

@@ -5,16 +5,16 @@ do. A durable broker's lies in its directory on disk, and each transaction is th
 Its tables: messages that are not due yet (scheduled.py), ids that were sent (dedup.py), last values
 (retained.py). Keys begin with the 16 bytes of their log's id.
 
-Writers, and who opens it, take a lock of their own first, which has a timeout and goes with its process;
-LMDB's has no timeout, and is then never contended. Nothing here keeps a transaction open across anybody
-else's code, and nobody forks within one: the child could not open the store again.
+Who writes, and who opens it, has a file lock for himself, which has a timeout and goes with its process; who reads
+shares it. LMDB's own locks are off: they have no timeout, and know processes by their pids, which mean others in
+another pid namespace. Nothing here keeps a transaction open across anybody else's code, and nobody forks within
+one: the child could not open the store again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -24,19 +24,18 @@ from typing import Any
 
 import lmdb
 
+from ringpost.engines import directory
+from ringpost.engines.access import PRIVATE, Access
 from ringpost.errors import Stalled
 from ringpost.store.values import PLAIN, Values
 
 NAME = "side.lmdb"
+DATA = "data.mdb"
 LOCK = "writers"
 TABLES = (b"scheduled", b"sent", b"retained")
 
 _MAP_SIZE = 1 << 36  # address space, not memory: the file grows as needed
 _PAUSE = 0.001  # seconds between two tries for the lock
-_READERS = 1024  # at one moment
-_SWEEP = (
-    256  # transactions between two looks for readers that were killed: they keep pages from being used again
-)
 _FORK = 2.0  # seconds that a fork waits for other threads' transactions
 
 _open_stores: dict[Path, SideStore] = {}
@@ -47,12 +46,17 @@ _held_by_fork: list[threading.Lock] = []
 class SideStore:
     """One broker's. Get it from `side_store()`: LMDB forbids opening a file twice in a process."""
 
-    def __init__(self, place: Path, durable: bool = False) -> None:
+    def __init__(self, place: Path, access: Access, durable: bool = False) -> None:
         self._place = place
+        self._access = access
         self._durable = durable
         self._thread_lock = threading.Lock()
-        os.makedirs(place, mode=0o700, exist_ok=True)
-        self._lock_file = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with directory.opened(place.parent, access, readable=durable) as parent:
+            directory.make_one(parent / place.name, access, fill=self._make_lock)
+            self._here = directory.open_directory(parent / place.name, access)
+        self._lock_file = os.open(
+            directory.name_of(self._here) / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        )
         found = os.fstat(self._lock_file)
         self._identity = (found.st_dev, found.st_ino)
         self._environment: Any = None  # opened when it is needed first, by who has the lock
@@ -61,18 +65,19 @@ class SideStore:
         self.values: Values = PLAIN
         """How what is in the tables lies there."""
 
+    def _make_lock(self, made: Path) -> None:
+        made.joinpath(LOCK).touch(0o600)
+        made.joinpath(LOCK).chmod(self._access.file_mode)
+
     @contextmanager
     def alone(self, timeout: float = 5.0) -> Iterator[None]:
         """Nobody else writes meanwhile. Raises Stalled."""
-        with self._exclusively(timeout):
+        with self._locked(fcntl.LOCK_EX, timeout):
             self._open()
             yield
 
     def begin(self) -> Any:
         """A write transaction of who is alone(): committed at the end, undone by an exception."""
-        self._writes += 1
-        if self._writes % _SWEEP == 0:
-            self._environment.reader_check()
         return self._environment.begin(write=True)
 
     @contextmanager
@@ -82,29 +87,32 @@ class SideStore:
             yield transaction
 
     @contextmanager
-    def read(self) -> Iterator[Any]:
+    def read(self, timeout: float = 5.0) -> Iterator[Any]:
         """Raises Stalled."""
         if self._environment is None:
             with self.alone():
                 pass
-        with self._thread_lock, self._environment.begin() as transaction:
+        with self._locked(fcntl.LOCK_SH, timeout), self._environment.begin() as transaction:
             yield transaction
 
     def _open(self) -> None:
         if self._environment is not None:
             return
+        here = directory.name_of(self._here)
         environment = lmdb.open(
-            str(self._place),
+            str(here),
             map_size=_MAP_SIZE,
             max_dbs=len(TABLES),
-            max_readers=_READERS,
             max_spare_txns=0,
             sync=self._durable,
             metasync=self._durable,
-            mode=0o600,
+            lock=False,
+            mode=self._access.file_mode,
             lib_version=0,
         )
-        environment.reader_check()
+        data = here / DATA
+        if data.stat().st_mode & 0o777 != self._access.file_mode:  # the umask's work
+            data.chmod(self._access.file_mode)
         self._tables = {name: environment.open_db(name) for name in TABLES}
         self._environment = environment
 
@@ -129,6 +137,7 @@ class SideStore:
         if self._environment is not None:
             self._environment.close()
         os.close(self._lock_file)
+        os.close(self._here)
 
     def forget(self, log_id: bytes) -> None:
         """Whatever is kept for a log that is gone."""
@@ -140,9 +149,9 @@ class SideStore:
                         found = cursor.delete()
 
     @contextmanager
-    def _exclusively(self, timeout: float) -> Iterator[None]:
+    def _locked(self, kind: int, timeout: float) -> Iterator[None]:
         deadline = time.monotonic() + timeout
-        while not self._try_both(deadline):
+        while not self._try_both(kind, deadline):
             if time.monotonic() >= deadline:
                 raise self._stalled()
             time.sleep(_PAUSE)
@@ -152,19 +161,19 @@ class SideStore:
             fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
             self._thread_lock.release()
 
-    def _try_both(self, deadline: float) -> bool:
+    def _try_both(self, kind: int, deadline: float) -> bool:
         """That of the threads is free again while we wait for another process: whoever forks waits for it."""
         if not self._thread_lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
             return False
         # a POSIX lock: it goes with its process, and a forked child does not have it
-        if self._try_lock():
+        if self._try_lock(kind):
             return True
         self._thread_lock.release()
         return False
 
-    def _try_lock(self) -> bool:
+    def _try_lock(self, kind: int) -> bool:
         try:
-            fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._lock_file, kind | fcntl.LOCK_NB)
         except OSError:
             return False
         return True
@@ -176,38 +185,34 @@ class SideStore:
         )
 
 
-def side_store(directory: Path) -> SideStore:
-    """The store of the broker in `directory`, opened once in a process, and again after a fork."""
-    return _open_store(directory / NAME, durable=False)
+def side_store(broker: Path, access: Access = PRIVATE) -> SideStore:
+    """The store of the broker in a directory, opened once in a process, and again after a fork."""
+    return _open_store(broker / NAME, access, durable=False)
 
 
-def durable_side_store(place: Path, values: Values = PLAIN) -> SideStore:
+def durable_side_store(place: Path, access: Access = PRIVATE, values: Values = PLAIN) -> SideStore:
     """The same on disk, in the directory `place`."""
-    store = _open_store(place, durable=True)
+    store = _open_store(place.resolve(), access, durable=True)
     store.values = values
     return store
 
 
-def _open_store(place: Path, durable: bool) -> SideStore:
+def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
     with _guard:
         store = _open_stores.get(place)
         if store is not None and not store.is_there():  # destroyed, and perhaps made again
             store.close()
             store = None
         if store is None:
-            store = _open_stores[place] = SideStore(place, durable)
+            store = _open_stores[place] = SideStore(place, access, durable)
         return store
 
 
-def existing_store(directory: Path) -> SideStore | None:
-    """None: nobody needed one yet."""
-    return side_store(directory) if (directory / NAME).exists() else None
-
-
-def remove_store(directory: Path) -> None:
+def remove_store(broker: Path, access: Access = PRIVATE) -> None:
     """With all that is in it."""
-    close_store(directory / NAME)
-    shutil.rmtree(directory / NAME, ignore_errors=True)
+    close_store(broker / NAME)
+    with directory.opened(broker, access) as here:
+        directory.remove_tree(here / NAME)
 
 
 def close_store(place: Path) -> None:

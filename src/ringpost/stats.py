@@ -31,6 +31,7 @@ class Holding:
 
     Attributes:
         pid: whose; 0: given back, and not yet in anybody's hands.
+        pid_namespace: the inode of the pid namespace where `pid` means it (`stat -L /proc/PID/ns/pid`).
         messages: how many.
         deliveries: how often they were handed out.
         first: sequence of the first one.
@@ -39,6 +40,7 @@ class Holding:
     """
 
     pid: int
+    pid_namespace: int
     messages: int
     deliveries: int
     first: int
@@ -153,6 +155,7 @@ def holdings(group: Group) -> tuple[Holding, ...]:
     return tuple(
         Holding(
             pid=each["pid"],
+            pid_namespace=each["pid_namespace"],
             messages=each["frames"],
             deliveries=each["deliveries"],
             first=each["sequence"],

@@ -68,7 +68,7 @@ def test_no_url(url: str) -> None:
     [
         ("ring://server/shop", "ring:///absolute/directory"),
         ("ring:///shop#1", "write # as %23"),
-        ("ring:///shop?color=red", "max_bytes, not 'color'"),
+        ("ring:///shop?color=red", "max_bytes and group, not 'color'"),
         ("ring:///shop?max_bytes=many", "a number of bytes"),
     ],
 )
@@ -94,5 +94,5 @@ def test_what_is_no_text(url: object) -> None:
         ringpost.connect(url)
 
 
-def test_the_url_is_the_only_argument() -> None:
-    assert list(inspect.signature(ringpost.connect).parameters) == ["url"]
+def test_the_url_is_the_only_argument_by_position() -> None:
+    assert list(inspect.signature(ringpost.connect).parameters) == ["url", "group"]

@@ -232,7 +232,7 @@ cdef class Log:
         if status == RP_TOO_LARGE:
             rp_get_info(self._log, &info)
         return failure(status, operation, self.label, path=self.path, error=error, size=size,
-                       most=info.max_payload, holder=holder, held=self.held_back() if status == RP_FULL else "")
+                       most=info.max_payload, holder=(holder, rp_holder_namespace()), held=self.held_back() if status == RP_FULL else "")
 
     cdef str held_back(self):
         """Who keeps the ring full, if it is not just the queue's consumers being behind."""

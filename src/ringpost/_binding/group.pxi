@@ -169,7 +169,8 @@ cdef dict group_fields(const rp_group_info *info):
         "delivered": info.delivered, "acknowledged": info.acknowledged, "redelivered": info.redelivered,
         "returned": info.returned, "rejected": info.rejected, "expired": info.expired,
         "dropped": info.dropped, "lost": info.lost, "oldest_ns": info.oldest_ns,
-        "lag_bytes": info.lag_bytes, "handle": info.handle, "pid": info.pid, "lossy": bool(info.lossy),
+        "lag_bytes": info.lag_bytes, "handle": info.handle, "pid": info.pid, "pid_namespace": info.pid_namespace,
+        "lossy": bool(info.lossy),
     }
     fields["name"] = (<bytes>info.name[:strlen(info.name)]).decode("utf-8", "replace")
     fields["pattern"] = (<bytes>info.pattern[:strlen(info.pattern)]).decode("utf-8", "replace")

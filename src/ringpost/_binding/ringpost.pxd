@@ -161,10 +161,12 @@ cdef extern from "ringpost.h" nogil:
         uint64_t lag_bytes
         uint32_t handle
         int32_t pid
+        uint32_t pid_namespace
         bint lossy
 
     ctypedef struct rp_holding:
         int32_t pid
+        uint32_t pid_namespace
         uint32_t deliveries
         uint32_t frames
         uint64_t sequence
@@ -212,6 +214,7 @@ cdef extern from "ringpost.h" nogil:
     rp_status rp_ready(rp_log *log, uint64_t *out)
     rp_status rp_is_full(rp_log *log, c_bool *out)
     int32_t rp_holder()
+    uint32_t rp_holder_namespace()
     rp_status rp_try_put(rp_log *log, const rp_message *message)
     rp_status rp_put(rp_log *log, const rp_message *message, int64_t deadline)
     rp_status rp_try_put_frames(rp_log *log, const void *frames, size_t size, uint32_t count,

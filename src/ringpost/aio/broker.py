@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from ringpost.typed import OwnCodec
 
 
-def connect(url: str | None = None, *, key: bytes | str | None = None) -> Opening[Broker]:
+def connect(
+    url: str | None = None, *, key: bytes | str | None = None, group: str | None = None
+) -> Opening[Broker]:
     """The broker at `url`: `broker = await connect(url)`, or `async with connect(url) as broker`.
 
     As ringpost.connect().
     """
-    return Opening(lambda: Broker(sync_connect(url, key=key)))
+    return Opening(lambda: Broker(sync_connect(url, key=key, group=group)))
 
 
 class Broker:

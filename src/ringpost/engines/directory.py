@@ -1,25 +1,39 @@
-"""Where segments live: /dev/shm/ringpost-UID/BROKER/QUEUE.queue, private directories, safe file names."""
+"""Where segments live: /dev/shm/ringpost-UID/BROKER/QUEUE.queue, private directories, safe file names.
+
+A group's: /dev/shm/ringpost-group-GID/BROKER/QUEUE.queue.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from ringpost.errors import NotOurs, Status, failure
+from ringpost.engines.access import PRIVATE, Access
+from ringpost.engines.surroundings import check_surroundings
+from ringpost.errors import Status, failure
 
 SUFFIX = ".queue"
-FIFO = ".fifo"  # SEGMENT.IIIIIIII.fifo, made by native/src/watch.c
+_FIFO = re.compile(r"(.*)\.[0-9a-f]{8}\.fifo(\.[0-9a-f]{16}\.new)?")  # made by native/src/watch.c
 ANONYMOUS = ".anonymous"  # no broker can be named so: leading dots are quoted
+_ATTEMPTS = 10
 _LONGEST = 200  # bytes of a quoted name; file systems allow 255
 
 
-def root() -> Path:
-    """This user's directory. RINGPOST_SHM_DIR replaces /dev/shm."""
-    base = os.environ.get("RINGPOST_SHM_DIR") or "/dev/shm"
-    return Path(base).absolute() / f"ringpost-{os.geteuid()}"
+def base() -> Path:
+    """RINGPOST_SHM_DIR replaces /dev/shm."""
+    return Path(os.environ.get("RINGPOST_SHM_DIR") or "/dev/shm").absolute()
+
+
+def root(access: Access = PRIVATE) -> Path:
+    """The directory of this user, or of a group."""
+    return base() / access.name
 
 
 def file_name(name: str, what: str) -> str:
@@ -42,27 +56,93 @@ def original_name(quoted: str) -> str:
     return unquote(quoted)
 
 
-def make_private(path: Path) -> None:
-    """Create the directory and its parent as ours alone. Raises NotOurs."""
-    for each in (path.parent, path):
+def make(path: Path, access: Access = PRIVATE) -> None:
+    """Create the directory and its parent for those alone who may use them. Raises NotOurs, SegmentFull."""
+    above = path.parent.parent
+    if above.is_dir():
+        check_surroundings(above, access.gid)
+    for attempt in range(_ATTEMPTS):
         try:
-            os.mkdir(each, 0o700)
-        except FileExistsError:
-            pass
+            make_one(path.parent, access)
+            return make_one(path, access)
+        except FileNotFoundError:
+            if attempt + 1 == _ATTEMPTS or not above.is_dir():
+                raise  # else somebody found it empty just now, and removed it
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise failure(Status.NO_SPACE, "make", "a directory", path=str(each)) from error
-        check_private(each)
+            raise failure(Status.NO_SPACE, "make", "a directory", path=str(path)) from error
 
 
-def check_if_there(path: Path) -> None:
-    """As make_private(), without making anything: who may write there may swap what we open."""
+def make_one(path: Path, access: Access, fill: Callable[[Path], None] | None = None) -> None:
+    """A directory has its mode and its group, and what `fill` puts into it, before it has its name: nobody ever
+    sees less. Raises NotOurs: there is another one."""
+    if not os.path.lexists(path):
+        access.check_member()
+        made = path.with_name(f".{uuid.uuid4().hex}.new")
+        os.mkdir(made, 0o700)
+        try:
+            os.chmod(made, 0o700)
+            if fill is not None:
+                fill(made)
+            if access.gid is not None:
+                for each in (made, *made.iterdir()):
+                    os.chown(each, -1, access.gid)
+            os.chmod(made, access.directory_mode)
+            os.rename(made, path)  # in place of an empty directory at most, which somebody made just now
+        except OSError as error:
+            remove_tree(made)
+            if not os.path.lexists(path) or error.errno == errno.ENOSPC:
+                raise
+    access.check(path, shown=str(path))
+
+
+def remove_tree(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def check_if_there(path: Path, access: Access = PRIVATE) -> None:
+    """As make(), without making anything: who may write there may swap what we open."""
+    if path.parent.parent.is_dir():
+        check_surroundings(path.parent.parent, access.gid)
     for each in (path.parent, path):
         try:
-            check_private(each)
+            access.check(each, shown=str(each))
         except FileNotFoundError:
             return
+
+
+@contextmanager
+def opened(path: Path, access: Access = PRIVATE, readable: bool = False) -> Iterator[Path]:
+    """The directory by a name that stays its own, whatever happens to `path` meanwhile.
+
+    Raises NotOurs, FileNotFoundError.
+    """
+    here = open_directory(path, access, readable)
+    try:
+        yield name_of(here)
+    finally:
+        os.close(here)
+
+
+def open_directory(path: Path, access: Access = PRIVATE, readable: bool = False) -> int:
+    """Without following a link, and looked at through its descriptor."""
+    try:
+        here = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        access.check(path, shown=str(path), readable=readable)  # says why
+        raise
+    try:
+        access.check(here, shown=str(path), readable=readable)
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def name_of(descriptor: int) -> Path:
+    """A path that leads to what is open."""
+    return Path(f"/proc/self/fd/{descriptor}")
 
 
 def remove_if_empty(path: Path) -> None:
@@ -74,28 +154,13 @@ def remove_if_empty(path: Path) -> None:
             return
 
 
-def remove_fifos(path: Path, everything: bool) -> None:
+def remove_fifos(path: Path, everything: bool, access: Access = PRIVATE) -> None:
     """What the dead, or somebody who removed a segment by hand, left of descriptors; see watch.h."""
-    for fifo in path.glob(f"*{FIFO}"):
-        segment = fifo.with_name(fifo.name.removesuffix(FIFO).rpartition(".")[0])
-        if everything or not segment.exists():
-            fifo.unlink(missing_ok=True)
-
-
-def check_private(path: Path) -> None:
-    """Somebody may have been here before us, in a directory where everybody may write."""
-    found = os.lstat(path)
-    if not stat.S_ISDIR(found.st_mode):
-        problem = "it is not a directory"
-    elif found.st_uid != os.geteuid():
-        problem = f"it belongs to uid {found.st_uid}"
-    elif found.st_mode & 0o077:
-        problem = f"others may enter it (mode {stat.S_IMODE(found.st_mode):o}, not 700)"
-    else:
+    try:
+        with opened(path, access) as here:
+            for fifo in here.iterdir():
+                made_for = _FIFO.match(fifo.name)
+                if made_for and fifo.is_fifo() and (everything or not (here / made_for[1]).exists()):
+                    fifo.unlink(missing_ok=True)
+    except FileNotFoundError:
         return
-    raise NotOurs(
-        errno.EACCES,
-        f"{problem}: ringpost keeps queues only in directories of uid {os.geteuid()} with mode "
-        "0700; remove it, or set RINGPOST_SHM_DIR",
-        str(path),
-    )

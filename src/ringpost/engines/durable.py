@@ -15,6 +15,7 @@ from ringpost._binding import binding
 from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, ring
+from ringpost.engines.access import PRIVATE, Access, access_for
 from ringpost.errors import QueueNotFound, SettingsMismatch
 from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
@@ -48,7 +49,7 @@ class DurableEngine(ring.RingEngine):
             raise ValueError(f"{url!r}: a durable broker is ring:///absolute/directory; write # as %23")
         self.url = url
         self._place = Path(unquote(parts.path))
-        self._most_bytes = _options(url, parts.query)
+        self._most_bytes, self._access = _options(url, parts.query)
         self.key = key or from_environment()
         self._opened: Environment | None = None
         self._is_destroyed = False
@@ -59,7 +60,8 @@ class DurableEngine(ring.RingEngine):
     def _environment(self) -> Environment:
         """Made by the first call; what is destroyed underneath is not made again."""
         if self._opened is None or self._is_destroyed:
-            self._opened, self._is_destroyed = open_environment(self._place, key=self.key), False
+            self._opened = open_environment(self._place, key=self.key, access=self._access)
+            self._is_destroyed = False
             remember(self.url, self.key)
         return self._opened
 
@@ -191,7 +193,8 @@ class DurableEngine(ring.RingEngine):
 
         environment = self._environment()
         environment.catch_up()  # nothing is sealed with a key that somebody has rotated
-        return durable_side_store(self._place / SIDE, environment.values(OF_THE_SIDE_STORE))
+        values = environment.values(OF_THE_SIDE_STORE)
+        return durable_side_store(self._place / SIDE, self._access, values)
 
     def destroy(self) -> None:
         from ringpost.engines import directory
@@ -201,7 +204,7 @@ class DurableEngine(ring.RingEngine):
         for kind in Kind:
             for name in self.list_logs(kind):
                 binding.remove(str(self._path(kind, name)))
-        directory.remove_fifos(environment.shm, everything=True)
+        directory.remove_fifos(environment.shm, everything=True, access=self._access)
         close_store(self._place / SIDE)
         environment.remove_doors()
         directory.remove_if_empty(environment.shm)
@@ -263,7 +266,9 @@ class _Wanted:
         path, label = engine._path(self.kind, self.name), self.label
         settings = dict(ring._SETTINGS.get(self.kind, {}), stored=True, levels=record.priorities)
         settings.update(capacity=record.capacity or 0, max_messages=record.max_messages)
-        wanted = ring._Wanted(path=path, label=label, make_codec=self.make_codec, settings=settings)
+        wanted = ring._Wanted(
+            path=path, label=label, make_codec=self.make_codec, settings=settings, access=engine._access
+        )
 
         def create(where: dict[str, Any]) -> NativeLog:
             return replace(wanted, settings={**settings, **where}).create()
@@ -286,17 +291,20 @@ def _level_name(name: str, priority: int) -> str:
     return f"{name}\0{priority}"
 
 
-def _options(url: str, query: str) -> int | None:
-    """max_bytes, the only one there is."""
-    most = None
+def _options(url: str, query: str) -> tuple[int | None, Access]:
+    """max_bytes and group."""
+    most, access = None, PRIVATE
     for key, value in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
+        if key == "group":
+            access = access_for(value)
+            continue
         if key != "max_bytes":
-            raise ValueError(f"{url!r}: a durable broker knows the option max_bytes, not {key!r}")
+            raise ValueError(f"{url!r}: a durable broker knows the options max_bytes and group, not {key!r}")
         number, unit = value.rstrip("bB").lower().rstrip("kmgt"), value.rstrip("bB").lower()[-1:]
         if not number.isdigit():
             raise ValueError(f"{url!r}: max_bytes is a number of bytes, with k, m, g or t, not {value!r}")
         most = int(number) * _UNITS[unit if unit.isalpha() else ""]
-    return most
+    return most, access
 
 
 def _check_settings(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ringpost._binding import binding
 from ringpost._binding.contract import Codec, Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, directory
+from ringpost.engines.access import Access, access_for
 from ringpost.errors import LeftOver, QueueNotFound, RingpostError, SettingsMismatch, Unsupported
 
 if TYPE_CHECKING:
@@ -31,10 +33,14 @@ class RingEngine:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.query or parts.fragment:
-            raise ValueError(f"{url!r}: a ring: URL is ring:NAME; write ? as %3F and # as %23 in a name")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if parts.fragment or (parts.query and list(options) != ["group"]):
+            raise ValueError(
+                f"{url!r}: a ring: URL is ring:NAME, or ring:NAME?group=GROUP; write ? as %3F and # as %23 in a name"
+            )
         self._name = unquote(parts.path)
-        self._directory = directory.root() / directory.file_name(self._name, "broker")
+        self._access = access_for(options.get("group"))
+        self._directory = directory.root(self._access) / directory.file_name(self._name, "broker")
         self.url = url
 
     def _path(self, kind: Kind, name: str) -> Path:
@@ -61,6 +67,7 @@ class RingEngine:
         what = _Wanted(
             path=self._path(kind, name),
             label=f"{kind.value} {name!r} of {self.url}",
+            access=self._access,
             make_codec=make_codec or StandardCodec,
             settings=dict(
                 _SETTINGS[kind],
@@ -101,19 +108,19 @@ class RingEngine:
         if (self._directory / _SIDE_STORE).exists():
             self.side_store().forget(info["log_id"])
         was_there = binding.remove(str(path))  # before its levels: who adds one looks whether it is there
-        for level in self._directory.glob(_level_path(path, info["log_id"], "*").name):
-            binding.remove(str(level))
+        for level in fnmatch.filter(os.listdir(self._directory), _level_path(path, info["log_id"], "*").name):
+            binding.remove(str(self._directory / level))
         return was_there
 
     def side_store(self) -> SideStore:
         from ringpost.sidestore import side_store  # and with it LMDB
 
-        return side_store(self._directory)
+        return side_store(self._directory, self._access)
 
     def list_logs(self, kind: Kind) -> list[str]:
         try:
-            directory.check_private(self._directory)
-            names = os.listdir(self._directory)
+            with directory.opened(self._directory, self._access) as here:
+                names = os.listdir(here)
         except FileNotFoundError:
             return []
         suffix = "." + kind.value
@@ -125,11 +132,11 @@ class RingEngine:
         for kind in Kind:
             for name in self.list_logs(kind):
                 binding.remove(str(self._path(kind, name)))
-        directory.remove_fifos(self._directory, everything=True)
+        directory.remove_fifos(self._directory, everything=True, access=self._access)
         if (self._directory / _SIDE_STORE).exists():
             from ringpost.sidestore import remove_store
 
-            remove_store(self._directory)
+            remove_store(self._directory, self._access)
         directory.remove_if_empty(self._directory)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -161,13 +168,14 @@ class _Wanted:
     label: str
     make_codec: MakeCodec
     settings: dict[str, Any]
+    access: Access
 
     def attach(self) -> NativeLog:
-        directory.check_if_there(self.path.parent)
+        directory.check_if_there(self.path.parent, self.access)
         return binding.attach(str(self.path), self.label, self._codec())
 
     def create(self) -> NativeLog:
-        directory.make_private(self.path.parent)
+        directory.make(self.path.parent, self.access)
         return binding.create(str(self.path), self.label, self._codec(), **self.settings)
 
     def _codec(self) -> Codec:

@@ -13,6 +13,7 @@ from typing import Any
 import lmdb
 import lmdb.verify
 
+from ringpost.engines.access import access_found
 from ringpost.errors import QueueNotFound, StorageDamaged, StorageFailed
 from ringpost.keys import from_environment, key_of
 from ringpost.store import format as form
@@ -88,7 +89,7 @@ def verify(
         raise StorageFailed(errno.EIO, f"{error}; restore a backup", str(place)) from error
     if problems:
         return Verification(tuple(problems), ())
-    environment = open_environment(place, create=False, key=opener)
+    environment = open_environment(place, create=False, key=opener, access=access_found(place))
     found = _Findings()
     for kind, name, record in Registry(environment).all():
         _look_at(environment, kind, name, record, found)
@@ -219,7 +220,7 @@ def backup(environment: Environment, to: Path) -> None:
         if any(to.iterdir()):
             raise FileExistsError(errno.EEXIST, "a backup goes into a new or empty directory", str(to))
         environment.copy(to)
-        _copy_side_store(environment.place / SIDE, to / SIDE)
+        _copy_side_store(environment, to / SIDE)
         for each in [*to.rglob("*.mdb")]:
             each.chmod(stat.S_IRUSR | stat.S_IWUSR)
             _sync(each)
@@ -230,13 +231,14 @@ def backup(environment: Environment, to: Path) -> None:
         raise StorageFailed(number, f"no backup was made: {error}", str(to)) from error
 
 
-def _copy_side_store(source: Path, to: Path) -> None:
+def _copy_side_store(environment: Environment, to: Path) -> None:
+    source = environment.place / SIDE
     if not source.exists():
         return
     from ringpost.sidestore import durable_side_store
 
     to.mkdir(mode=0o700)
-    durable_side_store(source).copy(to)
+    durable_side_store(source, environment.access).copy(to)
 
 
 def _sync(path: Path) -> None:

@@ -8,10 +8,11 @@ Nobody forks within a transaction: the child could not close what it inherited, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
-import shutil
+import re
 import stat
 import threading
 import time
@@ -26,7 +27,10 @@ from ringpost._binding import binding
 from ringpost._binding.contract import NativeLog, Stored
 from ringpost.codecs import StandardCodec
 from ringpost.engines import directory
+from ringpost.engines.access import PRIVATE, Access
+from ringpost.engines.surroundings import check_surroundings
 from ringpost.errors import KeyRefused, LeftOver, NotOurs, QueueNotFound, Stalled, StorageFailed, Unsupported
+from ringpost.store import domain
 from ringpost.store import format as form
 from ringpost.store.values import OF_THE_BROKER, PLAIN, SealedValues, Values
 from ringpost.store.vault import LINKS, Vault, new_row
@@ -40,6 +44,8 @@ _DOOR = "storage.door"
 _KEYS = b"keys"  # in the table meta, of a sealed broker
 _NEW = ".new"  # where the data file is made, in the broker's directory
 
+LOCK = "lock.mdb"
+_LOCK_SIZE = 192 << 10  # bytes: more than _READERS need
 _MAP_SIZES = (
     1 << 40,
     1 << 36,
@@ -69,13 +75,16 @@ _REMOTE = (
     "gpfs",
 )
 _LOCAL_FUSE = ("fuseblk",)
+_DESCRIPTOR = re.compile(r"/proc/self/fd/\d+")  # directory.name_of(), in messages of LMDB
 
 
 class Environment:
     """Get it from `open_environment()`."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, access: Access) -> None:
         self.place = place
+        self.access = access
+        self._membership = -1  # see domain.py
         self.writer: object = None  # see writer.py
         self._gate = Gate()
         self._is_closed = False
@@ -88,20 +97,29 @@ class Environment:
         self._open()
 
     def _open(self) -> None:
-        environment = _open_lmdb(self.place)
-        self._tables = {name: environment.open_db(name) for name in form.TABLES}
+        with directory.opened(self.place.resolve(), self.access, readable=True) as here:
+            membership = domain.enter(here, self.place)
+            try:
+                environment = _open_lmdb(here, self.access)
+                self._tables = {name: environment.open_db(name) for name in form.TABLES}
+                self.identity = _identity(here / DATA)
+            except BaseException:
+                os.close(membership)
+                raise
+        self._leave()
+        self._membership, self._pid = membership, os.getpid()
         self._data = str(self.place / DATA)
-        found = os.stat(self._data)
-        self.identity = (found.st_dev, found.st_ino)
         self._environment = environment  # last: other threads of a forked child may wait for it
 
     def prepare(self, key: Key | None) -> None:
         """Make the broker if it is new, and the door. Raises StorageDamaged, Unsupported, KeyRefused."""
         self.broker = self._find_or_make_broker(key)
         device, inode = self.identity
-        self.shm = directory.root() / f".{self.broker.id.hex()}-{device:x}-{inode:x}"
+        self.shm = directory.root(self.access) / f".{self.broker.id.hex()}-{device:x}-{inode:x}"
         if self.broker.format == form.SEALED:
-            self._vault = Vault(self.broker.id, self.place, self.shm, self._keys_row() or b"", key)
+            self._vault = Vault(
+                self.broker.id, self.place, self.shm, self.access, self._keys_row() or b"", key
+            )
         self._find_door()
 
     def _find_door(self) -> None:
@@ -283,7 +301,7 @@ class Environment:
     # ---- doors ---------------------------------------------------------------------------------
 
     def find_or_make_door(self, name: str) -> NativeLog:
-        return _find_or_make_door(self.shm / name, f"the door of {self.place}")
+        return _find_or_make_door(self.shm / name, f"the door of {self.place}", self.access)
 
     def remove_doors(self) -> None:
         """Who destroys the broker does."""
@@ -307,6 +325,25 @@ class Environment:
         """It was destroyed."""
         self._is_closed = True
         self._environment.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._membership >= 0:
+            with contextlib.suppress(OSError):  # somebody closed it behind our back
+                os.close(self._membership)
+        self._membership = -1
+
+    def forget_parent(self, may_close: bool) -> None:
+        """In a forked child: it opens its own. A child of another pid namespace may have its parent's number, and
+        LMDB would take the one for the other: what it inherited stays open then."""
+        self._gate = Gate()
+        self._leave()
+        if may_close:
+            if os.getpid() == self._pid:
+                _abandoned.append(self._environment)
+            else:
+                self._environment.close()
+            self._environment = _Unopened(self)
 
 
 class Gate:
@@ -342,22 +379,25 @@ class Gate:
 _open_environments: dict[tuple[int, int], Environment] = {}
 _guard = threading.Lock()
 _shut: list[Environment] = []
+_abandoned: list[Any] = []  # never to be closed
 
 
-def open_environment(place: Path, create: bool = True, key: Key | None = None) -> Environment:
+def open_environment(
+    place: Path, create: bool = True, key: Key | None = None, access: Access = PRIVATE
+) -> Environment:
     """That of the broker in the directory `place`: LMDB forbids opening a file twice in a process.
 
-    Raises NotOurs, Unsupported, KeyRefused, StorageFailed, StorageDamaged, QueueNotFound (there is none, and
-    `create` is False).
+    Raises NotOurs, Unsupported, KeyRefused, StorageFailed, StorageDamaged, Stalled, QueueNotFound (there is none,
+    and `create` is False).
     """
-    environment = _find_or_open(place, create, key)
+    environment = _find_or_open(place, create, key, access)
     environment.admit(key)
     return environment
 
 
-def _find_or_open(place: Path, create: bool, key: Key | None) -> Environment:
+def _find_or_open(place: Path, create: bool, key: Key | None, access: Access) -> Environment:
     with _guard:
-        _make_directory(place, create)
+        _make_directory(place, create, access)
         found = _identity_of(place / DATA)
         known = None if found is None else _open_environments.get(found)
         if known is not None and known.place == place and known.is_there():
@@ -369,8 +409,8 @@ def _find_or_open(place: Path, create: bool, key: Key | None) -> Environment:
         if found is None and not create:
             raise QueueNotFound(f"there is no durable broker in {place}")
         try:
-            _make_data(place)
-            environment = Environment(place)
+            _make_data(place, access)
+            environment = Environment(place, access)
         except (lmdb.Error, OSError) as error:
             raise _failed(place, error) from error
         try:
@@ -387,24 +427,34 @@ def forget_environment(environment: Environment) -> None:
     with _guard:
         _open_environments.pop(environment.identity, None)
         environment.close()
-    for name in (DATA, "lock.mdb"):
-        (environment.place / name).unlink(missing_ok=True)
-    for name in (SIDE, _NEW):
-        shutil.rmtree(environment.place / name, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+        with directory.opened(environment.place.resolve(), environment.access, readable=True) as here:
+            for name in (DATA, LOCK, domain.NAME):
+                (here / name).unlink(missing_ok=True)
+            for name in (SIDE, _NEW):
+                directory.remove_tree(here / name)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _identity_of(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        return _identity(path)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
 
 
-def _make_directory(place: Path, create: bool) -> None:
-    if create:
+def _make_directory(place: Path, create: bool, access: Access) -> None:
+    if create and not place.exists():
         try:
-            os.makedirs(place, mode=0o700, exist_ok=True)
+            os.makedirs(place.parent, exist_ok=True)
+            check_surroundings(place.parent, access.gid)
+            directory.make_one(place, access, fill=lambda made: domain.make_file(made, access.file_mode))
+        except NotOurs:
+            raise
         except (FileExistsError, NotADirectoryError) as error:
             raise StorageFailed(
                 errno.ENOTDIR, "not a directory: a durable broker needs one of its own", str(place)
@@ -419,13 +469,8 @@ def _make_directory(place: Path, create: bool) -> None:
         raise StorageFailed(
             errno.ENOTDIR, "not a directory: a durable broker needs one of its own", str(place)
         )
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise NotOurs(
-            errno.EACCES,
-            f"a durable broker needs a directory of uid {os.geteuid()} in which nobody else may write (chmod "
-            f"700)",
-            str(place),
-        )
+    check_surroundings(place.resolve().parent, access.gid)
+    access.check(place.resolve(), shown=str(place), readable=True)
     kind = file_system_of(place)
     if kind not in _LOCAL_FUSE and kind.startswith(_REMOTE):
         raise Unsupported(
@@ -451,34 +496,54 @@ def file_system_of(place: Path) -> str:
     return kind
 
 
-def _make_data(place: Path) -> None:
+def _make_data(place: Path, access: Access) -> None:
     """The data file, if there is none; and what is committed to it will be found after a power cut.
 
     It gets its name when it is complete: of LMDB's first writes a power cut may leave a file that is no
     LMDB file, and nobody could open the broker any more.
     """
-    with _one_by_one(place) as here:
-        if not (place / DATA).exists():
-            made = place / _NEW
-            shutil.rmtree(made, ignore_errors=True)  # its maker died
+    with _one_by_one(place, access) as descriptor:
+        here = directory.name_of(descriptor)
+        if not (here / DATA).exists():
+            made = here / _NEW
+            directory.remove_tree(made)  # its maker died
             made.mkdir(mode=0o700)
-            environment = _open_lmdb(made)
+            environment = _open_lmdb(made, access)
             for table in form.TABLES:
                 environment.open_db(table)
             environment.close()
+            (made / DATA).chmod(access.file_mode)
             for parent in place.resolve().parents:
                 _sync_directory(parent)  # perhaps they were made right now
-            (made / DATA).rename(place / DATA)
-            shutil.rmtree(made)
-        os.fsync(here)  # who gave it its name may have died before
+            (made / DATA).rename(here / DATA)
+            directory.remove_tree(made)
+        _make_lock_file(here, access)
+        domain.make_file(here, access.file_mode)
+        os.fsync(descriptor)  # who gave it its name may have died before
+
+
+def _make_lock_file(here: Path, access: Access) -> None:
+    """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that is not."""
+    if (here / LOCK).exists():
+        return
+    made = os.open(here / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.posix_fallocate(made, 0, _LOCK_SIZE)
+        os.fchmod(made, access.file_mode)
+    except OSError:
+        (here / LOCK).unlink()
+        raise
+    finally:
+        os.close(made)
 
 
 @contextmanager
-def _one_by_one(place: Path) -> Iterator[int]:
-    """Gives a descriptor of the directory. Raises Stalled."""
+def _one_by_one(place: Path, access: Access) -> Iterator[int]:
+    """Gives a descriptor of the directory. Raises Stalled, NotOurs."""
     here = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     deadline = time.monotonic() + _MAKING
     try:
+        access.check(here, shown=str(place), readable=True)
         while True:
             try:
                 fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -507,7 +572,7 @@ def _sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def _open_lmdb(place: Path) -> Any:
+def _open_lmdb(place: Path, access: Access) -> Any:
     """As much address space as there is: LMDB does not like to be resized."""
     for size in _MAP_SIZES:
         try:
@@ -517,7 +582,7 @@ def _open_lmdb(place: Path) -> Any:
                 max_dbs=len(form.TABLES),
                 max_readers=_READERS,
                 max_spare_txns=0,  # a forked child would give their slots back, which are its parent's
-                mode=0o600,
+                mode=access.file_mode,
                 lib_version=0,
             )
         except (lmdb.MemoryError, MemoryError):
@@ -526,15 +591,15 @@ def _open_lmdb(place: Path) -> Any:
     raise AssertionError("unreachable")
 
 
-def _find_or_make_door(path: Path, label: str) -> NativeLog:
+def _find_or_make_door(path: Path, label: str, access: Access) -> NativeLog:
     for _ in range(100):
         try:
-            directory.check_if_there(path.parent)
+            directory.check_if_there(path.parent, access)
             return binding.attach(str(path), label, StandardCodec(label))
         except LeftOver:
             binding.collect(str(path))
         except QueueNotFound:
-            directory.make_private(path.parent)
+            directory.make(path.parent, access)
             try:
                 return binding.create(str(path), label, StandardCodec(label), capacity=1 << 17)
             except (FileExistsError, QueueNotFound):
@@ -547,7 +612,7 @@ def _failed(place: Path, error: Exception) -> Exception:
     if isinstance(error, StorageFailed):
         return error
     number = getattr(error, "errno", None) or getattr(error, "code", None) or 0
-    text = str(error)
+    text = _DESCRIPTOR.sub(str(place), str(error))
     if isinstance(error, lmdb.MapFullError):
         number, advice = (
             errno.ENOSPC,
@@ -561,6 +626,11 @@ def _failed(place: Path, error: Exception) -> Exception:
         number, advice = (
             errno.EIO,
             "the disk fails: look at the kernel's log, and restore a backup if need be",
+        )
+    elif number == errno.EROFS or "Read-only" in text:
+        number, advice = (
+            errno.EROFS,
+            "a durable broker is written by whoever reads it, too: mount it for writing",
         )
     elif isinstance(error, lmdb.VersionMismatchError):
         advice = "the files are of another version of LMDB than this one reads"
@@ -590,10 +660,7 @@ def _open_again() -> None:
     global _guard
     _guard = threading.Lock()
     for environment in _open_environments.values():
-        environment._gate = Gate()
-        if environment in _shut:
-            environment._environment.close()
-            environment._environment = _Unopened(environment)
+        environment.forget_parent(may_close=environment in _shut)
     _shut.clear()
 
 

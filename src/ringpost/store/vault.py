@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ringpost.engines import directory
+from ringpost.engines.access import Access
 from ringpost.errors import KeyRefused, StorageDamaged, Unsupported
 from ringpost.keys import SIZE, Key, Scrypt, new_scrypt
 
@@ -59,11 +60,14 @@ _decode_ring = msgspec.msgpack.Decoder(KeyRing).decode
 class Vault:
     """The keys, in a process that has opened it."""
 
-    def __init__(self, broker_id: bytes, place: Path, shm: Path, row: bytes, key: Key | None) -> None:
-        """`row`: what lies in the table meta. Raises KeyRefused, StorageDamaged, Unsupported."""
+    def __init__(
+        self, broker_id: bytes, place: Path, shm: Path, access: Access, row: bytes, key: Key | None
+    ) -> None:
+        """`row`: what lies in the table meta; `shm`: the broker's in shared memory, for those with `access`. Raises KeyRefused, StorageDamaged, Unsupported."""
         self.broker_id = broker_id
         self._place = place
         self._shm = shm
+        self._access = access
         self._openers: list[Key] = []
         self._row = b""
         self.admit(key, row)
@@ -130,13 +134,14 @@ class Vault:
         return _locked(self.broker_id, generation, ring, key)
 
     def _link(self, generation: int, ring: KeyRing) -> None:
-        directory.make_private(self._shm)
+        directory.make(self._shm, self._access)
         path = self._link_path(generation)
         made = path.with_suffix(".new")
         sealed = _seal(self._data[self._number], _encode(ring), self._context(generation))
         made.unlink(missing_ok=True)
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            os.fchmod(descriptor, self._access.file_mode)
             os.write(descriptor, sealed)
         finally:
             os.close(descriptor)
@@ -146,7 +151,7 @@ class Vault:
         """The key ring of that generation, if it is there for who has the data key with this number."""
         key = (self._data if ring is None else ring.data)[number]
         try:
-            directory.check_if_there(self._shm)
+            directory.check_if_there(self._shm, self._access)
             sealed = self._link_path(generation).read_bytes()
         except FileNotFoundError:
             return None
