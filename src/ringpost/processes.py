@@ -29,7 +29,9 @@ def describe(pid: int, namespace: int) -> str:
 
 
 def _number_here(pid: int, namespace: int) -> int | None:
-    """Of a process in a namespace below ours."""
+    """Of a process in a namespace below ours, if /proc shows ours (a container may have been given another)."""
+    if os.readlink(_PROC / "self") != str(os.getpid()):
+        return None
     for entry in os.listdir(_PROC):
         if entry.isdigit() and _innermost_pid(entry) == pid and pid_namespace(entry) == namespace:
             return int(entry)

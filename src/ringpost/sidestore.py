@@ -52,7 +52,7 @@ class SideStore:
         self._durable = durable
         self._thread_lock = threading.Lock()
         with directory.opened(place.parent, access, readable=durable) as parent:
-            directory.make_one(parent / place.name, access, fill=self._make_lock)
+            directory.make_one(parent / place.name, access, fill=self._make_files)
             self._here = directory.open_directory(parent / place.name, access)
         self._lock_file = os.open(
             directory.name_of(self._here) / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -65,9 +65,9 @@ class SideStore:
         self.values: Values = PLAIN
         """How what is in the tables lies there."""
 
-    def _make_lock(self, made: Path) -> None:
-        made.joinpath(LOCK).touch(0o600)
-        made.joinpath(LOCK).chmod(self._access.file_mode)
+    def _make_files(self, made: Path) -> None:
+        for name in (LOCK, DATA):
+            directory.make_empty_file(made / name, self._access)
 
     @contextmanager
     def alone(self, timeout: float = 5.0) -> Iterator[None]:
@@ -110,9 +110,6 @@ class SideStore:
             mode=self._access.file_mode,
             lib_version=0,
         )
-        data = here / DATA
-        if data.stat().st_mode & 0o777 != self._access.file_mode:  # the umask's work
-            data.chmod(self._access.file_mode)
         self._tables = {name: environment.open_db(name) for name in TABLES}
         self._environment = environment
 

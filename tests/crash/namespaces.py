@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+import signal
+import traceback
+from collections.abc import Callable
 
 import pytest
 
-from crash.children import Nursery
+from crash.children import WATCHDOG, Flag, Nursery
 
-NEW_MOUNTS, NEW_PIDS = 0x00020000, 0x20000000
-RECURSIVE, PRIVATE = 1 << 14, 1 << 18
+NEW_TIME, NEW_MOUNTS, NEW_PIDS = 0x00000080, 0x00020000, 0x20000000
+READ_ONLY, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 1 << 5, 1 << 12, 1 << 14, 1 << 18
 DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -22,10 +26,29 @@ def _check(result: int, what: str) -> None:
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def mount_tmpfs(where: str, options: str) -> None:
-    """For this process and its children only."""
+def new_mount_namespace() -> None:
+    """For this process and its children."""
     _check(_libc.unshare(NEW_MOUNTS), "unshare(CLONE_NEWNS)")
     _check(_libc.mount(None, b"/", None, RECURSIVE | PRIVATE, None), "mount --make-rprivate /")
+
+
+def mount(kind: str, where: str, options: str = "") -> None:
+    """What needs no device."""
+    result = _libc.mount(kind.encode(), where.encode(), kind.encode(), 0, options.encode())
+    _check(result, f"mount -t {kind} {where}")
+
+
+def bind(what: str, where: str, read_only: bool = False) -> None:
+    """A directory by a second name."""
+    _check(_libc.mount(what.encode(), where.encode(), None, BIND, None), f"mount --bind {what} {where}")
+    if read_only:
+        flags = BIND | REMOUNT | READ_ONLY
+        _check(_libc.mount(None, where.encode(), None, flags, None), f"mount -o remount,ro {where}")
+
+
+def mount_tmpfs(where: str, options: str) -> None:
+    """For this process and its children only."""
+    new_mount_namespace()
     _check(_libc.mount(b"tmpfs", where.encode(), b"tmpfs", 0, options.encode()), f"mount tmpfs {where}")
 
 
@@ -37,6 +60,57 @@ def unmount(where: str) -> None:
 def new_pid_namespace() -> None:
     """For the children that this process forks from now on."""
     _check(_libc.unshare(NEW_PIDS), "unshare(CLONE_NEWPID)")
+
+
+def enter_time_namespace(ahead: int) -> None:
+    """The children that this process forks from now on find the monotonic clock so many seconds ahead."""
+    if _libc.unshare(NEW_TIME) != 0:
+        pytest.skip("making a time namespace is not permitted (root?), or this kernel has none")
+    with open("/proc/self/timens_offsets", "w") as file:
+        file.write(f"monotonic {ahead} 0\nboottime {ahead} 0\n")
+
+
+class Container:
+    """A process that is number 1 of a pid namespace of its own."""
+
+    def __init__(self, fork: Nursery, function: Callable[[], object], with_proc: bool = False) -> None:
+        self._with_proc = with_proc
+        self._pid = memoryview(mmap.mmap(-1, 8)).cast("Q")
+        self.started = Flag()
+        self.outside = fork(self._enter, function)
+
+    def _enter(self, function: Callable[[], object]) -> None:
+        new_pid_namespace()
+        pid = os.fork()
+        if pid == 0:
+            assert os.getpid() == 1
+            signal.alarm(WATCHDOG)
+            status = 1
+            try:
+                if self._with_proc:
+                    new_mount_namespace()
+                    mount("proc", "/proc")
+                function()
+                status = 0
+            except BaseException:
+                os.write(2, traceback.format_exc().encode())
+            finally:
+                os._exit(status)
+        self._pid[0] = pid
+        self.started.set()
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os._exit(abs(status))
+
+    @property
+    def pid(self) -> int:
+        """The number that it has out here."""
+        self.started.wait()
+        return int(self._pid[0])
+
+    def kill(self) -> None:
+        self.started.wait()
+        os.kill(self._pid[0], signal.SIGKILL)
+        assert self.outside.wait() == signal.SIGKILL
 
 
 def skip_without_mounts(directory: str) -> None:

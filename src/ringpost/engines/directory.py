@@ -97,6 +97,12 @@ def make_one(path: Path, access: Access, fill: Callable[[Path], None] | None = N
     access.check(path, shown=str(path))
 
 
+def make_empty_file(path: Path, access: Access) -> None:
+    """For who would make it with a mode of the umask's."""
+    path.touch(0o600, exist_ok=False)
+    path.chmod(access.file_mode)
+
+
 def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 

@@ -55,12 +55,17 @@ class Domain:
 
 
 def make_file(here: Path, mode: int) -> None:
-    """Who calls is the only one."""
-    made = os.open(here / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """If there is none. Who calls is the only one."""
     try:
+        made = os.open(here / NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.pwrite(made, bytes(_SIZE), 0)
         os.fchmod(made, mode)
-        if os.fstat(made).st_size < _SIZE:
-            os.pwrite(made, bytes(_SIZE), 0)
+    except OSError:
+        (here / NAME).unlink()
+        raise
     finally:
         os.close(made)
 

@@ -507,12 +507,12 @@ def _make_data(place: Path, access: Access) -> None:
         if not (here / DATA).exists():
             made = here / _NEW
             directory.remove_tree(made)  # its maker died
-            made.mkdir(mode=0o700)
+            directory.make_one(made, access)
+            directory.make_empty_file(made / DATA, access)
             environment = _open_lmdb(made, access)
             for table in form.TABLES:
                 environment.open_db(table)
             environment.close()
-            (made / DATA).chmod(access.file_mode)
             for parent in place.resolve().parents:
                 _sync_directory(parent)  # perhaps they were made right now
             (made / DATA).rename(here / DATA)
