@@ -29,17 +29,21 @@
 #define SLOWNESS 1
 #endif
 
-#define TEST_SECONDS (20 * SLOWNESS)   /* the watchdog */
+#ifndef TEST_SECONDS
+#define TEST_SECONDS (20 * SLOWNESS) /* the watchdog */
+#endif
 #define BOUND_MS     (4000 * SLOWNESS) /* for what must happen, on a machine that does other things too */
 #define ROUNDS(n)    ((n) / SLOWNESS)  /* repetitions whose number does not matter */
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* ---- checks --------------------------------------------------------------------------------- */
 
+static char where_we_are[128]; /* said before what failed: for a test that tries the same thing many times */
+
 /* From any thread, and from any process that a test started: its parent sees the exit status. */
 #define FAIL(...)                                                                                            \
     do {                                                                                                     \
-        fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                                                      \
+        fprintf(stderr, "%s%s:%d: ", where_we_are, __FILE__, __LINE__);                                      \
         fprintf(stderr, __VA_ARGS__);                                                                        \
         fputc('\n', stderr);                                                                                 \
         _exit(1);                                                                                            \
