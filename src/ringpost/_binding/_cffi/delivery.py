@@ -6,11 +6,11 @@ from collections import deque
 from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any
 
-from ringpost._binding._cffi.native import HEADER, RECEIPT, Frame, Pointer, is_expired
-from ringpost._binding._cffi.place import view_of
+from ringpost._binding._cffi.native import HEADER, RECEIPT, Frame, is_expired
 
 if TYPE_CHECKING:
     from ringpost._binding._cffi.group import Group
+    from ringpost._binding._cffi.place import Pin
 
 NO_RECEIPT = RECEIPT.pack(0, 0, 0, 1)  # of what was taken for good: its first delivery
 
@@ -72,12 +72,12 @@ class Delivery:
             at += headers_len
         self._payload = parts[at:end]
 
-    def fill_pinned(self, pin: Pointer) -> None:
+    def fill_pinned(self, pin: Pin) -> None:
         before = self._frame[3] + self._frame[6]
         if before:
-            self.fill_parts(view_of(pin, 0)[:before], 0, before)
+            self.fill_parts(pin.view(0)[:before], 0, before)
             self._payload = None
-        self._view = view_of(pin, before)
+        self._view = pin.view(before)
 
     # ---- what it says --------------------------------------------------------------------------
 

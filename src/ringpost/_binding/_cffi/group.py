@@ -40,7 +40,7 @@ from ringpost._binding._cffi.native import (
     nanoseconds,
     patience_of,
 )
-from ringpost._binding._cffi.place import new_pin
+from ringpost._binding._cffi.place import Pin
 from ringpost._binding._cffi.rooms import DEFAULT_BATCH, Room, borrow_room, give_back_room
 from ringpost._binding._cffi.watch import Watch, open_watch
 from ringpost.errors import Empty
@@ -145,8 +145,8 @@ class Group:
     def _fill_large(self, message: Delivery, room: Room, number: int, at: int) -> bool:
         """False: its payload is gone."""
         log, frame, receipt = self.log, ffi.cast("rp_frame *", room.buffer + at), room.receipts + number
-        pin = new_pin(log)
-        status = lib.rp_pin_received(log.log, self.handle, receipt, frame, pin)
+        pin = Pin(log)
+        status = lib.rp_pin_received(log.log, self.handle, receipt, frame, pin.pin)
         if status == OK:
             message.fill_pinned(pin)
             return True
@@ -308,7 +308,7 @@ class Group:
 
     def _large_message(self, large: Large, frame: Frame, message_type: type[Any]) -> Any:
         message = self._taken_message(frame, message_type)
-        if large.pin.data:
+        if large.pin:
             message.fill_pinned(large.pin)
         else:
             payload = large.payload()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ringpost._binding._cffi.ending import Owner
 from ringpost._binding._cffi.native import FULL, OK, STALLED, TOO_LARGE, Pointer, fields_of, ffi, lib
 from ringpost.errors import Unsupported, describe_hold, failure
 
@@ -20,20 +22,6 @@ MOST_GROUPS = 128
 _STORING = 5.0  # seconds that the disk gets, even of those who do not wait for room
 
 
-class Attached(int):
-    """The address of an rp_log, which is given back when nothing refers to this number any more.
-
-    A number, because a collector of cycles takes no part in its life: it goes after all that refers to it.
-    What is in a cycle with the log (a consumer that gives messages back when it is forgotten, a pin) would
-    else find the memory gone.
-    """
-
-    __slots__ = ()
-
-    def __del__(self, detach: Callable[[Any], None] = lib.rp_detach, cast: Any = ffi.cast) -> None:
-        detach(cast("rp_log *", int(self)))
-
-
 class Handle:
     """One process's handle of a log. Detaches when nobody refers to it, or to what was made of it, any more."""
 
@@ -41,19 +29,19 @@ class Handle:
         "__weakref__",
         "_kept",
         "_storage",
-        "attached",
         "closed",
         "codec",
         "is_stored",
         "label",
         "log",
         "on_alarm",
+        "owner",
         "path",
         "plain",
     )
 
-    attached: Attached
     log: Pointer
+    owner: Owner  # of it
     codec: Codec
     plain: bool  # bytes and str need no codec
     path: str
@@ -70,8 +58,8 @@ class Handle:
     @classmethod
     def open(cls: type[H], log: Pointer, path: str, label: str, codec: Codec) -> H:
         handle = cls.__new__(cls)
-        handle.attached = Attached(ffi.cast("uintptr_t", log))
         handle.log = log
+        handle.owner = Owner(partial(lib.rp_detach, log))
         handle.path = path
         handle.label = label
         handle.codec = codec

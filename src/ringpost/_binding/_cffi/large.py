@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ringpost._binding._cffi.cold import skip_large
-from ringpost._binding._cffi.native import COLD, EMPTY, INTERRUPTED, NO_SLOT, OK, Frame, Pointer, ffi, lib
-from ringpost._binding._cffi.place import new_pin
+from ringpost._binding._cffi.native import COLD, EMPTY, INTERRUPTED, NO_SLOT, OK, Frame, ffi, lib
+from ringpost._binding._cffi.place import Pin
 
 if TYPE_CHECKING:
     from ringpost._binding._cffi.handle import Handle
@@ -20,7 +20,7 @@ class Large:
         self._group = group
         self._frame = frame
         self._length = length
-        self.pin: Pointer = new_pin(log)
+        self.pin = Pin(log)
         self._copy: bytearray | bytes | None = None
         self._is_copied = False
         self._is_stored = False
@@ -31,7 +31,7 @@ class Large:
         while True:
             status: int
             if self._copy is None:
-                status = lib.rp_take_pinned(log, self._group, sequence, self._length, deadline, self.pin)
+                status = lib.rp_take_pinned(log, self._group, sequence, self._length, deadline, self.pin.pin)
             else:
                 data = ffi.from_buffer(self._copy)
                 status = lib.rp_take_large(
@@ -57,7 +57,7 @@ class Large:
         return status
 
     def is_taken(self) -> bool:
-        return self._is_copied or bool(self.pin.data)
+        return self._is_copied or bool(self.pin)
 
     def is_from_ring(self) -> bool:
         """Not out of storage, where nobody looks at subjects."""
@@ -65,10 +65,10 @@ class Large:
 
     def payload(self) -> bytes:
         """Subject, headers and body."""
-        if self.pin.data:
-            return bytes(ffi.buffer(self.pin.data, self.pin.length))
+        if self.pin:
+            return self.pin.copy()
         assert self._copy is not None
         return bytes(self._copy)
 
     def let_go(self) -> None:
-        lib.rpc_unpin(self._log.log, self.pin)
+        self.pin.end()

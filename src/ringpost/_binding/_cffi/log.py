@@ -225,6 +225,7 @@ def create(
     first_sequence: int = 0,
     first_done: int = 0,
 ) -> Log:
+    name = _path_bytes(path, label)
     settings = ffi.new("rp_settings *")
     settings.capacity = capacity
     settings.max_messages = max_messages
@@ -244,7 +245,7 @@ def create(
         id_bytes = ffi.new("uint8_t[]", log_id)
         settings.log_id = id_bytes
     out = ffi.new("rp_log **")
-    status = lib.rp_create(_path_bytes(path), settings, out)
+    status = lib.rp_create(name, settings, out)
     if status != OK:
         raise failure(status, "create", label, path=path, error=ffi.errno, size=capacity)
     return Log.open(out[0], path, label, codec)
@@ -252,7 +253,7 @@ def create(
 
 def attach(path: str, label: str, codec: Codec) -> Log:
     out = ffi.new("rp_log **")
-    status = lib.rp_attach(_path_bytes(path), out)
+    status = lib.rp_attach(_path_bytes(path, label), out)
     if status != OK:
         raise failure(status, "open", label, path=path, error=ffi.errno)
     return Log.open(out[0], path, label, codec)
@@ -271,9 +272,9 @@ def collect(path: str) -> bool:
     return bool(lib.rp_collect(_path_bytes(path)) == OK)
 
 
-def _path_bytes(path: str) -> bytes:
-    if not isinstance(path, str):
-        raise TypeError(f"a path is a str, not {type(path).__name__}")
+def _path_bytes(path: str, label: str = "") -> bytes:
+    if not isinstance(path, str) or not isinstance(label, str):
+        raise TypeError(f"a path and a label are str, not {type(path).__name__} and {type(label).__name__}")
     encoded = os.fsencode(path)
     if b"\0" in encoded:
         raise ValueError(f"embedded null character in the path {path!r}")

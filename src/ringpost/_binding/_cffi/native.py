@@ -121,4 +121,4 @@ def deadline_of(block: bool, timeout: Any) -> int:
 def batch_limit(limit: Any) -> int:
     if limit < 0:
         raise ValueError("'limit' must be a non-negative number")
-    return int(min(limit, 0xFFFFFFFF).__index__())
+    return int(min(limit, 0xFFFFFFFF))

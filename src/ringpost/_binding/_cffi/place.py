@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
+from ringpost._binding._cffi.ending import Owner
 from ringpost._binding._cffi.native import OK, Pointer, deadline_of, ffi, lib
 
 if TYPE_CHECKING:
-    from ringpost._binding._cffi.handle import Attached, Handle
+    from ringpost._binding._cffi.handle import Handle
     from ringpost._binding._cffi.log import Log
 
 _LEAST_LOAN = 16385  # bytes: three granules, so that it can be pinned by its maker and its receiver
@@ -17,28 +18,43 @@ View = memoryview
 """A received payload where it lies: it stays as it is while this, or what was made of it, is there."""
 
 
-def memory_of(owner: Pointer, data: Pointer, size: int) -> memoryview:
+def memory_of(owner: Owner, data: Pointer, size: int) -> memoryview:
     """A buffer that keeps `owner`; so does every buffer made of it."""
     kept = ffi.gc(ffi.cast("char *", data), partial(_keep, owner))
     return memoryview(ffi.buffer(kept, size))
 
 
-def _keep(owner: Pointer, data: Pointer) -> None:
-    """What refers to this function's arguments keeps them."""
+def _keep(owner: object, data: Pointer) -> None:
+    """What refers to this with its arguments keeps them."""
 
 
-def new_pin(log: Handle) -> Pointer:
-    """An rp_pin, empty at first, that ends with the last who refers to it."""
-    return ffi.gc(ffi.new("rp_pin *"), partial(_unpin, log.log, log.attached))
+class Pin:
+    """An rp_pin, empty at first, that ends with the last who refers to its owner."""
+
+    __slots__ = ("_log", "owner", "pin")
+
+    def __init__(self, log: Handle) -> None:
+        self.pin: Pointer = ffi.new("rp_pin *")
+        self._log = log
+        self.owner = Owner(partial(_unpin, log.owner, log.log, self.pin))
+
+    def __bool__(self) -> bool:
+        return bool(self.pin.data)
+
+    def view(self, before: int) -> memoryview:
+        """The bytes behind the first `before`."""
+        data = ffi.cast("char *", self.pin.data) + before
+        return memory_of(self.owner, data, self.pin.length - before).toreadonly()
+
+    def copy(self) -> bytes:
+        return bytes(ffi.buffer(self.pin.data, self.pin.length))
+
+    def end(self) -> None:
+        lib.rpc_unpin(self._log.log, self.pin)
 
 
-def _unpin(log: Pointer, attached: Attached, pin: Pointer) -> None:
+def _unpin(log_owner: Owner, log: Pointer, pin: Pointer) -> None:
     lib.rpc_unpin(log, pin)
-
-
-def view_of(pin: Pointer, before: int) -> memoryview:
-    """Its bytes behind the first `before`."""
-    return memory_of(pin, ffi.cast("char *", pin.data) + before, pin.length - before).toreadonly()
 
 
 # ---- loans -----------------------------------------------------------------------------------------
@@ -53,7 +69,7 @@ class Loan:
 
     _log: Log
     _loan: Pointer
-    _pin: Pointer
+    _pin: Pin
     _buffer: memoryview
     _is_aborted: bool
 
@@ -93,13 +109,13 @@ class Loan:
         parts.ttl_ms = ttl_ms
         parts.subject_len = subject_len
         parts.headers_len = headers_len
-        if lib.rp_pin_loan(log.log, self._loan, self._pin) != OK:
+        if lib.rp_pin_loan(log.log, self._loan, self._pin.pin) != OK:
             raise ValueError("this loan is its parent process's, or it was committed or aborted before")
         try:
             log.commit_loan(self._loan, parts, deadline, self._loan.length)
         except BaseException:
             if self._loan.data:
-                lib.rpc_unpin(log.log, self._pin)
+                self._pin.end()
             raise
         if log.is_stored:
             log.confirm(durability, block, timeout)
@@ -110,19 +126,20 @@ class Loan:
 
 
 def borrow(log: Log, size: int, deadline: int) -> Loan:
-    pin = new_pin(log)
-    room = ffi.gc(ffi.new("rp_loan *"), partial(_abort, log.log, log.attached, pin))
+    pin = Pin(log)
+    room = ffi.new("rp_loan *")
+    owner = Owner(partial(_abort, pin.owner, log.log, room))
     log.borrow_into(room, max(size, _LEAST_LOAN), deadline, size)
     room.length = size
     loan = Loan.__new__(Loan)
     loan._log = log
     loan._loan = room
     loan._pin = pin
-    loan._buffer = memory_of(room, room.data, size)
+    loan._buffer = memory_of(owner, room.data, size)
     loan._is_aborted = False
     return loan
 
 
-def _abort(log: Pointer, attached: Attached, pin: Pointer, loan: Pointer) -> None:
+def _abort(pin_owner: Owner, log: Pointer, loan: Pointer) -> None:
     """It keeps the pin: a loan that was sent lasts as long as its buffer."""
     lib.rpc_abort(log, loan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from struct import error as StructError
 from typing import Any
 
 from ringpost._binding._cffi.handle import Handle
@@ -130,6 +131,7 @@ class Putting(Handle):
 
     def _put_item(self, item: object, block: bool, timeout: float | None) -> None:
         self.check_open()
+        block = bool(block)
         if timeout is not None and block:
             seconds_of(timeout)
         kind, body = self._encode(item)
@@ -301,7 +303,13 @@ class _Batch:
         if self._used + align(size) > BATCH_BUFFER:
             self.flush()
         at = self._used
-        FRAME.pack_into(self._bytes, at, size, kind, 0, subject_len, 0, 0, len(before) - subject_len, ttl_ms)
+        try:
+            FRAME.pack_into(
+                self._bytes, at, size, kind, 0, subject_len, 0, 0, len(before) - subject_len, ttl_ms
+            )
+        except StructError:
+            ffi.new("rp_frame *", {"kind": kind, "ttl_ms": ttl_ms})  # raises TypeError or OverflowError
+            raise
         if before:
             self._bytes[at + HEADER : at + HEADER + len(before)] = before
         self._bytes[at + HEADER + len(before) : at + size] = body

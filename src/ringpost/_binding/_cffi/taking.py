@@ -85,6 +85,7 @@ class Taking(Handle):
 
     def _take_item(self, block: bool, timeout: float | None) -> Any:
         self.check_open()
+        block = bool(block)
         if timeout is not None and block:
             seconds_of(timeout)
         self.look_at_alarm()
@@ -109,8 +110,8 @@ class Taking(Handle):
                         continue
                 if item is not _NOTHING:
                     return item
-        except BaseException as error:
-            if room.taken.count and not (room.is_decoding and isinstance(error, Exception)):
+        except BaseException:
+            if room.taken.count and not room.is_decoding:
                 self._kept.append(_first_of(room))
             raise
         finally:
@@ -130,6 +131,7 @@ class Taking(Handle):
 
     def _take_kept(self) -> Any:
         one: deque[Taken] = deque()
+        is_decoding = False
         try:
             move_some(self._kept, one, 1)
             if not one:
@@ -137,9 +139,10 @@ class Taking(Handle):
             frame, rest = one[0]
             if frame[7] and self._is_of_no_use(frame[5], frame[7]):
                 return _NOTHING
+            is_decoding = True
             return self.decode(frame[1], rest[frame[3] + frame[6] :], frame[4])
-        except BaseException as error:
-            if one and not isinstance(error, Exception):
+        except BaseException:
+            if one and not is_decoding:
                 self._kept.appendleft(one[0])
             raise
 

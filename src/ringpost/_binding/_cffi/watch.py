@@ -6,20 +6,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
+from ringpost._binding._cffi.ending import Owner
 from ringpost._binding._cffi.native import DELETED, NEVER, OK, Pointer, ffi, lib
 
 if TYPE_CHECKING:
-    from ringpost._binding._cffi.handle import Attached, Handle
+    from ringpost._binding._cffi.handle import Handle
 
 
 @final
 class Watch:
     """A descriptor that is readable while a try may succeed; see rp_watch_open in ringpost.h."""
 
-    __slots__ = ("__weakref__", "_busy", "_handle", "_is_for_frames", "_watch", "log")
+    __slots__ = ("__weakref__", "_busy", "_handle", "_is_for_frames", "_owner", "_watch", "log")
 
     log: Any
     _watch: Pointer  # None: closed
+    _owner: Owner  # of it
     _busy: list[None]  # an item for each call in flight
     _handle: int
     _is_for_frames: bool
@@ -28,9 +30,9 @@ class Watch:
         raise TypeError("watches are opened, not made: see Group.watch()")
 
     def close(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None and not self._busy:
-            ffi.release(watch)  # else it goes with the call that another thread is in
+        self._watch = None
+        if not self._busy:
+            self._owner.end()  # else the last call that is in flight does it
 
     def _call(self, function: Callable[[Pointer], Any]) -> Any:
         self._busy.append(None)
@@ -41,6 +43,8 @@ class Watch:
             return function(watch)
         finally:
             self._busy.pop()
+            if self._watch is None and not self._busy:
+                self._owner.end()
 
     def fileno(self) -> int:
         return int(self._call(lib.rp_watch_fd))
@@ -87,10 +91,11 @@ def open_watch(log: Handle, what: int, handle: int, timed: bool) -> Watch:
     status = lib.rp_watch_open(log.log, what, handle, bool(timed), opened)
     if status != OK:
         raise log.fail(status, "watch")
-    watch._watch = ffi.gc(opened[0], partial(_close, log.attached))
+    watch._watch = opened[0]
+    watch._owner = Owner(partial(_close, log.owner, opened[0]))
     return watch
 
 
-def _close(attached: Attached, watch: Pointer) -> None:
+def _close(log_owner: Owner, watch: Pointer) -> None:
     """Before its log is detached."""
     lib.rp_watch_close(watch)
