@@ -1,24 +1,27 @@
-"""Builds the native core and its Cython binding into one extension module."""
+"""Builds the native core into the extension modules of the two bindings: Cython's is CPython's alone."""
 
+from __future__ import annotations
+
+import platform
 from pathlib import Path
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-sources = sorted(str(path) for path in Path("native/src").glob("*.c"))
-headers = sorted(str(path) for path in [*Path("native").glob("*/*.h"), *Path("src").rglob("*.px[di]")])
+FLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
 
-core = Extension(
-    "ringpost._binding._core",
-    sources=["src/ringpost/_binding/_core.pyx", *sources],
-    include_dirs=["native/include"],
-    depends=headers,
-    define_macros=[("_GNU_SOURCE", None)],
-    extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"],
-)
 
-setup(
-    ext_modules=cythonize(
+def cython_modules() -> list[Extension]:
+    from Cython.Build import cythonize
+
+    core = Extension(
+        "ringpost._binding._core",
+        sources=["src/ringpost/_binding/_core.pyx", *sorted(map(str, Path("native/src").glob("*.c")))],
+        include_dirs=["native/include"],
+        depends=sorted(map(str, [*Path("native").glob("*/*.h"), *Path("src").rglob("*.px[di]")])),
+        define_macros=[("_GNU_SOURCE", None)],
+        extra_compile_args=FLAGS,
+    )
+    modules: list[Extension] = cythonize(
         [core],
         language_level="3",
         compiler_directives={
@@ -30,4 +33,10 @@ setup(
             "freethreading_compatible": True,
         },
     )
+    return modules
+
+
+setup(
+    ext_modules=cython_modules() if platform.python_implementation() == "CPython" else [],
+    cffi_modules=["native/cffi_build.py:ffi"],
 )

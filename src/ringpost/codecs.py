@@ -316,6 +316,8 @@ def _decode_array(body: Buffer) -> Any:
     if size > len(view):
         raise ValueError("it is shorter than its head says")
     shape, dtype, order = _read_head(bytes(view[4 : 4 + size]))
+    if isinstance(body, memoryview):
+        body = numpy.frombuffer(body, "u1")  # else numpy keeps what it is of, which may be writable
     return numpy.ndarray(shape, dtype, buffer=body, offset=_items_at(size) + shift, order=order)
 
 

@@ -55,8 +55,9 @@ class Loan:
             items *= each
         self._way = way
         self._room: Room | None = way.borrow(len(head) + items)
-        memoryview(self._room)[: len(head)] = head  # type: ignore[arg-type]
-        self._array: Any = numpy.ndarray(sizes, kind, buffer=self._room, offset=len(head), order=order)
+        buffer = self._room.buffer
+        buffer[: len(head)] = head
+        self._array: Any = numpy.ndarray(sizes, kind, buffer=buffer, offset=len(head), order=order)
         self._pid = os.getpid()
 
     @property

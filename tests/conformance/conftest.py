@@ -1,4 +1,4 @@
-"""Every test here runs on each binding that loads, and on both kinds of queue."""
+"""Every test here runs on the binding that RINGPOST_BINDING names, and on both kinds of queue."""
 
 from __future__ import annotations
 
@@ -18,26 +18,12 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 LONG = 20.0  # seconds, for what does not take long
 
 
-def loadable() -> list[str]:
-    """Names of the bindings that were built here."""
-    found = []
-    for name in _binding._MODULES:
-        try:
-            _binding.load(name)
-        except ImportError:
-            continue
-        found.append(name)
-    return found
-
-
-@pytest.fixture(params=loadable())
-def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The binding under test, here and in child processes."""
-    module = _binding.load(request.param)
-    monkeypatch.setenv("RINGPOST_BINDING", request.param)
-    monkeypatch.setattr("ringpost.engines.ring.binding", module)
-    monkeypatch.setattr("ringpost.anonymous.binding", module)
-    return module
+@pytest.fixture(params=[_binding.binding.NAME])
+def binding(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The binding under test, here and in child processes. A process has one, for all that is built upon it
+    (messages are of its classes): `make test` runs these tests once for each."""
+    monkeypatch.setenv("RINGPOST_BINDING", _binding.binding.NAME)
+    return _binding.binding
 
 
 @pytest.fixture(params=["named", "anonymous"])

@@ -117,6 +117,10 @@ cdef class Loan:
         """Neither committed nor aborted."""
         return self.state == LOAN_OPEN
 
+    @property
+    def buffer(self):
+        return memoryview(self)
+
     def commit(self, uint8_t kind, uint16_t subject_len=0, uint32_t headers_len=0, uint32_t ttl_ms=0,
                bint block=True, timeout=None, durability=None):
         """Send it: subject, headers and body lie in it behind one another. It stays open if this raises, but for
