@@ -130,7 +130,7 @@ class Handle:
 
     def fail(self, status: int, operation: str, size: int = 0) -> Exception:
         error = ffi.errno
-        holder = lib.rp_holder() if status == STALLED else 0
+        holder = (lib.rp_holder(), lib.rp_holder_namespace()) if status == STALLED else (0, 0)
         info = ffi.new("rp_info *")
         if status == TOO_LARGE:
             lib.rp_get_info(self.log, info)

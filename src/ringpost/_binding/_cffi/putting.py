@@ -127,7 +127,8 @@ class Putting(Handle):
                 return KIND_BYTES, item
             if type(item) is str and item.isascii():
                 return KIND_TEXT, item.encode()
-        return self.codec.encode(item)
+        kind, body = self.codec.encode(item)
+        return kind, b"".join(body) if type(body) is tuple else body
 
     def _put_item(self, item: object, block: bool, timeout: float | None) -> None:
         self.check_open()
