@@ -20,12 +20,8 @@ View = memoryview
 
 def memory_of(owner: Owner, data: Pointer, size: int) -> memoryview:
     """A buffer that keeps `owner`; so does every buffer made of it."""
-    kept = ffi.gc(ffi.cast("char *", data), partial(_keep, owner))
-    return memoryview(ffi.buffer(kept, size))
-
-
-def _keep(owner: object, data: Pointer) -> None:
-    """What refers to this with its arguments keeps them."""
+    keeping = partial(getattr, owner, "end")  # any function of C that refers to it, and does nothing
+    return memoryview(ffi.buffer(ffi.gc(ffi.cast("char *", data), keeping), size))
 
 
 class Pin:
