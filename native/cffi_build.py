@@ -20,7 +20,10 @@ def declarations(header: str) -> str:
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
     header = re.sub(r"#ifdef __cplusplus.*?#endif", "", header, flags=re.DOTALL)
     header = re.sub(
-        r"^static (?:inline )?([^;{]*\))\s*\{(?:[^\n]*|.*?^)\}$", r"\1;", header, flags=re.DOTALL | re.MULTILINE
+        r"^static (?:inline )?([^;{]*\))\s*\{(?:[^\n]*|.*?^)\}$",
+        r"\1;",
+        header,
+        flags=re.DOTALL | re.MULTILINE,
     )
     header = re.sub(r"^#(?:include|ifndef|endif|define \w+_H)\b.*$", "", header, flags=re.MULTILINE)
     return re.sub(r"^(#define \w+) +(?! *\d+u?$).*$", r"\1 ...", header, flags=re.MULTILINE)

@@ -35,7 +35,10 @@ def load(name: str) -> Binding:
 def _advice(name: str) -> str:
     if name == "cffi" and importlib.util.find_spec("_cffi_backend") is None:
         return "pip install 'ringpost[cffi]'"
-    return "reinstall ringpost, with a C compiler and the Python headers at hand if there is no wheel for this Python"
+    return (
+        "reinstall ringpost, with a C compiler and the Python headers at hand if there is no wheel for this "
+        "Python"
+    )
 
 
 binding: Binding = load(os.environ.get("RINGPOST_BINDING", default()))

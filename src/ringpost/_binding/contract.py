@@ -132,14 +132,15 @@ class View(Protocol):
 
 
 class Loan(Protocol):
-    """Room for one message in shared memory. It is used for nothing else as long as this object, or a buffer of
-    it, is there, or the message is in the log."""
+    """Room for one message in shared memory. It is used for nothing else as long as this object, or a buffer
+    of it, is there, or the message is in the log."""
 
     @property
     def open(self) -> bool: ...
     @property
     def buffer(self) -> memoryview:
         """Writable; read-only once it is no longer open."""
+
     def abort(self) -> None: ...
 
 

@@ -1,9 +1,9 @@
 """The cffi binding of native/include/ringpost.h: see contract.py for what each name promises.
 
-Every call of the native core drops the GIL. Signal handlers may run, and raise, between any two steps of these
-functions; so what a call has got is recorded by the native core in memory that was there before, or moved in one step.
-One exception of a handler loses nothing; a second one, while the first is being dealt with, may leave messages in this
-process's hands until it ends.
+Every call of the native core drops the GIL. Signal handlers may run, and raise, between any two steps of
+these functions; so what a call has got is recorded by the native core in memory that was there before, or
+moved in one step. One exception of a handler loses nothing; a second one, while the first is being dealt
+with, may leave messages in this process's hands until it ends.
 """
 
 from __future__ import annotations

@@ -44,10 +44,32 @@ static void rpc_unpin(rp_log *log, rp_pin *pin) {
     rp_unpin(log, pin);
 }
 
+/* The whole payload; *done says that it is ours. */
+static rp_status rpc_take_large(rp_log *log, uint32_t group, uint64_t sequence, uint64_t length,
+                                char *payload, int64_t deadline, bool *done) {
+    rp_status status = rp_take_large(log, group, sequence, length, NULL, 0, payload, deadline);
+    if (status == RP_OK) *done = true;
+    return status;
+}
+
+/* Handles, which end once. */
+static void rpc_detach(rp_log **log) {
+    rp_log *last = *log;
+    *log = NULL;
+    if (last) rp_detach(last);
+}
+
+static void rpc_watch_close(rp_watch **watch) {
+    rp_watch *last = *watch;
+    *watch = NULL;
+    if (last) rp_watch_close(last);
+}
+
 /* The frame at byte `at`; NULL: there is no whole one. */
 static const rp_frame *rpc_frame_at(const char *frames, size_t size, size_t at) {
     const rp_frame *frame = (const rp_frame *)(frames + at);
-    if (size - at < sizeof *frame || frame->size < sizeof *frame || rp_align(frame->size) > size - at) return NULL;
+    if (size - at < sizeof *frame || frame->size < sizeof *frame || rp_align(frame->size) > size - at)
+        return NULL;
     return frame;
 }
 

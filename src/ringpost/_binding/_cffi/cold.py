@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ringpost._binding._cffi.native import COLD, EMPTY, Pointer, ffi, lib
 from ringpost._binding._cffi.rooms import Room

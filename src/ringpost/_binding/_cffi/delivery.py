@@ -100,7 +100,7 @@ class Delivery:
         return 0 if view is None else len(view)
 
     def view(self) -> Any:
-        """The payload's buffer: in shared memory if it lies there, which then stays as it is while the buffer does."""
+        """The payload's buffer: in shared memory if it lies there, which then stays while the buffer does."""
         view = self._view
         if view is None:
             return self._own_payload()
@@ -205,7 +205,7 @@ class HandOver:
         return messages
 
 
-def move_some(source: deque[Any], to: deque[Any], limit: int) -> None:
+def move_some(source: deque[Any], to: Any, limit: int) -> None:
     """`limit` of them at most."""
     try:
         to.extend(islice(iter(source.popleft, None), limit))

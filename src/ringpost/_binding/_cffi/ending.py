@@ -1,8 +1,8 @@
 """Owners: what ends something of the native core when nobody refers to it any more.
 
-The collector of cycles calls finalizers in any order: of a log before that of the consumer which gives its messages
-back when it is forgotten, of a pin before that of who reads there. So as long as it is at work nothing ends; when it
-is done, what nobody refers to does. (PyPy calls them in the order of their references.)
+The collector of cycles calls finalizers in any order: of a log before that of the consumer which gives its
+messages back when it is forgotten, of a pin before that of who reads there. So as long as it is at work
+nothing ends; when it is done, what nobody refers to does. (PyPy calls them in the order of references.)
 """
 
 from __future__ import annotations
@@ -18,26 +18,24 @@ _later: deque[Owner] = deque()
 
 
 class Owner:
-    """Calls `end` once, when nobody refers to this any more."""
+    """Calls `end` when nobody refers to this any more. It is a function of C, and may be called again: a
+    signal handler may raise here. `kept`: what must not end before."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("_kept", "end")
 
-    def __init__(self, end: Callable[[], object]) -> None:
-        self._end = [end]
-
-    def end(self) -> None:
-        """Now."""
-        try:
-            end = self._end.pop()  # by one thread
-        except IndexError:
-            return
-        end()
+    def __init__(self, end: Callable[[], object], kept: object = None) -> None:
+        self.end = end
+        self._kept = kept
 
     def __del__(self) -> None:
         if _is_collecting:
             _later.append(self)
-        else:
+            return
+        try:
             self.end()
+        except BaseException:
+            self.end()
+            raise
 
 
 def _next_of(owners: deque[Owner]) -> tuple[Owner, int]:
@@ -74,6 +72,6 @@ def _note_exit() -> None:
 
 
 if sys.implementation.name == "cpython":
-    _ALONE = _next_of(deque([Owner(lambda: None)]))[1]
+    _ALONE = _next_of(deque([Owner(int)]))[1]
     gc.callbacks.append(_note_collection)
     atexit.register(_note_exit)

@@ -80,8 +80,8 @@ class Group:
         into: Any = None,
         holder: Any = None,
     ) -> list[M]:
-        """Messages that stay in the log until they are settled; at least one, or Empty. They are in `into`, or given
-        back, before a signal handler's exception leaves this call."""
+        """Messages that stay in the log until they are settled; at least one, or Empty. They are in `into`,
+        or given back, before a signal handler's exception leaves this call."""
         most, lease_ns = batch_limit(limit), nanoseconds(lease)
         self.log.check_open()
         most = min(most, DEFAULT_BATCH)
@@ -90,19 +90,21 @@ class Group:
         deadline = deadline_of(block, timeout)
         self.log.look_at_alarm()
         hand_over = HandOver(into, holder)
+        messages: list[Any] = []
         room = borrow_room(most)
         try:
-            messages: list[Any] = []
             while not messages:
                 self._receive_leased(room, most, lease_ns, block, deadline)
                 messages = self._unpack_leased(room, message_type)
+            give_back_room(room)
             return hand_over.do(messages)
         except BaseException:
-            if room.taken.count and not hand_over.is_done():
-                self._give_back(room.receipts, room.taken.count, 0, True)
+            if not hand_over.is_done():
+                if messages:
+                    self._give_back(receipts_of(messages), len(messages), 0, True)
+                elif room.taken.count:
+                    self._give_back(room.receipts, room.taken.count, 0, True)
             raise
-        finally:
-            give_back_room(room)
 
     def _receive_leased(self, room: Room, limit: int, lease: int, block: bool, deadline: int) -> None:
         """Fill the room. Raises what the status says."""
@@ -122,7 +124,7 @@ class Group:
         if status != OK:
             raise log.fail(status, "receive from")
 
-    def _unpack_leased(self, room: Room, message_type: type[Any]) -> list[Any]:
+    def _unpack_leased(self, room: Room, message_type: Any) -> list[Any]:
         messages: list[Any] = []
         at, data, receipts = 0, room.bytes, room.receipt_bytes
         for i in range(room.taken.count):
@@ -174,9 +176,7 @@ class Group:
     def _wants(self, subject: bytes) -> bool:
         """The subjects of large messages in storage are not seen by those who pass messages over."""
         pattern = self.info()["pattern"].encode()
-        return not pattern or bool(
-            lib.rp_subject_matches(pattern, len(pattern), subject, len(subject))
-        )
+        return not pattern or bool(lib.rp_subject_matches(pattern, len(pattern), subject, len(subject)))
 
     def _look_around(self) -> None:
         """Between two slices of a wait."""
@@ -203,8 +203,8 @@ class Group:
         into: Any = None,
         holder: Any = None,
     ) -> list[M]:
-        """Messages that are taken for good; at least one, or Empty. They are in `into`, or kept for the next call,
-        before a signal handler's exception leaves this one."""
+        """Messages that are taken for good; at least one, or Empty. They are in `into`, or kept for the next
+        call, before a signal handler's exception leaves this one."""
         most = min(batch_limit(limit), DEFAULT_BATCH)
         self.log.check_open()
         if most == 0:
@@ -219,21 +219,20 @@ class Group:
                 move_some(self._kept, landed, most)
             while not landed:
                 self._take_into(landed, room, most, block, deadline, message_type)
+            give_back_room(room)
             return hand_over.do(list(landed))
         except BaseException:
             if not hand_over.is_done():
-                self._keep(landed, room, message_type)
+                self._keep(landed or self._unpack_taken(room, message_type))
             raise
-        finally:
-            give_back_room(room)
 
-    def _keep(self, landed: deque[Any], room: Room, message_type: type[Any]) -> None:
+    def _keep(self, landed: Iterable[Any]) -> None:
         """What is ours, and was not handed over."""
-        known = {each.sequence for each in landed}
-        ours = [each for each in landed if not each.settled]  # still, or settled just now
-        gone = set(self.give_back(ours, 0, True)) if ours else set()
-        self._kept.extend(each for each in landed if each.settled and (each not in ours or each in gone))
-        self._kept.extend(each for each in self._unpack_taken(room, message_type) if each.sequence not in known)
+        unsettled = {each for each in landed if not each.settled}
+        given_back = unsettled.difference(
+            self.give_back(unsettled, 0, True)
+        )  # the others were settled just now
+        self._kept.extend(each for each in landed if each not in given_back)
 
     def _take_into(
         self,
@@ -242,7 +241,7 @@ class Group:
         limit: int,
         block: bool,
         deadline: int,
-        message_type: type[Any],
+        message_type: Any,
     ) -> None:
         """Nothing, if others were faster. Raises what the status says."""
         log = self.log
@@ -252,9 +251,7 @@ class Group:
             if status == COLD:
                 status = log.try_take(room, limit, self.handle)
                 continue
-            status = lib.rp_take(
-                log.log, self.handle, room.buffer, room.size, limit, deadline, room.taken
-            )
+            status = lib.rp_take(log.log, self.handle, room.buffer, room.size, limit, deadline, room.taken)
             self._note_lost(room)
             if status == INTERRUPTED:
                 self._look_around()
@@ -278,7 +275,7 @@ class Group:
             raise log.fail(status, "receive from")
 
     def _take_with_room(
-        self, landed: deque[Any], size: int, limit: int, deadline: int, message_type: type[Any]
+        self, landed: deque[Any], size: int, limit: int, deadline: int, message_type: Any
     ) -> None:
         """A lossy group hands large messages out whole: try again with a buffer that holds this one."""
         room = Room(size, limit)
@@ -289,15 +286,13 @@ class Group:
                 landed.extend(self._unpack_taken(room, message_type))
             raise
 
-    def _take_large(
-        self, landed: deque[Any], taken: Pointer, deadline: int, message_type: type[Any]
-    ) -> None:
+    def _take_large(self, landed: deque[Any], taken: Pointer, deadline: int, message_type: Any) -> None:
         """None, if another consumer was faster."""
         frame = cast(Frame, FRAME.unpack(ffi.buffer(ffi.addressof(taken, "frame"))))
-        large = Large(self.log, self.handle, frame, taken.length)
+        large = Large(self.log, self.handle, frame, taken.length, True)
         try:
             status = large.take(deadline)
-            if status == OK and (large.is_from_ring() or self._wants(large.payload()[: frame[3]])):
+            if status == OK and (not large.is_stored() or self._wants(large.payload()[: frame[3]])):
                 landed.append(self._large_message(large, frame, message_type))
         except BaseException:
             if large.is_taken() and not landed:
@@ -306,7 +301,7 @@ class Group:
         if status not in (OK, EMPTY, RETURNED_FIRST):
             raise self.log.fail(status, "receive from")
 
-    def _large_message(self, large: Large, frame: Frame, message_type: type[Any]) -> Any:
+    def _large_message(self, large: Large, frame: Frame, message_type: Any) -> Any:
         message = self._taken_message(frame, message_type)
         if large.pin:
             message.fill_pinned(large.pin)
@@ -315,7 +310,7 @@ class Group:
             message.fill_parts(payload, 0, len(payload))
         return message
 
-    def _unpack_taken(self, room: Room, message_type: type[Any]) -> list[Any]:
+    def _unpack_taken(self, room: Room, message_type: Any) -> list[Any]:
         messages: list[Any] = []
         at, data = 0, room.bytes
         for _ in range(room.taken.count):
@@ -329,7 +324,7 @@ class Group:
             messages[0].lost = self._all_lost()
         return messages
 
-    def _taken_message(self, frame: Frame, message_type: type[Any]) -> Any:
+    def _taken_message(self, frame: Frame, message_type: Any) -> Any:
         message = message_type.__new__(message_type)
         message.fill(self, frame, NO_RECEIPT)
         message.settled = True

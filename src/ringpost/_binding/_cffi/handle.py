@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ringpost._binding._cffi.ending import Owner
-from ringpost._binding._cffi.native import FULL, OK, STALLED, TOO_LARGE, Pointer, fields_of, ffi, lib
+from ringpost._binding._cffi.native import FULL, OK, STALLED, TOO_LARGE, Pointer, ffi, fields_of, lib
 from ringpost.errors import Unsupported, describe_hold, failure
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _STORING = 5.0  # seconds that the disk gets, even of those who do not wait for 
 
 
 class Handle:
-    """One process's handle of a log. Detaches when nobody refers to it, or to what was made of it, any more."""
+    """One process's handle of a log. Detaches when nobody refers to it, or to what was made of it."""
 
     __slots__ = (
         "__weakref__",
@@ -56,10 +56,10 @@ class Handle:
         raise TypeError("logs are opened, not made: see create() and attach()")
 
     @classmethod
-    def open(cls: type[H], log: Pointer, path: str, label: str, codec: Codec) -> H:
+    def open(cls: type[H], out: Pointer, path: str, label: str, codec: Codec) -> H:
         handle = cls.__new__(cls)
-        handle.log = log
-        handle.owner = Owner(partial(lib.rp_detach, log))
+        handle.log = out[0]
+        handle.owner = Owner(partial(lib.rpc_detach, out))
         handle.path = path
         handle.label = label
         handle.codec = codec

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any, final
+from typing import Any, cast, final
 
+from ringpost._binding import contract
 from ringpost._binding._cffi import place, records
 from ringpost._binding._cffi.group import Group, group_of
 from ringpost._binding._cffi.native import (
@@ -25,7 +26,6 @@ from ringpost._binding._cffi.place import Loan
 from ringpost._binding._cffi.putting import Putting
 from ringpost._binding._cffi.taking import Taking
 from ringpost._binding._cffi.watch import Watch, open_watch
-from ringpost._binding.contract import Codec
 from ringpost.errors import failure
 
 
@@ -43,7 +43,7 @@ class Log(Putting, Taking):
 
     def commit(
         self,
-        loan: Loan,
+        loan: contract.Loan,
         kind: int,
         subject_len: int = 0,
         headers_len: int = 0,
@@ -52,7 +52,7 @@ class Log(Putting, Taking):
         timeout: float | None = None,
         durability: str | None = None,
     ) -> None:
-        loan.commit(kind, subject_len, headers_len, ttl_ms, block, timeout, durability)
+        cast(Loan, loan).commit(kind, subject_len, headers_len, ttl_ms, block, timeout, durability)
 
     def put_records(
         self,
@@ -209,7 +209,7 @@ class Log(Putting, Taking):
 def create(
     path: str,
     label: str,
-    codec: Codec,
+    codec: contract.Codec,
     *,
     capacity: int = 0,
     max_messages: int = 0,
@@ -248,15 +248,15 @@ def create(
     status = lib.rp_create(name, settings, out)
     if status != OK:
         raise failure(status, "create", label, path=path, error=ffi.errno, size=capacity)
-    return Log.open(out[0], path, label, codec)
+    return Log.open(out, path, label, codec)
 
 
-def attach(path: str, label: str, codec: Codec) -> Log:
+def attach(path: str, label: str, codec: contract.Codec) -> Log:
     out = ffi.new("rp_log **")
     status = lib.rp_attach(_path_bytes(path, label), out)
     if status != OK:
         raise failure(status, "open", label, path=path, error=ffi.errno)
-    return Log.open(out[0], path, label, codec)
+    return Log.open(out, path, label, codec)
 
 
 def remove(path: str) -> bool:

@@ -7,7 +7,8 @@ import time
 from struct import Struct
 from typing import Any
 
-from ringpost._binding._cffi._native import ffi, lib
+from ringpost._binding._cffi._native import ffi as ffi
+from ringpost._binding._cffi._native import lib as lib
 
 Pointer = Any  # a C pointer or array, as cffi has it
 
@@ -105,8 +106,9 @@ def patience_of(seconds: Any) -> int:
 
 
 def deadline_of(block: bool, timeout: Any) -> int:
-    """As the native core wants it. Asked for once a call, so that signals do not prolong it. A call that does not
-    wait grants a lock's holder so long as `timeout`, if that is a float below a second: for event loops."""
+    """As the native core wants it. Asked for once a call, so that signals do not prolong it. A call that does
+    not wait grants a lock's holder so long as `timeout`, if that is a float below a second: for event loops.
+    """
     if not block:
         if type(timeout) is float and 0 <= timeout < 1:
             return -(monotonic_ns() + int(timeout * 1e9))

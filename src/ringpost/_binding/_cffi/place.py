@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from ringpost._binding._cffi.ending import Owner
 from ringpost._binding._cffi.native import OK, Pointer, deadline_of, ffi, lib
@@ -20,12 +20,8 @@ View = memoryview
 
 def memory_of(owner: Owner, data: Pointer, size: int) -> memoryview:
     """A buffer that keeps `owner`; so does every buffer made of it."""
-    kept = ffi.gc(ffi.cast("char *", data), partial(_keep, owner))
-    return memoryview(ffi.buffer(kept, size))
-
-
-def _keep(owner: object, data: Pointer) -> None:
-    """What refers to this with its arguments keeps them."""
+    keeping = partial(getattr, owner, "end")  # any function of C that refers to it, and does nothing
+    return memoryview(ffi.buffer(ffi.gc(ffi.cast("char *", data), keeping), size))
 
 
 class Pin:
@@ -36,7 +32,7 @@ class Pin:
     def __init__(self, log: Handle) -> None:
         self.pin: Pointer = ffi.new("rp_pin *")
         self._log = log
-        self.owner = Owner(partial(_unpin, log.owner, log.log, self.pin))
+        self.owner = Owner(partial(lib.rpc_unpin, log.log, self.pin), log.owner)
 
     def __bool__(self) -> bool:
         return bool(self.pin.data)
@@ -53,17 +49,13 @@ class Pin:
         lib.rpc_unpin(self._log.log, self.pin)
 
 
-def _unpin(log_owner: Owner, log: Pointer, pin: Pointer) -> None:
-    lib.rpc_unpin(log, pin)
-
-
 # ---- loans -----------------------------------------------------------------------------------------
 
 
 @final
 class Loan:
-    """Room for one message in shared memory, sent by commit(). While this object, or what was made of its buffer, is
-    there, the room is used for nothing else."""
+    """Room for one message in shared memory, sent by commit(). While this object, or what was made of its
+    buffer, is there, the room is used for nothing else."""
 
     __slots__ = ("_buffer", "_is_aborted", "_loan", "_log", "_pin")
 
@@ -95,8 +87,8 @@ class Loan:
         timeout: float | None = None,
         durability: str | None = None,
     ) -> None:
-        """Send it: subject, headers and body lie in it behind one another. It stays open if this raises, but for
-        storage's errors, after which it is sent."""
+        """Send it: subject, headers and body lie in it behind one another. It stays open if this raises, but
+        for storage's errors, after which it is sent."""
         log = self._log
         log.check_open()
         if durability is not None:
@@ -128,7 +120,7 @@ class Loan:
 def borrow(log: Log, size: int, deadline: int) -> Loan:
     pin = Pin(log)
     room = ffi.new("rp_loan *")
-    owner = Owner(partial(_abort, pin.owner, log.log, room))
+    owner = Owner(partial(lib.rpc_abort, log.log, room), pin.owner)  # a loan that was sent is pinned
     log.borrow_into(room, max(size, _LEAST_LOAN), deadline, size)
     room.length = size
     loan = Loan.__new__(Loan)
@@ -138,8 +130,3 @@ def borrow(log: Log, size: int, deadline: int) -> Loan:
     loan._buffer = memory_of(owner, room.data, size)
     loan._is_aborted = False
     return loan
-
-
-def _abort(pin_owner: Owner, log: Pointer, loan: Pointer) -> None:
-    """It keeps the pin: a loan that was sent lasts as long as its buffer."""
-    lib.rpc_abort(log, loan)

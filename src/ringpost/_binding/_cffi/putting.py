@@ -225,10 +225,10 @@ class Putting(Handle):
             batch.flush()
             if self.is_stored:
                 self.confirm(durability, block, timeout)
+            return batch.done()
         except BaseException as error:
             tell_how_many(error, batch.done())
             raise
-        return batch.done()
 
 
 def tell_how_many(error: BaseException, done: int) -> None:
@@ -238,7 +238,9 @@ def tell_how_many(error: BaseException, done: int) -> None:
         pass
 
 
-def message_of(kind: int, data: Pointer, subject: bytes | None, headers: bytes | None, ttl_ms: int) -> Pointer:
+def message_of(
+    kind: int, data: Pointer, subject: bytes | None, headers: bytes | None, ttl_ms: int
+) -> Pointer:
     """An rp_message; good as long as what it is made of."""
     message = ffi.new("rp_message *")
     message.kind = kind
@@ -287,7 +289,7 @@ class _Batch:
 
     def done(self) -> int:
         """How many went in."""
-        return sum(each[0] for each in self._counts) + sum(map(is_sent, self._loans))
+        return int(sum(each[0] for each in self._counts)) + sum(map(is_sent, self._loans))
 
     def add(self, item: object, subject: bytes | None, headers: bytes | None, ttl_ms: int) -> None:
         kind, body = self._log._encode(item)

@@ -66,10 +66,10 @@ def put_records(
             _put(log, ffi.cast("rp_frame *", model), len(head), data, item, deadline, counts)
         if log.is_stored:
             log.confirm(durability, block, timeout)
+        return sum(each[0] for each in counts)
     except BaseException as error:
         tell_how_many(error, sum(each[0] for each in counts))
         raise
-    return sum(each[0] for each in counts)
 
 
 def _put(
@@ -98,23 +98,22 @@ def _put(
 
 
 def peek(log: Log, block: bool, timeout: float | None) -> tuple[int, bytes, int] | None:
-    """(kind, payload, at most how many like it) of the next message, which stays. None: a large one, or one that was
-    given back."""
+    """(kind, payload, at most how many like it) of the next message, which stays. None: a large one, or one
+    that was given back."""
     log.check_open()
     deadline = deadline_of(block, timeout)
     log.look_at_alarm()
     room = borrow_room(1)
-    try:
-        status = _peek(log, room, deadline)
-        if status in (LARGE, RETURNED_FIRST):
-            return None
-        if status != OK:
-            raise log.fail(status, "get")
-        size, kind, _, subject_len, _, _, headers_len, _ = FRAME.unpack_from(room.bytes)
-        payload = room.bytes[HEADER + subject_len + headers_len : size]
-        return kind, payload, room.taken.length // align(size)
-    finally:
-        give_back_room(room)
+    status = _peek(log, room, deadline)
+    if status in (LARGE, RETURNED_FIRST):
+        return None
+    if status != OK:
+        raise log.fail(status, "get")
+    size, kind, _, subject_len, _, _, headers_len, _ = FRAME.unpack_from(room.bytes)
+    payload = room.bytes[HEADER + subject_len + headers_len : size]
+    found = kind, payload, room.taken.length // align(size)
+    give_back_room(room)
+    return found
 
 
 def _peek(log: Log, room: Room, deadline: int) -> int:
@@ -133,7 +132,7 @@ def _peek(log: Log, room: Room, deadline: int) -> int:
 
 
 def take_records(log: Log, kind: int, head: bytes, items: Any, item: int) -> int:
-    """How many of the next messages are of this kind, with this head: taken, up to as many as go into `items`."""
+    """How many of the next messages are of this kind, with this head: taken, as fit into `items`."""
     log.check_open()
     model = ffi.cast("rp_frame *", memory := _model_of(kind, head, item))
     with ffi.from_buffer(items, require_writable=True) as data:
@@ -159,9 +158,7 @@ def _take(log: Log, model: Pointer, head: int, data: Pointer, item: int) -> tupl
             status = (
                 EMPTY
                 if frames is None
-                else lib.rp_take_records_cold(
-                    log.log, QUEUE_GROUP, frames, model, head, to, most, taken
-                )
+                else lib.rp_take_records_cold(log.log, QUEUE_GROUP, frames, model, head, to, most, taken)
             )
         count += taken.count
     return count, status

@@ -19,14 +19,13 @@ _KEPT = 8  # of each kind
 class Room:
     """A buffer for frames, what the call says of them, and receipts."""
 
-    __slots__ = ("buffer", "bytes", "is_decoding", "limit", "receipt_bytes", "receipts", "size", "taken")
+    __slots__ = ("buffer", "bytes", "limit", "receipt_bytes", "receipts", "size", "taken")
 
     def __init__(self, size: int, limit: int) -> None:
         self.buffer: Pointer = ffi.new("char[]", size)
         self.bytes: Pointer = ffi.buffer(self.buffer)
         self.size = size
         self.limit = limit
-        self.is_decoding = False  # a codec is at it: what it raises is about the message
         self.taken: Pointer = ffi.new("rp_taken *")
         self.receipts: Pointer = ffi.new("rp_receipt[]", limit)
         self.receipt_bytes: Pointer = ffi.buffer(self.receipts)
@@ -37,13 +36,12 @@ _for_many: deque[Room] = deque(maxlen=_KEPT)
 
 
 def borrow_room(limit: int) -> Room:
-    """For `limit` frames, DEFAULT_BATCH at most. To be given back."""
+    """For `limit` frames, DEFAULT_BATCH at most. To be given back by a call that succeeds."""
     try:
         room = _for_one.pop() if limit == 1 else _for_many.pop()
     except IndexError:
         room = Room(FRAME_BUFFER, 1) if limit == 1 else Room(BATCH_BUFFER, DEFAULT_BATCH)
     room.taken.count = 0
-    room.is_decoding = False
     return room
 
 

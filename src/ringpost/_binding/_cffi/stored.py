@@ -45,8 +45,8 @@ class Stored:
             raise TypeError("a stored log has a log and a door")
 
     def enter(self, position: int, timeout: float | None = None) -> bool:
-        """True: it falls to the caller to write, and then to leave(). False: everything below `position` is in
-        storage. Raises Stalled."""
+        """True: it falls to the caller to write, and then to leave(). False: everything below `position` is
+        in storage. Raises Stalled."""
         deadline = NEVER if timeout is None else monotonic_ns() + nanoseconds(timeout)
         lead = ffi.new("bool *")
         status = INTERRUPTED
@@ -79,8 +79,8 @@ class Stored:
         return None if position == _NOBODY else position
 
     def range(self, position: int, limit: int) -> tuple[memoryview, int, int, int, int] | None:
-        """Frames in the ring from `position` on: (view, end, first sequence, count, how many are large). None:
-        there are none. The view is good until set_durable() passes it."""
+        """Frames in the ring from `position` on: (view, end, first sequence, count, how many are large).
+        None: there are none. The view is good until set_durable() passes it."""
         found = ffi.new("rp_range *")
         status = lib.rp_stored_range(self.log.log, position, limit, found)
         if status == EMPTY:
@@ -128,8 +128,8 @@ class Stored:
         return bytes(ffi.buffer(buffer, found.end - position))
 
     def groups(self) -> list[tuple[bytes, bytes, int, int, int, int, bytes]]:
-        """What is to be stored of each group: a list of (name, pattern, policy, read, its sequence, acked, held)
-        with `held` as bytes, sizeof(rp_held) each."""
+        """What is to be stored of each group: a list of (name, pattern, policy, read, its sequence, acked,
+        held) with `held` as bytes, sizeof(rp_held) each."""
         deadline = monotonic_ns() + PATIENCE
         info = ffi.new("rp_group_info *")
         found = []
@@ -138,9 +138,7 @@ class Stored:
                 found += self._group(info.handle, deadline)
         return found
 
-    def _group(
-        self, handle: int, deadline: int
-    ) -> list[tuple[bytes, bytes, int, int, int, int, bytes]]:
+    def _group(self, handle: int, deadline: int) -> list[tuple[bytes, bytes, int, int, int, int, bytes]]:
         """None, if it does not stay."""
         state = ffi.new("rp_group_state *")
         size, status = 64, INTERRUPTED
@@ -193,7 +191,7 @@ def let_go(data: Any) -> bool:
 
 
 def frames_from_end(data: Any, count: int) -> int:
-    """The offset of the `count`-th last frame; 0 if there are fewer. Raises ValueError: these are not frames."""
+    """The offset of the `count`-th last frame; 0 if there are fewer. Raises ValueError: not frames."""
     if not 0 < count <= 256:
         raise ValueError("'count' must be 1 to 256")
     at = ffi.new("size_t *")

@@ -1,13 +1,12 @@
 """Taking items out of a log, for good.
 
-Between any two steps here a signal handler may run, and raise. What was taken then, and not yet handed out, is kept for
-the next call (`_kept`), or told by the exception (get_many).
+Between any two steps here a signal handler may run, and raise. What was taken then, and not yet handed out,
+is kept for the next call (`_kept`), or told by the exception (get_many).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from ringpost._binding._cffi.cold import take_cold
@@ -24,7 +23,6 @@ from ringpost._binding._cffi.native import (
     KIND_BYTES,
     KIND_TEXT,
     LARGE,
-    NO_SLOT,
     NOW,
     OK,
     QUEUE_GROUP,
@@ -46,16 +44,35 @@ _GLANCES = 60  # spinning: about a microsecond
 _NOTHING: Any = object()  # to be had: try again
 
 Taken = tuple[Frame, bytes]  # and all that stands behind the header
+Landed = deque[Taken] | list[Taken]
 
 
 class Taking(Handle):
     __slots__ = ()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        item = self._take_item(block, timeout)
-        if self.is_stored:
-            self.note_settled()
-        return item
+        self.check_open()
+        block = bool(block)
+        if timeout is not None and block:
+            seconds_of(timeout)
+        self.look_at_alarm()
+        landed: deque[Taken] = deque()
+        is_decoding = False  # what a codec raises is about the message
+        room = borrow_room(1)
+        try:
+            self._land_one(landed, room, block, timeout)
+            give_back_room(room)
+            if self.is_stored:
+                self.note_settled()
+            frame, rest = landed[0]
+            is_decoding = frame[1] > KIND_TEXT or not self.plain
+            return self.decode(frame[1], body_of(frame, rest), frame[4])
+        except BaseException:
+            if not landed and room.taken.count:
+                landed.append(_first_of(room))
+            if not is_decoding:
+                self._kept.extend(landed)
+            raise
 
     def get_nowait(self) -> Any:
         return self.get(False)
@@ -69,102 +86,63 @@ class Taking(Handle):
         if most == 0:
             return []
         self.look_at_alarm()
-        batch = _Decoded(self)
         room = borrow_room(DEFAULT_BATCH)
+        batch = _Decoded(self, room)
         try:
-            self._take_items(batch, room, most, block, deadline)
+            while (missing := most - len(batch.results)) > 0:
+                batch.begin()
+                if not self._land_some(batch.landed, room, missing, most, block, deadline):
+                    break
+                batch.decode_all()
+            batch.room = None
+            give_back_room(room)
+            self.note_settled()
+            return batch.result()
         except BaseException as error:
             batch.tell(error)
             raise
-        finally:
-            give_back_room(room)
-        self.note_settled()
-        return batch.result()
 
-    # ---- one item ------------------------------------------------------------------------------
-
-    def _take_item(self, block: bool, timeout: float | None) -> Any:
-        self.check_open()
-        block = bool(block)
-        if timeout is not None and block:
-            seconds_of(timeout)
-        self.look_at_alarm()
-        deadline = None
-        room = borrow_room(1)
-        try:
-            while True:
-                if self._kept:
-                    item = self._take_kept()
-                else:
+    def _land_one(self, landed: deque[Taken], room: Room, block: bool, timeout: float | None) -> None:
+        """One that is of use. Raises what get() raises."""
+        deadline: int = NOW
+        if self._kept:
+            move_some(self._kept, landed, 1)
+        while True:
+            if not landed:
+                status = self.try_take(room, 1)
+                if status == EMPTY and block and lib.rp_glance(self.log, QUEUE_GROUP, _GLANCES):
                     status = self.try_take(room, 1)
-                    if status == EMPTY and block and lib.rp_glance(self.log, QUEUE_GROUP, _GLANCES):
-                        status = self.try_take(room, 1)
-                    if status != OK and deadline is None:
-                        deadline = deadline_of(block, timeout)
+                if status != OK:
+                    deadline = deadline or deadline_of(block, timeout)
                     if status == BUSY or (status == EMPTY and block):
                         status = self._wait_for_frames(room, 1, deadline)
-                    if status == OK:
-                        item = self._decode_first(room)
-                    else:
-                        self._take_special(room, status, deadline, 1)
-                        continue
-                if item is not _NOTHING:
-                    return item
-        except BaseException:
-            if room.taken.count and not room.is_decoding:
-                self._kept.append(_first_of(room))
-            raise
-        finally:
-            give_back_room(room)
-
-    def _decode_first(self, room: Room) -> Any:
-        frame = cast(Frame, FRAME.unpack_from(room.bytes))
-        size, kind, _, subject_len, sequence, time_ns, headers_len, ttl_ms = frame
-        if ttl_ms and self._is_of_no_use(time_ns, ttl_ms):
+                if status != OK:
+                    self._land_special(landed, room, status, deadline, 1)
+                    continue
+                landed.append(_first_of(room))
+            frame = landed[0][0]
+            if not frame[7] or not self._is_of_no_use(frame):
+                return
             room.taken.count = 0
-            return _NOTHING
-        body = room.bytes[HEADER + subject_len + headers_len : size]
-        if kind == KIND_BYTES and self.plain:
-            return body
-        room.is_decoding = True
-        return self.decode(kind, body, sequence)
+            landed.popleft()
 
-    def _take_kept(self) -> Any:
-        one: deque[Taken] = deque()
-        is_decoding = False
-        try:
-            move_some(self._kept, one, 1)
-            if not one:
-                return _NOTHING  # another thread was faster
-            frame, rest = one[0]
-            if frame[7] and self._is_of_no_use(frame[5], frame[7]):
-                return _NOTHING
-            is_decoding = True
-            return self.decode(frame[1], rest[frame[3] + frame[6] :], frame[4])
-        except BaseException:
-            if one and not is_decoding:
-                self._kept.appendleft(one[0])
-            raise
-
-    # ---- many ----------------------------------------------------------------------------------
-
-    def _take_items(self, batch: _Decoded, room: Room, most: int, block: bool, deadline: int) -> None:
-        while (missing := most - len(batch.results)) > 0:
-            if self._kept:
-                batch.add(self._take_kept)
-                continue
-            batch.begin(room)
-            status = self.try_take(room, missing)
-            if status not in (OK, LARGE) and batch.results:
-                return  # what came is worth more than waiting; the next call sees the status
-            if status == BUSY or (status == EMPTY and block):
-                status = self._wait_for_frames(room, most, deadline)
-            if status == OK:
-                batch.decode_all()
-            elif batch.results:
-                return  # a large one can fail: it gets a call of its own
-            else:
-                self._take_special(room, status, deadline, most)
+    def _land_some(
+        self, landed: list[Taken], room: Room, missing: int, most: int, block: bool, deadline: int
+    ) -> bool:
+        """False: what came is worth more than waiting; the next call sees the status."""
+        if self._kept:
+            move_some(self._kept, landed, missing)
+            return True
+        status = self.try_take(room, missing)
+        if status != OK and landed:
+            return False  # a large one can fail, too: it gets a call of its own
+        if status == BUSY or (status == EMPTY and block):
+            status = self._wait_for_frames(room, most, deadline)
+        if status == OK:
+            landed.extend(_all_of(room))
+        else:
+            self._land_special(landed, room, status, deadline, most)
+        return True
 
     # ---- from the native core ------------------------------------------------------------------
 
@@ -177,7 +155,7 @@ class Taking(Handle):
                 status = lib.rp_try_take(self.log, group, room.buffer, room.size, limit, room.taken)
         return status
 
-    def _wait_for_frames(self, room: Room, limit: int, deadline: int | None) -> int:
+    def _wait_for_frames(self, room: Room, limit: int, deadline: int) -> int:
         while True:
             status: int = lib.rp_take(
                 self.log, QUEUE_GROUP, room.buffer, room.size, limit, deadline, room.taken
@@ -190,50 +168,42 @@ class Taking(Handle):
                 return status
             self.interrupted()
 
-    def _take_special(self, room: Room, status: int, deadline: int, limit: int) -> None:
-        """What is to be had in another way goes to those that are kept. Raises what the status says."""
+    def _land_special(self, landed: Landed, room: Room, status: int, deadline: int, limit: int) -> None:
+        """What is to be had in another way; nothing, if another consumer was faster. Raises what the status
+        says."""
         if status == RETURNED_FIRST:
-            self._take_returned(limit)
+            self._land_returned(landed, limit)
         elif status == LARGE:
-            self._take_large(room.taken, deadline)
+            self._land_large(landed, room.taken, deadline)
         else:
             raise self.fail(status, "get")
 
-    def _take_returned(self, limit: int) -> None:
-        """What was given back, taken for good. None if another consumer was faster."""
+    def _land_returned(self, landed: Landed, limit: int) -> None:
+        """What was given back, taken for good."""
         group = self._group_of(QUEUE_GROUP)
+        messages: deque[Delivery] = deque()
         try:
-            messages = group.receive(limit, 0, False)
-        except Empty:
-            return
-        taken = [each.as_taken() for each in messages]
-        try:
+            group.receive(limit, 0, False, None, Delivery, messages)
             group.settle(messages)
-            self._kept.extend(taken)
-        except BaseException:
-            settled = {*group.give_back(messages, 0, True)}  # in spite of what was raised
-            kept = {each[0][4] for each in self._kept}
-            self._kept.extend(
-                one
-                for each, one in zip(messages, taken, strict=True)
-                if each in settled and each.sequence not in kept
-            )
-            raise
+            landed.extend([each.as_taken() for each in messages])
+        except BaseException as error:
+            if messages and not landed:
+                settled = {*group.give_back(messages, 0, True)}  # in spite of what was raised
+                landed.extend([each.as_taken() for each in messages if each in settled])
+            if not isinstance(error, Empty):
+                raise
 
-    def _take_large(self, taken: Pointer, deadline: int) -> None:
-        """The large message that was announced. None if another consumer was faster."""
+    def _land_large(self, landed: Landed, taken: Pointer, deadline: int) -> None:
         frame = cast(Frame, FRAME.unpack(ffi.buffer(ffi.addressof(taken, "frame"))))
-        large = Large(self, QUEUE_GROUP, frame, taken.length)
+        large = Large(self, QUEUE_GROUP, frame, taken.length, False)
         try:
             status = large.take(deadline)
             if status == OK:
-                self._kept.append((frame, large.payload()))
+                landed.append((frame, large.payload()))
         except BaseException:
-            if large.is_taken() and not any(each[0][4] == frame[4] for each in self._kept):
-                self._kept.append((frame, large.payload()))
+            if large.is_taken() and not landed:
+                landed.append((frame, large.payload()))
             raise
-        finally:
-            large.let_go()
         if status not in (OK, EMPTY, RETURNED_FIRST):
             raise self.fail(status, "get")
 
@@ -251,12 +221,18 @@ class Taking(Handle):
                     pass  # the codec says it better
         return self.codec.decode(kind, body, sequence)
 
-    def _is_of_no_use(self, time_ns: int, ttl_ms: int) -> bool:
+    def _is_of_no_use(self, frame: Frame) -> bool:
         """True, and counted, if nobody wants it any more."""
-        if not is_expired(time_ns, ttl_ms):
+        if not is_expired(frame[5], frame[7]):
             return False
         lib.rp_count(self.log, QUEUE_GROUP, lib.RP_COUNT_EXPIRED, 1)
         return True
+
+
+def body_of(frame: Frame, rest: bytes) -> bytes:
+    """What stands behind subject and headers."""
+    before = frame[3] + frame[6]
+    return rest[before:] if before else rest
 
 
 def _first_of(room: Room) -> Taken:
@@ -264,68 +240,69 @@ def _first_of(room: Room) -> Taken:
     return frame, room.bytes[HEADER : frame[0]]
 
 
+def _all_of(room: Room) -> list[Taken]:
+    found, at = [], 0
+    for _ in range(room.taken.count):
+        frame = cast(Frame, FRAME.unpack_from(room.bytes, at))
+        found.append((frame, room.bytes[at + HEADER : at + frame[0]]))
+        at += align(frame[0])
+    return found
+
+
 class _Decoded:
-    """Items of a batch. One that cannot be decoded takes no other with it, nor does a signal while one is decoded."""
+    """Items of a batch. One that cannot be decoded takes no other with it, nor does a signal meanwhile."""
 
-    def __init__(self, log: Taking) -> None:
+    def __init__(self, log: Taking, room: Room) -> None:
         self._log = log
-        self._room: Room | None = None
-        self._before = 0  # results before those of the room
-        self.results: list[Any] = []  # items, errors, and _NOTHING for what is of no use any more: one for each frame
+        self._before = 0  # how many had landed before the room was filled
+        self.room: Room | None = room
+        self.landed: list[Taken] = []
+        self.results: list[Any] = []  # of each: an item, a _Failed, or _NOTHING: it is of no use any more
 
-    def begin(self, room: Room) -> None:
-        room.taken.count = 0
-        self._room = room
-        self._before = len(self.results)
+    def begin(self) -> None:
+        assert self.room is not None
+        self.room.taken.count = 0
+        self._before = len(self.landed)
 
     def decode_all(self) -> None:
         log, results = self._log, self.results
-        for kind, body, sequence, time_ns, ttl_ms in self._frames():
-            if ttl_ms and log._is_of_no_use(time_ns, ttl_ms):
+        for frame, rest in self.landed[len(results) :]:
+            if frame[7] and log._is_of_no_use(frame):
                 results.append(_NOTHING)
                 continue
             try:
-                results.append(log.decode(kind, body, sequence))
+                results.append(log.decode(frame[1], body_of(frame, rest), frame[4]))
             except ValueError as error:
                 if not hasattr(error, "payload"):
                     raise
                 results.append(_Failed(error))
 
-    def add(self, take: Callable[[], Any]) -> None:
-        try:
-            self.results.append(take())
-        except ValueError as error:
-            if not hasattr(error, "payload"):
-                raise
-            self.results.append(_Failed(error))
+    def items(self) -> list[Any]:
+        return [each for each in self.results if each is not _NOTHING and type(each) is not _Failed]
 
-    def _frames(self) -> Iterator[tuple[int, bytes, int, int, int]]:
-        at, room = 0, self._room
-        if room is None:
-            return
-        for _ in range(room.taken.count):
-            size, kind, _, subject_len, sequence, time_ns, headers_len, ttl_ms = FRAME.unpack_from(room.bytes, at)
-            body = room.bytes[at + HEADER + subject_len + headers_len : at + size]
-            yield kind, body, sequence, time_ns, ttl_ms
-            at += align(size)
+    def errors(self) -> list[Any]:
+        return [each.error for each in self.results if type(each) is _Failed]
 
     def result(self) -> list[Any]:
         """Raises the first DecodeError, which has all the others, and the items."""
-        items = [each for each in self.results if type(each) is not _Failed and each is not _NOTHING]
-        errors = [each.error for each in self.results if type(each) is _Failed]
+        errors = self.errors()
         if errors:
-            errors[0].items = items
+            errors[0].items = self.items()
             errors[0].more = errors[1:]
             raise errors[0]
-        return items
+        return self.items()
 
     def tell(self, error: BaseException) -> None:
-        """What was taken by a call that fails."""
-        items = [each for each in self.results if type(each) is not _Failed and each is not _NOTHING]
-        undecoded = [body for _, body, *_ in self._frames()][len(self.results) - self._before :]
-        if items or undecoded:
-            error.items = items  # type: ignore[attr-defined]
-            error.payloads = undecoded  # type: ignore[attr-defined]
+        """What was taken by a call that fails otherwise."""
+        if error in self.errors():
+            return
+        if self.room is not None and len(self.landed) == self._before:
+            self.landed += _all_of(self.room)
+        if self.landed:
+            error.items = self.items()  # type: ignore[attr-defined]
+            error.payloads = [  # type: ignore[attr-defined]
+                body_of(frame, rest) for frame, rest in self.landed[len(self.results) :]
+            ]
 
 
 class _Failed:

@@ -92,10 +92,5 @@ def open_watch(log: Handle, what: int, handle: int, timed: bool) -> Watch:
     if status != OK:
         raise log.fail(status, "watch")
     watch._watch = opened[0]
-    watch._owner = Owner(partial(_close, log.owner, opened[0]))
+    watch._owner = Owner(partial(lib.rpc_watch_close, opened), log.owner)
     return watch
-
-
-def _close(log_owner: Owner, watch: Pointer) -> None:
-    """Before its log is detached."""
-    lib.rp_watch_close(watch)
