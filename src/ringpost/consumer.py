@@ -105,6 +105,8 @@ class Consumer(Generic[T]):
             message = hand_out(self._ahead, self._held)
             if message is None:
                 self._fetch(self._prefetch, timeout)
+            elif self._closed and self._is_too_late([message]):
+                continue
             elif self._is_fit(message):
                 return message
             if deadline is not None:
@@ -121,6 +123,8 @@ class Consumer(Generic[T]):
         while True:
             self._check_open()
             messages = self._take_ahead(limit) if self._ahead else self._fetch_batch(limit, timeout)
+            if self._closed and self._is_too_late(messages):
+                continue
             if not self._is_plain or any_ttl(messages):
                 messages = [one for one in messages if self._is_fit(one)]
             if messages:
@@ -188,10 +192,6 @@ class Consumer(Generic[T]):
         messages: list[Message[T]] = group.receive(
             limit, self._lease or 0, block, timeout, self._message_type, held, self
         )
-        if self._closed:  # by another thread, meanwhile
-            held.difference_update(messages)
-            group.give_back(messages, 0, True)
-            self._check_open()
         return messages
 
     def _take_ahead(self, limit: int) -> list[Message[T]]:
@@ -203,6 +203,13 @@ class Consumer(Generic[T]):
             message.holder = self
             taken.append(message)
         return taken
+
+    def _is_too_late(self, messages: list[Message[T]]) -> bool:
+        """Another thread has closed this, and may not have seen these."""
+        if self._auto_ack:
+            return False
+        self._give_back_unseen(messages)
+        return True
 
     def _is_fit(self, message: Message[T]) -> bool:
         """Ours still, of use still, and not tried too often: it may be handed out."""
@@ -355,7 +362,7 @@ class Consumer(Generic[T]):
             self._readiness.close()
             self._readiness = None
         self._give_back_ahead()
-        held = [one for one in self._held if not one.settled]
+        held = [one for one in list(self._held) if not one.settled]  # other threads may be at work
         held += [message for message, _ in self._owed]
         self._held.clear()
         self._owed.clear()
@@ -363,10 +370,13 @@ class Consumer(Generic[T]):
             self._group.give_back(held)
 
     def _give_back_ahead(self) -> None:
-        unseen = self._take_ahead(len(self._ahead))
-        self._held.difference_update(unseen)
-        if unseen and not self._auto_ack and not self._group.log.closed:
-            self._group.give_back(unseen, 0, True)
+        self._give_back_unseen(self._take_ahead(len(self._ahead)))
+
+    def _give_back_unseen(self, messages: list[Message[T]]) -> None:
+        """They were never handed out."""
+        self._held.difference_update(messages)
+        if messages and not self._auto_ack and not self._group.log.closed:
+            self._group.give_back(messages, 0, True)
 
     def __del__(self) -> None:
         """Forgotten without close(): what it holds must not wait for the end of this process."""

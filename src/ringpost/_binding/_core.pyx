@@ -198,21 +198,25 @@ cdef class Log:
         if self.closed:
             return
         self.closed = True
-        self._storage = None  # which refers to this
+        with cython.critical_section(self):
+            self._storage = None  # which refers to this
         rp_wake_all(self._log)
 
     @property
     def storage(self):
-        return self._storage
+        with cython.critical_section(self):
+            return self._storage
 
     @storage.setter
     def storage(self, storage):
-        self._storage = storage
+        with cython.critical_section(self):
+            self._storage = storage
         self.is_stored = storage is not None
 
     cdef object need_storage(self):
         """Closed meanwhile, or none at all."""
-        storage = self._storage
+        with cython.critical_section(self):
+            storage = self._storage
         if storage is None:
             self.check_open()
             raise Unsupported(f"{self.label} is in memory: it knows no durability; use a broker with a directory")
@@ -322,7 +326,10 @@ cdef class Log:
         return 0
 
     cdef int note_settled(self) except -1:
-        storage = self._storage
+        if not self.is_stored:
+            return 0
+        with cython.critical_section(self):
+            storage = self._storage
         if storage is not None:
             storage.after_settle()
         return 0

@@ -27,12 +27,17 @@ cdef class Delivery:
 
     @property
     def body(self):
-        if not self._decoded:
-            if self._group is None:
-                raise ValueError("this message was not received")
-            self._body = decode_body(self._group.log, self._kind, self.own_payload(), self.sequence)
-            self._decoded = True
-        return self._body
+        with cython.critical_section(self):
+            if self._decoded:
+                return self._body
+        if self._group is None:
+            raise ValueError("this message was not received")
+        body = decode_body(self._group.log, self._kind, self.own_payload(), self.sequence)
+        with cython.critical_section(self):
+            if not self._decoded:  # by another thread, meanwhile
+                self._body = body
+                self._decoded = True
+            return self._body
 
     @property
     def payload(self):
@@ -40,43 +45,62 @@ cdef class Delivery:
 
     @property
     def size(self):
+        cdef View view = self.current_view()
         if self._payload is not None:
             return len(self._payload)
-        return 0 if self._view is None else len(self._view)
+        return 0 if view is None else len(view)
 
     def view(self):
         """The payload's buffer: in shared memory if it lies there, which then stays as it is while the buffer does."""
-        if self._view is None:
+        cdef View view = self.current_view()
+        if view is None:
             return self.own_payload()
         self._viewed = True
-        return self._view
+        return view
 
     def release(self):
         """Let go of a payload in shared memory; it stays for those who have a view of it."""
-        self._view = None
+        self.drop_view()
+
+    cdef View current_view(self):
+        with cython.critical_section(self):
+            return self._view
+
+    cdef int drop_view(self) except -1:
+        with cython.critical_section(self):
+            self._view = None
+        return 0
 
     cdef object decode_in_place(self):
         """For who lets go of the message right then."""
-        cdef View view = self._view
+        cdef View view = self.current_view()
         if view is None or self._kind != KIND_PICKLE_BUFFERS:
             return self.body
         return self._group.log._codec.decode(self._kind, view, self.sequence)
 
     cdef bytes own_payload(self):
-        cdef View view = self._view  # another thread may drop it
-        if self._payload is None:
-            if view is None:
-                raise ValueError("this message's payload was released: ask for what you need of it before")
-            self._payload = view.copy()
+        cdef View view = self.current_view()  # another thread may drop it
+        cdef bytes payload
+        with cython.critical_section(self):
+            payload = self._payload
+        if payload is not None:
+            return payload
+        if view is None:
+            raise ValueError("this message's payload was released: ask for what you need of it before")
+        payload = view.copy()
+        with cython.critical_section(self):
+            if self._payload is None:
+                self._payload = payload
             if not self._viewed:
                 self._view = None
-        return self._payload
+            return self._payload
 
-    cdef void end(self) noexcept:
+    cdef int end(self) except -1:
         """Settled: who asked for a view has it."""
         self.settled = True
         if self._viewed:
-            self._view = None
+            self.drop_view()
+        return 0
 
     @property
     def kind(self):
@@ -141,7 +165,10 @@ def hand_out(ahead, set held):
     None: there is none."""
     if not ahead:
         return None
-    message = ahead.popleft()
+    try:
+        message = ahead.popleft()
+    except IndexError:  # without a GIL, another thread was faster
+        return None
     if held is not None:
         held.add(message)
     return message
@@ -281,13 +308,26 @@ cdef class Group:
             self.give_back_receipts(receipts, taken.count, 0, True)
             raise
 
+    cdef int note_lost(self, uint64_t count) except -1:
+        if count:
+            with cython.critical_section(self):
+                self.lost += count
+        return 0
+
+    cdef uint64_t tell_lost(self) except? 0:
+        cdef uint64_t count
+        with cython.critical_section(self):
+            count = self.lost
+            self.lost = 0
+        return count
+
     cdef list deliver_taken(self, char *buffer, size_t size, uint32_t limit, bint block, int64_t deadline,
                             message_type):
         cdef rp_taken taken
         cdef rp_status status
         while True:
             status = self.log.try_take(self.handle, buffer, size, limit, &taken)
-            self.lost += taken.lost
+            self.note_lost(taken.lost)
             while (status == RP_BUSY or status == RP_INTERRUPTED or status == RP_COLD
                    or (status == RP_EMPTY and block)):
                 if status == RP_COLD:
@@ -295,7 +335,7 @@ cdef class Group:
                     continue
                 with nogil:
                     status = rp_take(self.log._log, self.handle, buffer, size, limit, deadline, &taken)
-                self.lost += taken.lost
+                self.note_lost(taken.lost)
                 if status == RP_INTERRUPTED:
                     self.look_around()
                 elif status != RP_COLD:
@@ -415,8 +455,7 @@ cdef class Group:
             if receipts is NULL:
                 message._receipt.deliveries = 1
                 message.settled = True
-                message.lost = self.lost
-                self.lost = 0
+                message.lost = self.tell_lost()
             messages.append(message)
         if again and self.log.is_stored:
             return self.log.need_storage().handed_out_again(self, messages)

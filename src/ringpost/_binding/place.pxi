@@ -132,16 +132,18 @@ cdef class Loan:
         if durability is not None:
             self.log.check_durability(durability)
         deadline = deadline_of(block, timeout)
-        if self.state != LOAN_OPEN:
-            raise ValueError("this loan was committed or aborted before")
+        with cython.critical_section(self):
+            if self.state != LOAN_OPEN:
+                raise ValueError("this loan was committed or aborted before")
+            self.state = LOAN_COMMITTED
         memset(&parts, 0, sizeof(parts))
         parts.kind = kind
         parts.subject_len = subject_len
         parts.headers_len = headers_len
         parts.ttl_ms = ttl_ms
         if rp_pin_loan(self.log._log, &self.loan, &self.pin) != RP_OK:
+            self.state = LOAN_OPEN
             raise ValueError("this loan is its parent process's, or it was committed or aborted before")
-        self.state = LOAN_COMMITTED
         try:
             while True:
                 with nogil:
@@ -163,8 +165,9 @@ cdef class Loan:
 
     def abort(self):
         """Send nothing. The room is free once nobody has a buffer of it."""
-        if self.state == LOAN_OPEN:
-            self.state = LOAN_ABORTED
+        with cython.critical_section(self):
+            if self.state == LOAN_OPEN:
+                self.state = LOAN_ABORTED
 
 
 cdef Loan borrow(Log log, uint64_t size, int64_t deadline):

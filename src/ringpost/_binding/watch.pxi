@@ -1,4 +1,7 @@
-"""Descriptors for event loops: a part of _core.pyx."""
+"""Descriptors for event loops: a part of _core.pyx.
+
+Without a GIL each call has the object to itself, so that none uses what another thread closes.
+"""
 
 
 @cython.final
@@ -14,33 +17,38 @@ cdef class Watch:
         raise TypeError("watches are opened, not made: see Group.watch()")
 
     def __dealloc__(self):
-        self.close()
+        if self._watch is not NULL:
+            rp_watch_close(self._watch)
 
-    cpdef close(self):
-        cdef rp_watch *watch = self._watch
+    @cython.critical_section
+    def close(self):
+        if self._watch is not NULL:
+            rp_watch_close(self._watch)
         self._watch = NULL
-        if watch is not NULL:
-            rp_watch_close(watch)
 
     cdef int check_open(self) except -1:
         if self._watch is NULL:
             raise ValueError(f"{self.log.label} is closed: this handle was closed before")
         return 0
 
+    @cython.critical_section
     def fileno(self):
         self.check_open()
         return rp_watch_fd(self._watch)
 
+    @cython.critical_section
     def clear(self):
         self.check_open()
         rp_watch_clear(self._watch)
 
+    @cython.critical_section
     def arm(self):
         """Seconds until something is due that nobody will tell of, or None."""
         self.check_open()
         cdef int64_t due = rp_watch_arm(self._watch)
         return None if due == RP_NEVER else due / 1e9
 
+    @cython.critical_section
     def keep(self):
         self.check_open()
         rp_watch_keep(self._watch)
@@ -50,6 +58,7 @@ cdef class Watch:
         self.check_open()
         return self.frames and rp_glance(self.log._log, self.handle, spins)
 
+    @cython.critical_section
     def look(self):
         """Is a try worth it? Raises QueueDeleted."""
         self.check_open()
