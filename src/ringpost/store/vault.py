@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,14 +60,17 @@ _decode_ring = msgspec.msgpack.Decoder(KeyRing).decode
 class Vault:
     """The keys, in a process that has opened it."""
 
-    def __init__(self, broker_id: bytes, place: Path, shm: Path, row: bytes, key: Key | None) -> None:
-        """`row`: what lies in the table meta. Raises KeyRefused, StorageDamaged, Unsupported."""
+    def __init__(
+        self, broker_id: bytes, place: Path, shm: Path, read_row: Callable[[], bytes], key: Key | None
+    ) -> None:
+        """`read_row` gives what lies in the table meta. Raises KeyRefused, StorageDamaged, Unsupported."""
         self.broker_id = broker_id
         self._place = place
         self._shm = shm
+        self._read_row = read_row
         self._openers: list[Key] = []
         self._row = b""
-        self.admit(key, row)
+        self.admit(key)
 
     # ---- for values.py -------------------------------------------------------------------------------
 
@@ -75,25 +79,31 @@ class Vault:
         return self._number, self._ciphers[self._number]
 
     def cipher(self, number: int) -> Xaes256Gcm | None:
+        """None: there is none with this number. Raises KeyRefused."""
+        if number not in self._ciphers:
+            self.catch_up()  # another process has rotated the key, and written since
         return self._ciphers.get(number)
 
     # ---- who comes in --------------------------------------------------------------------------------
 
-    def admit(self, key: Key | None, row: bytes) -> None:
+    def admit(self, key: Key | None) -> None:
         """Somebody connects. Raises KeyRefused."""
         if key is None:
             raise self._refusal(
                 "it is sealed: connect(..., key=), or set RINGPOST_KEY or RINGPOST_KEY_FILE. Without its key "
                 "nobody can read what is in it"
             )
+        row = self._read_row()
         if row == self._row and any(key.is_same(one) for one in self._openers):
             return
         ring = self._unlocked(row, key)
         self._adopt(row, ring)
         self._openers.append(key)
 
-    def catch_up(self, row: bytes | None) -> None:
-        """Somebody may have rotated the key. Raises KeyRefused, StorageDamaged."""
+    def catch_up(self, row: bytes | None = None) -> None:
+        """Somebody may have rotated the key; `row`: what lies there now, if it is known. Raises KeyRefused,
+        StorageDamaged."""
+        row = self._read_row() if row is None else row
         if row == self._row:
             return
         wanted = self._record(row)
@@ -109,15 +119,16 @@ class Vault:
                     "one is gone: connect() again, with the new key"
                 )
         assert ring is not None
-        self._adopt(row or b"", ring)
+        self._adopt(row, ring)
 
     def _adopt(self, row: bytes, ring: KeyRing) -> None:
+        """In this order, for other threads are at work."""
         if row != self._row:
             self._openers = []
-        self._row, self._generation = row, self._record(row).generation
-        self._data, self.index = ring.data, ring.index
-        ciphers = {number: _cipher(key) for number, key in ring.data.items()}
-        self._ciphers, self._number = ciphers, max(ciphers)
+        self._ciphers = {number: _cipher(key) for number, key in ring.data.items()}
+        self._data, self.index, self._number = ring.data, ring.index, max(ring.data)
+        self._generation = self._record(row).generation
+        self._row = row
 
     # ---- rotation ------------------------------------------------------------------------------------
 
@@ -161,9 +172,9 @@ class Vault:
 
     # ---- the row -------------------------------------------------------------------------------------
 
-    def _record(self, row: bytes | None) -> KeysRecord:
+    def _record(self, row: bytes) -> KeysRecord:
         try:
-            return _decode_record(row or b"")
+            return _decode_record(row)
         except msgspec.MsgspecError:
             raise self._damage() from None
 
