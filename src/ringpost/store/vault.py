@@ -69,6 +69,7 @@ class Vault:
         self._shm = shm
         self._read_row = read_row
         self._openers: list[Key] = []
+        self._ciphers: dict[int, Xaes256Gcm] = {}
         self._row = b""
         self.admit(key)
 
@@ -125,7 +126,8 @@ class Vault:
         """In this order, for other threads are at work."""
         if row != self._row:
             self._openers = []
-        self._ciphers = {number: _cipher(key) for number, key in ring.data.items()}
+        known = self._ciphers
+        self._ciphers = {number: known.get(number) or _cipher(key) for number, key in ring.data.items()}
         self._data, self.index, self._number = ring.data, ring.index, max(ring.data)
         self._generation = self._record(row).generation
         self._row = row
