@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import ringpost
+from ringpost.engines.durable import DurableEngine
 
 Reboot = Callable[[], ringpost.Broker]
 
@@ -53,3 +54,29 @@ def reboot(durable: ringpost.Broker, url: str, shm_dir: Path) -> Iterator[Reboot
 def lose_shared_memory(shm_dir: Path) -> None:
     for each in shm_dir.iterdir():
         shutil.rmtree(each)
+
+
+@pytest.fixture
+def sealed(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ringpost.Broker]:
+    """As durable(), with sealing.KEY."""
+    pytest.importorskip("cryptography", reason="needs cryptography: pip install 'ringpost[encryption]'")
+    from durable.sealing import KEY
+
+    monkeypatch.delenv("RINGPOST_KEY", raising=False)
+    broker = ringpost.connect(url, key=KEY)
+    broker.list()  # makes it
+    yield broker
+    broker.close()
+    destroy_as_it_is(url)
+
+
+def destroy_as_it_is(url: str) -> None:
+    """Whatever its key is by now."""
+    from ringpost.store.environment import _open_environments
+
+    place = Path(url.removeprefix("ring://"))
+    for environment in list(_open_environments.values()):
+        if environment.place == place:
+            engine = DurableEngine(url)
+            engine._opened = environment
+            engine.destroy()

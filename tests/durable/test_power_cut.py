@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import subprocess
@@ -184,6 +185,19 @@ def test_everything_confirmed_is_there(recorder: Path, tmp_path: Path, shm_dir: 
     looked, found = problems(events, tmp_path / "image", MOST, 3)
     assert found == []
     assert looked > min(MOST, 400)
+
+
+@pytest.mark.timeout(300)
+def test_of_a_sealed_one_too(
+    recorder: Path, tmp_path: Path, shm_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cryptography", reason="needs cryptography: pip install 'ringpost[encryption]'")
+    monkeypatch.setenv("RINGPOST_KEY", "base64:" + base64.b64encode(os.urandom(32)).decode())
+    events = record(recorder, tmp_path, shm_dir, "careful")
+    assert any(event.kind == "m" and event.data == b"end\n" for event in events)
+    looked, found = problems(events, tmp_path / "image", MOST // 15, 3)
+    assert found == []
+    assert looked > min(MOST // 15, 90)
 
 
 @pytest.mark.timeout(300)

@@ -157,22 +157,6 @@ def test_a_consumer_that_did_not_opt_in_refuses(broker: ringpost.Broker) -> None
     assert consumer.empty()
 
 
-def test_what_is_refused_is_not_loaded(broker: ringpost.Broker) -> None:
-    loaded.clear()
-    broker.queue("jobs", pickle=True).put(Loud())
-    with pytest.raises(ringpost.DecodeError):
-        broker.queue("jobs").get_nowait()
-    assert loaded == []
-
-
-loaded: list[str] = []
-
-
-class Loud:
-    def __reduce__(self):
-        return loaded.append, ("loaded",)
-
-
 def test_an_array_of_objects_needs_pickle(broker: ringpost.Broker) -> None:
     array = numpy.array([{1}, None], dtype=object)
     with pytest.raises(ringpost.EncodeError, match=r"dtype object into queue 'jobs'.*pickle=True"):

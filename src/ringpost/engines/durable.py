@@ -191,7 +191,7 @@ class DurableEngine(ring.RingEngine):
     def side_store(self) -> SideStore:
         from ringpost.sidestore import durable_side_store
 
-        environment = self._environment()
+        environment = self._opened or self._environment()
         environment.catch_up()  # nothing is sealed with a key that somebody has rotated
         values = environment.values(OF_THE_SIDE_STORE)
         return durable_side_store(self._place / SIDE, self._access, values)

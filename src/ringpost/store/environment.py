@@ -117,9 +117,7 @@ class Environment:
         device, inode = self.identity
         self.shm = directory.root(self.access) / f".{self.broker.id.hex()}-{device:x}-{inode:x}"
         if self.broker.format == form.SEALED:
-            self._vault = Vault(
-                self.broker.id, self.place, self.shm, self.access, self._keys_row() or b"", key
-            )
+            self._vault = Vault(self.broker.id, self.place, self.shm, self.access, self._keys_row, key)
         self._find_door()
 
     def _find_door(self) -> None:
@@ -157,7 +155,7 @@ class Environment:
     def admit(self, key: Key | None) -> None:
         """Somebody opens it. Raises KeyRefused."""
         if self._vault is not None:
-            self._vault.admit(key, self._keys_row() or b"")
+            self._vault.admit(key)
         elif key is not None:
             raise KeyRefused(
                 errno.EACCES,
@@ -174,7 +172,7 @@ class Environment:
     def catch_up(self) -> None:
         """Learn of keys that others have changed. Raises KeyRefused."""
         if self._vault is not None:
-            self._vault.catch_up(self._keys_row())
+            self._vault.catch_up()
 
     def rotate_key(self, key: Key) -> None:
         """Raises Unsupported: it is not sealed."""
@@ -182,16 +180,16 @@ class Environment:
         if vault is None:
             raise Unsupported(f"{self.place} is not sealed: it has no key to rotate")
         with self.alone():
-            vault.catch_up(self._keys_row())
+            vault.catch_up()
             row = vault.next_row(key)
             with self.begin() as transaction:
                 transaction.put(_KEYS, row, db=self.table(form.META))
-            vault.admit(key, row)
+            vault.admit(key)
 
-    def _keys_row(self) -> bytes | None:
+    def _keys_row(self) -> bytes:
+        """Empty: there is none."""
         with self.read() as transaction:
-            row = transaction.get(_KEYS, db=self.table(form.META))
-            return None if row is None else bytes(row)
+            return bytes(transaction.get(_KEYS, default=b"", db=self.table(form.META)))
 
     # ---- transactions --------------------------------------------------------------------------
 
@@ -246,7 +244,7 @@ class Environment:
                     number = transaction.id()
                     self.epoch += not only_frames or number != self._last_commit + 1
                     if self._vault is not None:
-                        self._vault.catch_up(transaction.get(_KEYS, db=self.table(form.META)))
+                        self._vault.catch_up(transaction.get(_KEYS, default=b"", db=self.table(form.META)))
                     yield transaction
                 self._last_commit = number
         except (StorageFailed, KeyRefused):

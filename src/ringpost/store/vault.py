@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,16 +62,25 @@ class Vault:
     """The keys, in a process that has opened it."""
 
     def __init__(
-        self, broker_id: bytes, place: Path, shm: Path, access: Access, row: bytes, key: Key | None
+        self,
+        broker_id: bytes,
+        place: Path,
+        shm: Path,
+        access: Access,
+        read_row: Callable[[], bytes],
+        key: Key | None,
     ) -> None:
-        """`row`: what lies in the table meta; `shm`: the broker's in shared memory, for those with `access`. Raises KeyRefused, StorageDamaged, Unsupported."""
+        """`read_row` gives what lies in the table meta; `shm` is the broker's directory in shared memory, for
+        those with `access`. Raises KeyRefused, StorageDamaged, Unsupported."""
         self.broker_id = broker_id
         self._place = place
         self._shm = shm
         self._access = access
+        self._read_row = read_row
         self._openers: list[Key] = []
+        self._ciphers: dict[int, Xaes256Gcm] = {}
         self._row = b""
-        self.admit(key, row)
+        self.admit(key)
 
     # ---- for values.py -------------------------------------------------------------------------------
 
@@ -79,25 +89,31 @@ class Vault:
         return self._number, self._ciphers[self._number]
 
     def cipher(self, number: int) -> Xaes256Gcm | None:
+        """None: there is none with this number. Raises KeyRefused."""
+        if number not in self._ciphers:
+            self.catch_up()  # another process has rotated the key, and written since
         return self._ciphers.get(number)
 
     # ---- who comes in --------------------------------------------------------------------------------
 
-    def admit(self, key: Key | None, row: bytes) -> None:
+    def admit(self, key: Key | None) -> None:
         """Somebody connects. Raises KeyRefused."""
         if key is None:
             raise self._refusal(
                 "it is sealed: connect(..., key=), or set RINGPOST_KEY or RINGPOST_KEY_FILE. Without its key "
                 "nobody can read what is in it"
             )
+        row = self._read_row()
         if row == self._row and any(key.is_same(one) for one in self._openers):
             return
         ring = self._unlocked(row, key)
         self._adopt(row, ring)
         self._openers.append(key)
 
-    def catch_up(self, row: bytes | None) -> None:
-        """Somebody may have rotated the key. Raises KeyRefused, StorageDamaged."""
+    def catch_up(self, row: bytes | None = None) -> None:
+        """Somebody may have rotated the key; `row`: what lies there now, if it is known. Raises KeyRefused,
+        StorageDamaged."""
+        row = self._read_row() if row is None else row
         if row == self._row:
             return
         wanted = self._record(row)
@@ -113,15 +129,17 @@ class Vault:
                     "one is gone: connect() again, with the new key"
                 )
         assert ring is not None
-        self._adopt(row or b"", ring)
+        self._adopt(row, ring)
 
     def _adopt(self, row: bytes, ring: KeyRing) -> None:
+        """In this order, for other threads are at work."""
         if row != self._row:
             self._openers = []
-        self._row, self._generation = row, self._record(row).generation
-        self._data, self.index = ring.data, ring.index
-        ciphers = {number: _cipher(key) for number, key in ring.data.items()}
-        self._ciphers, self._number = ciphers, max(ciphers)
+        known = self._ciphers
+        self._ciphers = {number: known.get(number) or _cipher(key) for number, key in ring.data.items()}
+        self._data, self.index, self._number = ring.data, ring.index, max(ring.data)
+        self._generation = self._record(row).generation
+        self._row = row
 
     # ---- rotation ------------------------------------------------------------------------------------
 
@@ -166,9 +184,9 @@ class Vault:
 
     # ---- the row -------------------------------------------------------------------------------------
 
-    def _record(self, row: bytes | None) -> KeysRecord:
+    def _record(self, row: bytes) -> KeysRecord:
         try:
-            return _decode_record(row or b"")
+            return _decode_record(row)
         except msgspec.MsgspecError:
             raise self._damage() from None
 
