@@ -2,9 +2,9 @@
 
 #include <limits.h>
 #include <string.h>
-#include <time.h>
 
 #include "frames.h"
+#include "namespaces.h"
 #include "pool.h"
 #include "stored.h"
 #include "subject.h"
