@@ -2,7 +2,6 @@
 
 #include <limits.h>
 #include <string.h>
-#include <time.h>
 
 #include "frames.h"
 #include "namespaces.h"
