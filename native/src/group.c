@@ -113,11 +113,27 @@ size_t rp_pattern_length(const rp_group *group) { return strnlen(group->pattern,
 
 /* ---- on behalf of the dead ------------------------------------------------------------------ */
 
-/* A group whose process is dead holds nobody back any more. */
-static bool close_if_dead(rp_log *log, rp_group *group) {
+static bool is_of_the_dead(rp_log *log, const rp_group *group) {
     uint32_t state = rp_load_acquire(group, &group->state), owner = rp_load_relaxed(&group->owner);
-    if (state == RP_GROUP_FREE || owner == 0 || !rp_is_dead(log, owner)) return false;
-    return rp_cas_release(group, &group->state, &state, RP_GROUP_FREE);
+    return state != RP_GROUP_FREE && owner != 0 && rp_is_dead(log, owner);
+}
+
+/* A group whose process is dead holds nobody back any more. Under the producers' lock, as groups are made: else
+ * another one may have its place by now. */
+static bool close_if_dead(rp_log *log, rp_group *group) {
+    uint32_t state = rp_load_acquire(group, &group->state);
+    return is_of_the_dead(log, group) && rp_cas_release(group, &group->state, &state, RP_GROUP_FREE);
+}
+
+/* True: it was there; now it is closed, or somebody has the lock. */
+static bool close_dead_one(rp_log *log, rp_group *group) {
+    bool died;
+    if (!is_of_the_dead(log, group)) return false;
+    if (rp_lock_try(log, &log->head->lock, NULL, &died) != RP_OK) return true;
+    if (died) rp_wake_all(log);
+    close_if_dead(log, group); /* else somebody else has closed it */
+    rp_lock_release(&log->head->lock);
+    return true;
 }
 
 /* Who only wants some subjects must not hold producers back for others, also while nobody receives for it. */
@@ -151,7 +167,7 @@ bool rp_repair_groups(rp_log *log) {
     bool repaired = false;
     for (uint32_t g = 0; g < log->geometry.group_count; g++) {
         rp_group *group = &log->groups[g];
-        repaired |= close_if_dead(log, group) || pass_over_unwanted(log, group);
+        repaired |= close_dead_one(log, group) || pass_over_unwanted(log, group);
         uint32_t word = rp_load_relaxed(&group->lock);
         if (rp_load_acquire(group, &group->state) == RP_GROUP_FREE) continue;
         if (word == 0 || rp_load_acquire(release, &group->acked) == rp_load_acquire(release, &group->read))

@@ -14,6 +14,9 @@
  * reclaimed. In T5: a producer's slice ends. From `read`'s store on, the frames belong to the taker and die
  * with it. (Leases, which do not: lease.h.)
  *
+ * A group may end with its process: whoever it holds back closes it. Groups are made, and those of the dead closed,
+ * under the producers' lock: who was stopped after it found one dead does not close the next that has its place.
+ *
  * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. Its `sequence`
  * is stored before its `read`; a death in between is repaired from the frame at `read`, if it still is there.
  */
