@@ -718,6 +718,32 @@ static void run_storm(uint32_t mortals) {
     check_is_done(all->log);
 }
 
+/* S0 to S2: what was acked is counted once, wherever its process died. */
+static void died_before_it_was_counted(void) {
+    rp_log *log = small_log();
+    rp_group *queue = log->groups;
+    put_numbers(log, 0, 5);
+    CHECK_OK(receive(log, 0, 5, 0, RP_NOW));
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    uint64_t pending = rp_load_relaxed(&lease_at(log, 0)->pending);
+    rp_store_relaxed(&queue->settled_before, 1);
+    rp_store_relaxed(&queue->pending_before, pending);
+    rp_store_relaxed(&queue->settling, 1);
+    for (int acked = 0; acked < 2; acked++) { /* before S1, and behind it; twice: who counts may die, too */
+        if (acked) rp_store_relaxed(&lease_at(log, 0)->pending, pending & ~UINT64_C(6));
+        for (int i = 0; i < 2; i++) {
+            rp_store_relaxed(&queue->settling, 1);
+            die_in_the_lock(log);
+            CHECK_OK(rp_holds(log, 0, &received.receipts[4], in_ms(BOUND_MS)));
+            CHECK_EQ(rp_load_relaxed(&queue->settled), 1 + 2 * acked);
+        }
+    }
+    CHECK_EQ(settle(log, received.receipts + 1, 4), 2);
+    CHECK_OK(rp_join(log, RP_NOW));
+    CHECK_IS(rp_task_done(log), RP_TOO_MANY);
+    check_is_done(log);
+}
+
 static void every_message_is_settled_once(void) { run_storm(0); }
 static void every_message_is_settled_though_holders_die(void) { run_storm(3); }
 
@@ -739,4 +765,5 @@ RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TES
           TEST(receiving_makes_room_in_a_bounded_queue), TEST(a_stale_handle_leaves_the_repair_done),
           TEST(a_child_does_not_abandon_its_parents_group), TEST(died_before_read), TEST(died_while_adding),
           TEST(died_while_taking_some), TEST(died_while_giving_some_back), TEST(died_while_settling),
-          TEST(every_message_is_settled_once), TEST(every_message_is_settled_though_holders_die))
+          TEST(died_before_it_was_counted), TEST(every_message_is_settled_once),
+          TEST(every_message_is_settled_though_holders_die))
