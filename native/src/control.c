@@ -1,10 +1,10 @@
 /* What is neither putting nor taking: counts, task_done and join, shutdown.
  *
- * The number of unfinished tasks is the sequence at `tail` less `done`, so putting needs no counter of its
- * own and a death between two counters is impossible. Shutting down is one store of `state` under the
- * producers' lock, so that no put commits after it; then the group's lock is taken once, so that no take
- * which had not seen it is still on its way. With `immediate`, what is left counts as finished: join waits
- * for what was taken.
+ * The number of unfinished tasks is the sequence at `tail` less `done` and what was acked (`settled`, see lease.h), so
+ * putting needs no counter of its own, and no death leaves two counters that differ. Shutting down is one store of
+ * `state` under the producers' lock, so that no put commits after it; then the group's lock is taken once, so that no
+ * take which had not seen it is still on its way. With `immediate`, what is left counts as finished: join waits for
+ * what was taken.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,14 +15,15 @@
 
 /* Loaded in this order: what only shrinks the answer comes first, so that nothing is counted that was not so. */
 typedef struct progress {
-    uint64_t done, acked;
+    uint64_t settled, done, acked; /* done: by either way */
     uint64_t read, read_sequence, tail, tail_sequence;
 } progress;
 
 static rp_status look(rp_log *log, progress *out) {
     rp_status status = rp_enter(log);
     if (status != RP_OK) return status;
-    out->done = rp_load_acquire(done, &log->head->done);
+    out->settled = rp_load_acquire(done, &log->groups[RP_QUEUE_GROUP].settled);
+    out->done = rp_load_acquire(done, &log->head->done) + out->settled;
     out->acked = rp_least_acked(log);
     return rp_progress(log, &out->read, &out->read_sequence, &out->tail, &out->tail_sequence);
 }
@@ -108,7 +109,8 @@ rp_status rp_task_done(rp_log *log) {
         rp_status status = look_unless_deleted(log, &at);
         if (status != RP_OK) return status;
         if (at.done >= all_tasks(log, &at)) return RP_TOO_MANY;
-        if (!rp_cas_release(done, &log->head->done, &at.done, at.done + 1)) continue;
+        uint64_t done = at.done - at.settled;
+        if (!rp_cas_release(done, &log->head->done, &done, done + 1)) continue;
         rp_signal(log, RP_EVENT_JOIN, INT32_MAX);
         return RP_OK;
     }

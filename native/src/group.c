@@ -24,30 +24,15 @@ static rp_status check_open(rp_log *log, const rp_group *group, uint32_t handle,
                                                                                               : RP_NOT_FOUND;
 }
 
-/* The frame at `read` is gone. If the dead one's `sequence` is that of a frame which is there still, its `read` did not
- * follow: what it took of those that are there comes again. */
-static void repair_behind_oldest(rp_log *log, rp_group *group) {
-    rp_cursor now;
-    if (rp_cursor_open(log, true, &now) != RP_OK) return;
-    if (now.sequence < rp_load_relaxed(&group->sequence)) rp_store_relaxed(&group->sequence, now.sequence);
-}
-
 /* The lock's last holder died, perhaps between two stores of T4 or of lease.h. A closed group is nobody's to repair:
  * its next life may be in the making. */
 static void repair(rp_log *log, rp_group *group) {
-    if (rp_load_acquire(group, &group->state) == RP_GROUP_FREE) return;
+    uint32_t state = rp_load_acquire(group, &group->state);
+    if (state == RP_GROUP_FREE || state == RP_GROUP_LOSSY) return; /* a lossy one has but its marks */
     uint64_t read = rp_load_relaxed(&group->read);
     uint64_t sequence = rp_read_once(rp_frame_at(log, read)->sequence);
     if (rp_is_stored_group(group) && !rp_glance_at_mark(group, &read, &sequence)) return;
-    if (rp_load_relaxed(&group->state) != RP_GROUP_LOSSY) {
-        rp_lease_repair(log, group, sequence);
-        return;
-    }
-    rp_fence_acquire(lap);
-    if (rp_load_relaxed(&log->head->oldest) <= read)
-        rp_store_relaxed(&group->sequence, sequence);
-    else
-        repair_behind_oldest(log, group);
+    rp_lease_repair(log, group, sequence);
 }
 
 static rp_status locked(rp_log *log, uint32_t handle, bool died, rp_hold *hold) {
@@ -125,11 +110,27 @@ size_t rp_pattern_length(const rp_group *group) { return strnlen(group->pattern,
 
 /* ---- on behalf of the dead ------------------------------------------------------------------ */
 
-/* A group whose process is dead holds nobody back any more. */
-static bool close_if_dead(rp_log *log, rp_group *group) {
+static bool is_of_the_dead(rp_log *log, const rp_group *group) {
     uint32_t state = rp_load_acquire(group, &group->state), owner = rp_load_relaxed(&group->owner);
-    if (state == RP_GROUP_FREE || owner == 0 || !rp_is_dead(log, owner)) return false;
-    return rp_cas_release(group, &group->state, &state, RP_GROUP_FREE);
+    return state != RP_GROUP_FREE && owner != 0 && rp_is_dead(log, owner);
+}
+
+/* A group whose process is dead holds nobody back any more. Under the producers' lock, as groups are made: else
+ * another one may have its place by now. */
+static bool close_if_dead(rp_log *log, rp_group *group) {
+    uint32_t state = rp_load_acquire(group, &group->state);
+    return is_of_the_dead(log, group) && rp_cas_release(group, &group->state, &state, RP_GROUP_FREE);
+}
+
+/* True: it was there; now it is closed, or somebody has the lock. */
+static bool close_dead_one(rp_log *log, rp_group *group) {
+    bool died;
+    if (!is_of_the_dead(log, group)) return false;
+    if (rp_lock_try(log, &log->head->lock, NULL, &died) != RP_OK) return true;
+    if (died) rp_wake_all(log);
+    close_if_dead(log, group); /* else somebody else has closed it */
+    rp_lock_release(&log->head->lock);
+    return true;
 }
 
 /* Who only wants some subjects must not hold producers back for others, also while nobody receives for it. */
@@ -163,7 +164,7 @@ bool rp_repair_groups(rp_log *log) {
     bool repaired = false;
     for (uint32_t g = 0; g < log->geometry.group_count; g++) {
         rp_group *group = &log->groups[g];
-        repaired |= close_if_dead(log, group) || pass_over_unwanted(log, group);
+        repaired |= close_dead_one(log, group) || pass_over_unwanted(log, group);
         uint32_t word = rp_load_relaxed(&group->lock);
         if (rp_load_acquire(group, &group->state) == RP_GROUP_FREE) continue;
         if (word == 0 || rp_load_acquire(release, &group->acked) == rp_load_acquire(release, &group->read))
@@ -232,7 +233,6 @@ static rp_status make(rp_log *log, rp_group *made, const char *name, const rp_gr
     rp_store_relaxed(&made->read, start);
     rp_store_relaxed(&made->acked, start);
     rp_store_relaxed(&made->seen, start);
-    rp_store_relaxed(&made->sequence, sequence);
     rp_store_relaxed(&made->marks[0].position, start);
     rp_store_relaxed(&made->marks[0].sequence, sequence);
     rp_lease_clear(log, made);
@@ -353,7 +353,8 @@ rp_status rp_group_advance(rp_log *log, uint32_t group, uint64_t position, int64
     rp_status status = rp_group_lock(log, group, deadline, &hold);
     if (status != RP_OK) return status;
     uint64_t tail = rp_load_acquire(commit, &log->head->tail);
-    if (position < hold.read || position > tail || position % RP_ALIGN || rp_is_stored_group(hold.group))
+    bool has_marks = rp_load_relaxed(&hold.group->state) != RP_GROUP_GATING;
+    if (position < hold.read || position > tail || position % RP_ALIGN || has_marks)
         return rp_group_unlock(&hold, RP_INVALID); /* a stored one: rp_group_place() */
     rp_store_relaxed(&hold.group->seen, tail);
     rp_store_release(release, &hold.group->read, position);

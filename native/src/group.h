@@ -14,9 +14,11 @@
  * reclaimed. In T5: a producer's slice ends. From `read`'s store on, the frames belong to the taker and die
  * with it. (Leases, which do not: lease.h.)
  *
- * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. Its `sequence`
- * is stored before its `read`; a death in between is repaired from the frame at `read`, or, if that is gone, from
- * the oldest one.
+ * A group may end with its process: whoever it holds back closes it. Groups are made, and those of the dead closed,
+ * under the producers' lock: who was stopped after it found one dead does not close the next that has its place.
+ *
+ * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. The sequence at its
+ * `read` is kept in `marks` (stored.h), for the frame there may be gone: also after a death between the two.
  */
 #ifndef RP_GROUP_H
 #define RP_GROUP_H

@@ -27,7 +27,7 @@
 #include "ringpost.h"
 
 #define RP_MAGIC          UINT64_C(0x31676f6c2d706e72) /* "rnp-log1" */
-#define RP_LAYOUT_VERSION 1u
+#define RP_LAYOUT_VERSION 2u
 #define RP_ABI_TAG        ((8u << 16) | (RP_ALIGN << 8) | (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 1 : 2))
 
 #define RP_LINE           128    /* two cache lines: prefetchers fetch pairs */
@@ -129,12 +129,14 @@ typedef struct rp_group {
     rp_u64 read;             /* next frame to hand out for the first time */
     rp_u64 acked;            /* every frame below it is done with */
     rp_u64 seen;             /* cache of tail */
-    rp_u64 sequence;   /* of the frame at `read`; only for RP_GROUP_LOSSY, where that frame may be gone */
+    rp_u64 settled;          /* tasks of this queue that were done by acking them */
     rp_u64 due_ns;     /* cache: when the first returned lease may be handed out again; 0: none is known */
     rp_u64 checked_ns; /* when leases were last looked over */
     rp_u32 tip;        /* cache: the lease made last, + 1; frames may be added to it */
     rp_u32 starved;    /* somebody found no free lease */
-    rp_mark marks[2];  /* of a stored group: the one with `read` has the sequence there; see stored.h */
+    rp_mark marks[2];  /* stored and lossy groups: the one with `read` has the sequence there; see stored.h */
+    rp_u64 settled_before, pending_before; /* while bits of a lease are being acked; see lease.h */
+    rp_u32 settling;                       /* that lease, + 1; 0: none */
     rp_event event;
     RP_ALIGNED rp_u32 state; /* RP_GROUP_* */
     rp_u32 owner;            /* slot and generation, for a group that dies with its process; 0: it stays */

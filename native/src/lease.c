@@ -84,6 +84,7 @@ void rp_lease_clear(rp_log *log, rp_group *group) {
     table all = table_of(log, group);
     for (uint32_t i = 0; i < all.count; i++) rp_store_relaxed(&all.leases[i].owner, 0);
     rp_store_relaxed(&group->lease_top, 0);
+    rp_store_relaxed(&group->settling, 0);
     rp_store_relaxed(&group->due_ns, 0);
     rp_store_relaxed(&group->tip, 0);
     rp_store_relaxed(&group->starved, 0);
@@ -123,8 +124,31 @@ static uint64_t handed_out(const rp_lease *lease, uint64_t sequence) {
     return sequence - first >= RP_LEASE_WIDTH ? UINT64_MAX : (UINT64_C(1) << (sequence - first)) - 1;
 }
 
+/* S0. */
+static void begin_settling(rp_group *group, const table *all, const rp_lease *lease) {
+    rp_store_relaxed(&group->settled_before, rp_load_relaxed(&group->settled));
+    rp_store_relaxed(&group->pending_before, pending_of(lease));
+    rp_keep_order();
+    rp_store_relaxed(&group->settling, (uint32_t)(lease - all->leases) + 1);
+    rp_keep_order();
+}
+
+/* The end of S2; may be done again. */
+static void end_settling(rp_group *group, const table *all) {
+    uint32_t settling = rp_load_relaxed(&group->settling);
+    if (settling == 0) return;
+    if (settling <= all->count) {
+        uint64_t gone = rp_load_relaxed(&group->pending_before) & ~pending_of(&all->leases[settling - 1]);
+        rp_keep_order();
+        rp_store_release(done, &group->settled, rp_load_relaxed(&group->settled_before) + bits_in(gone));
+    }
+    rp_keep_order();
+    rp_store_relaxed(&group->settling, 0);
+}
+
 void rp_lease_repair(rp_log *log, rp_group *group, uint64_t sequence) {
     table all = table_of(log, group);
+    end_settling(group, &all); /* before any bit is cleared for another reason */
     for (uint32_t i = 0; i < all.top; i++) {
         rp_lease *lease = &all.leases[i];
         if (owner_of(lease) == 0) continue;
@@ -652,9 +676,28 @@ rp_status rp_lease_position(rp_log *log, uint32_t handle, const rp_receipt *rece
 
 /* ---- settling ------------------------------------------------------------------------------- */
 
-static void add_tasks_done(rp_log *log, uint32_t count) {
-    rp_add_release(done, &log->head->done, count);
-    rp_signal(log, RP_EVENT_JOIN, INT_MAX);
+/* S0 to S2: frames of one lease. */
+static void ack(rp_group *group, const table *all, rp_lease *lease, uint64_t bits) {
+    uint64_t pending = pending_of(lease) & ~bits;
+    begin_settling(group, all, lease);
+    rp_store_relaxed(&lease->pending, pending);
+    rp_keep_order();
+    if (pending == 0) rp_store_relaxed(&lease->owner, 0);
+    end_settling(group, all);
+}
+
+/* The lease of the first receipt, how many of those that follow are for it, too, and their bits. NULL: it is lost. */
+static rp_lease *find_together(const rp_log *log, const table *all, const rp_receipt *receipts,
+                               uint32_t count, uint32_t *together, uint64_t *bits) {
+    rp_lease *lease = find_held(log, all, receipts);
+    *together = 1;
+    *bits = UINT64_C(1) << receipts->bit % RP_LEASE_WIDTH;
+    for (; lease && *together < count; ++*together) {
+        const rp_receipt *next = &receipts[*together];
+        if (find_held(log, all, next) != lease || (*bits >> next->bit & 1)) break;
+        *bits |= UINT64_C(1) << next->bit;
+    }
+    return lease;
 }
 
 rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count, int64_t deadline,
@@ -665,19 +708,16 @@ rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t 
     rp_status status = rp_group_lock(log, group, deadline, &hold);
     if (status != RP_OK) return status;
     table all = table_of(log, hold.group);
-    for (uint32_t i = 0; i < count; i++) {
-        rp_lease *lease = find_held(log, &all, &receipts[i]);
-        if (!lease) {
+    for (uint32_t i = 0, together; i < count; i += together) {
+        uint64_t bits;
+        rp_lease *lease = find_together(log, &all, &receipts[i], count - i, &together, &bits);
+        if (lease) {
+            ack(hold.group, &all, lease, bits);
+            freed |= pending_of(lease) == 0;
+        } else {
             receipts[i].entry = UINT32_MAX;
             ++*lost;
-            continue;
         }
-        uint64_t pending = pending_of(lease) & ~(UINT64_C(1) << receipts[i].bit);
-        rp_store_relaxed(&lease->pending, pending);
-        if (pending) continue;
-        rp_keep_order();
-        rp_store_relaxed(&lease->owner, 0);
-        freed = true;
     }
     rp_store_relaxed(&hold.group->acknowledged, rp_load_relaxed(&hold.group->acknowledged) + count - *lost);
     if (freed) rp_lease_move_acked(log, hold.group);
@@ -687,7 +727,7 @@ rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t 
     rp_lock_release(&hold.group->lock);
     if (freed) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     if (wake) rp_group_wake(log, hold.group, INT_MAX);
-    if (hold.group == log->groups && *lost < count) add_tasks_done(log, count - *lost);
+    if (hold.group == log->groups && *lost < count) rp_signal(log, RP_EVENT_JOIN, INT_MAX);
     return RP_OK;
 }
 
@@ -719,15 +759,11 @@ rp_status rp_group_discard(rp_log *log, uint32_t group, uint64_t sequence, int64
         bool is_known = rp_is_stored_group(hold.group) && rp_glance_at_mark(hold.group, &read, &next);
         return rp_group_unlock(&hold, !is_known ? RP_CORRUPT : sequence >= next ? RP_EMPTY : RP_NOT_FOUND);
     }
-    uint64_t bit = sequence - rp_load_relaxed(&lease->sequence);
-    uint64_t pending = pending_of(lease) & ~(UINT64_C(1) << bit);
-    rp_store_relaxed(&lease->pending, pending);
-    rp_keep_order();
-    if (pending == 0) rp_store_relaxed(&lease->owner, 0);
+    ack(hold.group, &all, lease, UINT64_C(1) << (sequence - rp_load_relaxed(&lease->sequence)));
     rp_store_relaxed(&hold.group->acknowledged, rp_load_relaxed(&hold.group->acknowledged) + 1);
     rp_lease_move_acked(log, hold.group);
     rp_lock_release(&hold.group->lock);
-    if (hold.group == log->groups) add_tasks_done(log, 1);
+    if (hold.group == log->groups) rp_signal(log, RP_EVENT_JOIN, INT_MAX);
     return RP_OK;
 }
 
@@ -819,19 +855,15 @@ rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32
     returning how = {.log = log, .group = hold.group, .unseen = unseen};
     how.due = delay > 0 ? rp_machine_ns() + (uint64_t)delay : 0;
     while (*done < count) {
-        rp_receipt *receipt = &receipts[*done];
-        rp_lease *lease = find_held(log, &all, receipt);
-        uint64_t bits = 0;
-        uint32_t together = 0;
+        uint64_t bits;
+        uint32_t together;
+        rp_lease *lease = find_together(log, &all, &receipts[*done], count - *done, &together, &bits);
         if (!lease) {
-            receipt->entry = UINT32_MAX;
+            receipts[*done].entry = UINT32_MAX;
             ++*lost;
             ++*done;
             continue;
         }
-        do bits |= UINT64_C(1) << receipt[together++].bit;
-        while (*done + together < count && receipt[together].entry == receipt->entry &&
-               find_held(log, &all, &receipt[together]) == lease);
         if (!return_bits(&how, lease, bits)) {
             status = RP_NO_SLOT;
             break;

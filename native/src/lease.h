@@ -10,8 +10,9 @@
  *                   H3  read = behind them: from here on they are ours                      SYNC release
  *   hand out again  R1  all frames of a returned entry: owner = me; then id + 1, deliveries + 1
  *                   R2  some: a free entry gets them, then the old one's pending &= ~them
- *   settle          S1  pending &= ~bits: they are acked
- *                   S2  nothing pending: owner = 0
+ *   settle          S0  of each lease: settled_before, pending_before; then settling = this lease
+ *                   S1  pending &= ~bits: they are acked
+ *                   S2  nothing pending: owner = 0; settled += the number of bits; settling = 0
  *                   S3  acked = where the first entry in use begins, or read                SYNC release
  *   give back       G1  all: deadline; then owner = RP_RETURNED
  *                   G2  some: to a returned or free entry, then the old one's pending &= ~them
@@ -21,9 +22,9 @@
  *
  * A death leaves: in H2, bits of frames at or above `read`, which nobody got: repair clears them. In R1, an
  * entry of a dead owner. In R2, G2 and M, a frame with a bit in two entries of the same `sequence`, one of them
- * returned: repair clears the other one. In S1, S2: repair does the rest. Entries of the
- * dead are found by whoever looks over next: each receiver does, if nobody has for LOOK_OVER ns; one that
- * sleeps wakes for it at the end of its slice.
+ * returned: repair clears the other one. In S1, S2: repair does the rest; `settled` becomes what it was before, and
+ * one more for each bit that is gone since: so each ack is counted, once. Entries of the dead are found by whoever looks
+ * over next: each receiver does, if nobody has for LOOK_OVER ns; one that sleeps wakes for it at the end of its slice.
  */
 #ifndef RP_LEASE_H
 #define RP_LEASE_H

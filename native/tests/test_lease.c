@@ -275,6 +275,37 @@ static void a_lossy_group_is_told_what_it_lost(void) {
     CHECK_EQ(rp_load_relaxed(&log->groups[group & RP_GROUP_NUMBER].lost), lost);
 }
 
+static void put_and_take(rp_log *log, uint64_t count) {
+    for (; count; count--) {
+        uint64_t unused;
+        put_number(log, 0);
+        CHECK_OK(try_take_number(log, 0, &unused));
+    }
+}
+
+/* It died before `read` moved, and what it stood at was overwritten before anybody looked. */
+static void a_lossy_group_whose_reader_died_knows_where_it_stands(void) {
+    rp_log *log = create_log((rp_settings){.capacity = RP_MIN_CAPACITY, .keep_history = true});
+    uint64_t most = (log->geometry.ring_size - RP_STUB) / sizeof(numbered);
+    uint32_t handle;
+    bool made;
+    rp_taken taken;
+    CHECK_OK(rp_group_open(log, "lossy", &(rp_group_settings){.lossy = true}, RP_NOW, &handle, &made));
+    rp_group *group = rp_group_of(log, handle);
+    put_and_take(log, 70);
+    CHECK_OK(rp_try_take(log, handle, received.frames, sizeof received.frames, 20, &taken));
+    uint64_t read = rp_load_relaxed(&group->read);
+    CHECK_OK(rp_try_take(log, handle, received.frames, sizeof received.frames, 50, &taken));
+    rp_store_relaxed(&group->read, read);
+    rp_store_relaxed(&group->acked, read);
+    rp_store_relaxed(&group->lock, dead_owner(log));
+    put_and_take(log, most - 20); /* to the middle of what it took */
+    CHECK(rp_load_relaxed(&log->head->oldest) > read);
+    CHECK_OK(UNTIL(in_ms(BOUND_MS), rp_take(log, handle, received.frames, sizeof received.frames, 1,
+                                            in_ms(BOUND_MS), &taken)));
+    CHECK_EQ(taken.lost, ((const rp_frame *)received.frames)->sequence - 20);
+}
+
 static void open_and_die(void *argument) {
     uint32_t group;
     bool made;
@@ -687,6 +718,32 @@ static void run_storm(uint32_t mortals) {
     check_is_done(all->log);
 }
 
+/* S0 to S2: what was acked is counted once, wherever its process died. */
+static void died_before_it_was_counted(void) {
+    rp_log *log = small_log();
+    rp_group *queue = log->groups;
+    put_numbers(log, 0, 5);
+    CHECK_OK(receive(log, 0, 5, 0, RP_NOW));
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    uint64_t pending = rp_load_relaxed(&lease_at(log, 0)->pending);
+    rp_store_relaxed(&queue->settled_before, 1);
+    rp_store_relaxed(&queue->pending_before, pending);
+    rp_store_relaxed(&queue->settling, 1);
+    for (int acked = 0; acked < 2; acked++) { /* before S1, and behind it; twice: who counts may die, too */
+        if (acked) rp_store_relaxed(&lease_at(log, 0)->pending, pending & ~UINT64_C(6));
+        for (int i = 0; i < 2; i++) {
+            rp_store_relaxed(&queue->settling, 1);
+            die_in_the_lock(log);
+            CHECK_OK(rp_holds(log, 0, &received.receipts[4], in_ms(BOUND_MS)));
+            CHECK_EQ(rp_load_relaxed(&queue->settled), 1 + 2 * acked);
+        }
+    }
+    CHECK_EQ(settle(log, received.receipts + 1, 4), 2);
+    CHECK_OK(rp_join(log, RP_NOW));
+    CHECK_IS(rp_task_done(log), RP_TOO_MANY);
+    check_is_done(log);
+}
+
 static void every_message_is_settled_once(void) { run_storm(0); }
 static void every_message_is_settled_though_holders_die(void) { run_storm(3); }
 
@@ -702,9 +759,11 @@ RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TES
           TEST(the_dead_lose_their_leases), TEST(takers_are_told_of_what_was_given_back),
           TEST(large_frames_are_leased_in_place), TEST(a_full_table_makes_receivers_wait),
           TEST(only_what_matches_is_handed_out), TEST(a_lossy_group_is_told_what_it_lost),
+          TEST(a_lossy_group_whose_reader_died_knows_where_it_stands),
           TEST(a_dead_subscriber_holds_nobody_back), TEST(a_part_can_be_had_of_a_full_table),
           TEST(a_table_of_any_kind_runs_empty), TEST(who_finds_no_free_lease_sleeps),
           TEST(receiving_makes_room_in_a_bounded_queue), TEST(a_stale_handle_leaves_the_repair_done),
           TEST(a_child_does_not_abandon_its_parents_group), TEST(died_before_read), TEST(died_while_adding),
           TEST(died_while_taking_some), TEST(died_while_giving_some_back), TEST(died_while_settling),
-          TEST(every_message_is_settled_once), TEST(every_message_is_settled_though_holders_die))
+          TEST(died_before_it_was_counted), TEST(every_message_is_settled_once),
+          TEST(every_message_is_settled_though_holders_die))

@@ -69,10 +69,12 @@ def set_up(queue: ringpost.Queue[Any], step: Step) -> SegmentFile:
     for _ in range(TURNS):
         queue.put(b"turn")
         queue.get()
+        queue.task_done()
     ring = segment["ring_size"]
     while (left := -segment["tail"] % ring) > 64:
         queue.put(bytes(min(left - 64, 16384) // 16 * 16 - 32 or 1))
         queue.get()
+        queue.task_done()
     _fill_with_garbage(segment)
     queue.put_many(step.before)
     for name in step.dead_locks:

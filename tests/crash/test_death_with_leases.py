@@ -54,6 +54,8 @@ def check_survivors(queue: ringpost.Queue[Any], step: LeaseStep, segment: Segmen
     largest = bytes(segment["pool_size"])
     queue.put(largest, timeout=BOUND)
     assert queue.get(timeout=BOUND) == largest
+    queue.task_done()
+    queue.join(timeout=BOUND)  # each ack was counted, once
     stats = queue.stats()
     assert (stats.ready, stats.consumers.in_flight, stats.used_bytes, stats.pool_used) == (0, 0, 0, 0)
 

@@ -68,6 +68,13 @@ def test_the_sdist_has_sources_and_nothing_that_was_built(sdist: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".o"))]
 
 
+def test_the_wheel_has_every_module(wheel: zipfile.ZipFile) -> None:
+    source = ROOT / "src"
+    modules = {str(path.relative_to(source)) for path in source.rglob("*.py")}
+    assert modules
+    assert modules <= set(wheel.namelist())
+
+
 def test_the_wheel_works(wheel_file: Path, place: Path) -> None:
     """With tests of the queue, which find it before the sources."""
     target = place / "installed"

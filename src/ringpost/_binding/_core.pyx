@@ -943,11 +943,17 @@ cdef void set_parts(rp_message *message, bytes subject, bytes headers, uint32_t 
         message.headers_len = PyBytes_GET_SIZE(headers)
 
 
+cdef inline char *copy_part(char *to, const void *part, size_t length) noexcept nogil:
+    if length:  # else `part` may be NULL, which memcpy must not be given
+        memcpy(to, part, length)
+    return to + length
+
+
 cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
     """Subject, headers and body behind one another."""
-    memcpy(to, message.subject, message.subject_len)
-    memcpy(to + message.subject_len, message.headers, message.headers_len)
-    memcpy(to + message.subject_len + message.headers_len, message.body, message.body_len)
+    to = copy_part(to, message.subject, message.subject_len)
+    to = copy_part(to, message.headers, message.headers_len)
+    copy_part(to, message.body, message.body_len)
 
 
 include "stored.pxi"
