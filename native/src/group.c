@@ -26,16 +26,12 @@ static rp_status check_open(rp_log *log, const rp_group *group, uint32_t handle)
 /* The lock's last holder died, perhaps between two stores of T4 or of lease.h. A closed group is nobody's to repair:
  * its next life may be in the making. */
 static void repair(rp_log *log, rp_group *group) {
-    if (rp_load_acquire(group, &group->state) == RP_GROUP_FREE) return;
+    uint32_t state = rp_load_acquire(group, &group->state);
+    if (state == RP_GROUP_FREE || state == RP_GROUP_LOSSY) return;
     uint64_t read = rp_load_relaxed(&group->read);
     uint64_t sequence = rp_read_once(rp_frame_at(log, read)->sequence);
     if (rp_is_stored_group(group) && !rp_glance_at_mark(group, &read, &sequence)) return;
-    if (rp_load_relaxed(&group->state) != RP_GROUP_LOSSY) {
-        rp_lease_repair(log, group, sequence);
-        return;
-    }
-    rp_fence_acquire(lap);
-    if (rp_load_relaxed(&log->head->oldest) <= read) rp_store_relaxed(&group->sequence, sequence);
+    rp_lease_repair(log, group, sequence);
 }
 
 static rp_status locked(rp_log *log, uint32_t handle, bool died, rp_hold *hold) {
@@ -220,7 +216,6 @@ static rp_status make(rp_log *log, rp_group *made, const char *name, const rp_gr
     rp_store_relaxed(&made->read, start);
     rp_store_relaxed(&made->acked, start);
     rp_store_relaxed(&made->seen, start);
-    rp_store_relaxed(&made->sequence, sequence);
     rp_store_relaxed(&made->marks[0].position, start);
     rp_store_relaxed(&made->marks[0].sequence, sequence);
     rp_lease_clear(log, made);

@@ -14,8 +14,11 @@
  * reclaimed. In T5: a producer's slice ends. From `read`'s store on, the frames belong to the taker and die
  * with it. (Leases, which do not: lease.h.)
  *
- * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. Its `sequence`
- * is stored before its `read`; a death in between is repaired from the frame at `read`, if it still is there.
+ * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. The frame at its `read`
+ * may be gone, so the sequence there is kept in `marks`, as for a stored group (stored.h): the mark with the new pair is
+ * written before `read` moves, and of the two it is always the one with `read` that counts. So a death in between needs
+ * no repair, and the next reader is told exactly how many were lost. (One word for the sequence would not do: written
+ * before `read`, it belongs to another position after a death, and if the frame at `read` is gone nobody can tell.)
  */
 #ifndef RP_GROUP_H
 #define RP_GROUP_H

@@ -173,7 +173,8 @@ static void sift(const rp_group *group, uint8_t *frames, rp_taken *out) {
 static rp_status take_lossy(rp_log *log, rp_hold *at, void *buffer, size_t size, uint32_t limit,
                             rp_taken *out) {
     rp_group *group = at->group;
-    rp_cursor cursor = {.position = at->read, .sequence = rp_load_relaxed(&group->sequence)};
+    rp_cursor cursor = {0};
+    if (!rp_glance_at_mark(group, &cursor.position, &cursor.sequence)) return rp_group_unlock(at, RP_CORRUPT);
     uint32_t state =
         rp_load_acquire(state, &log->head->state); /* before the tail: nothing is put once it is shut */
     rp_status status;
@@ -184,7 +185,7 @@ static rp_status take_lossy(rp_log *log, rp_hold *at, void *buffer, size_t size,
     out->lost = cursor.lost;
     count_delivered(group, out->count);
     rp_store_relaxed(&group->lost, rp_load_relaxed(&group->lost) + cursor.lost);
-    rp_store_relaxed(&group->sequence, cursor.sequence);
+    rp_mark_next(group, cursor.position, cursor.sequence);
     rp_store_release(release, &group->read, cursor.position);
     rp_store_release(release, &group->acked, cursor.position);
     rp_store_relaxed(&group->seen, cursor.position);

@@ -5,6 +5,7 @@
 
 #include "inside.h"
 #include "messages.h"
+#include "stored.h"
 #include "threads.h"
 
 #define GRANULES 8                /* of a small log */
@@ -1121,7 +1122,31 @@ static void shut_down_half_with_messages(void) {
     }
 }
 
-RUN_TESTS(TEST(appending), TEST(appending_with_history), TEST(appending_so_many_at_most), TEST(taking),
+/* A reader that was overrun died before its `read` moved, with the mark for it written: the next one is told of the same
+ * loss, and gets the same frame. */
+static void a_dead_reader_that_was_overrun_took_nothing(void) {
+    static uint8_t body[16000], got[16384] __attribute__((aligned(RP_ALIGN)));
+    rp_settings settings = {.capacity = RP_MIN_CAPACITY, .broadcast = true, .keep_history = true};
+    rp_group_settings lossy = {.lossy = true};
+    rp_log *log = create_log(settings);
+    uint32_t group;
+    bool made;
+    CHECK_OK(rp_group_open(log, "lossy", &lossy, RP_NOW, &group, &made));
+    for (int i = 0; i < 8; i++) CHECK_OK(put_bytes(log, body, sizeof body, in_ms(BOUND_MS)));
+    uint64_t oldest = rp_load_relaxed(&log->head->oldest), lost = rp_frame_at(log, oldest)->sequence;
+    CHECK(lost > 0);
+    rp_group *at = rp_group_of(log, group);
+    uint64_t span = rp_frame_span(log, oldest, rp_load_relaxed(&log->head->tail));
+    rp_mark_next(at, oldest + span, lost + 1);
+    rp_store_relaxed(&at->lock, dead_owner(log));
+    rp_taken taken;
+    int64_t deadline = in_ms(BOUND_MS);
+    CHECK_OK(UNTIL(deadline, rp_take(log, group, got, sizeof got, 1, deadline, &taken)));
+    CHECK_EQ(taken.lost, lost);
+    CHECK_EQ(((const rp_frame *)got)->sequence, lost);
+}
+
+RUN_TESTS(TEST(a_dead_reader_that_was_overrun_took_nothing), TEST(appending), TEST(appending_with_history), TEST(appending_so_many_at_most), TEST(taking),
           TEST(taking_with_history), TEST(a_put_that_does_not_wait_repairs_too), TEST(all_was_taken),
           TEST(lending), TEST(a_committed_run_outlives_its_owner), TEST(two_runs_of_one_position),
           TEST(taking_large_ones), TEST(every_word_in_every_lock), TEST(a_death_while_repairing),
