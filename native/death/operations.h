@@ -165,7 +165,7 @@ static void history_world(rp_settings settings) {
 
 static void before_put_over_history(void) {
     history_world((rp_settings){0});
-    prepare_message(16000);
+    prepare_message(200);
 }
 
 /* ---- taking --------------------------------------------------------------------------------- */
