@@ -17,6 +17,7 @@
 
 #define MOST_STEPS 200000u
 #define BREAKPOINT 0xccu
+#define SYSCALL    0x050fu /* two bytes */
 
 typedef struct path {
     uint32_t length; /* instructions from the first to the end of the process */
@@ -26,7 +27,8 @@ typedef struct path {
     uint8_t marks[MOST_STEPS];
 } path;
 
-enum { CHANGED = 1, LOCKED = 2 }; /* this instruction changed shared memory; after it a lock is held */
+/* This instruction changed shared memory; after it a lock is held; it was a system call. */
+enum { CHANGED = 1, LOCKED = 2, CALLED = 4 };
 
 /* ---- one process ---------------------------------------------------------------------------- */
 
@@ -114,10 +116,12 @@ static inline void walk_path(path *p, void (*ready)(void), void (*act)(void), ui
     p->length = 0;
     p->at[0] = place_of(child);
     p->marks[0] = look();
-    while (step(child)) {
+    for (;;) {
+        long next = ptrace(PTRACE_PEEKTEXT, child, p->at[p->length], NULL);
+        if (!step(child)) break;
         if (++p->length == MOST_STEPS) FAIL("it has more than %u instructions", MOST_STEPS);
         p->at[p->length] = place_of(child);
-        p->marks[p->length] = look();
+        p->marks[p->length] = look() | ((next & 0xffff) == SYSCALL ? CALLED : 0);
     }
     find_landmarks(p);
 }

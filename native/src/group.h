@@ -17,8 +17,11 @@
  * A group may end with its process: whoever it holds back closes it. Groups are made, and those of the dead closed,
  * under the producers' lock: who was stopped after it found one dead does not close the next that has its place.
  *
- * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. The sequence at its
- * `read` is kept in `marks` (stored.h), for the frame there may be gone: also after a death between the two.
+ * A lossy group is a cursor (cursor.c) that lies in shared memory: producers do not look at it. The frame at its `read`
+ * may be gone, so the sequence there is kept in `marks`, as for a stored group (stored.h): the mark with the new pair is
+ * written before `read` moves, and of the two it is always the one with `read` that counts. So a death in between needs
+ * no repair, and the next reader is told exactly how many were lost. (One word for the sequence would not do: written
+ * before `read`, it belongs to another position after a death, and if the frame at `read` is gone nobody can tell.)
  */
 #ifndef RP_GROUP_H
 #define RP_GROUP_H
