@@ -71,6 +71,14 @@ cdef object find_frames_of(Log log, uint64_t sequence, rp_range *frames):
     return find_frames(log, position, frames)
 
 
+cdef bytes stored_payload(Log log, uint64_t sequence, uint64_t length):
+    """None: it is not stored. The length is what the ring says, where others can write."""
+    cdef bytes payload = log.need_storage().payload(sequence)
+    if payload is not None and <uint64_t>PyBytes_GET_SIZE(payload) != length:
+        raise log.fail(RP_CORRUPT, "get")
+    return payload
+
+
 cdef void set_range(rp_range *frames, const Py_buffer *view) noexcept:
     frames.data = view.buf
     frames.end = frames.position + view.len
@@ -143,20 +151,23 @@ cdef class Stored:
         return found.sequence
 
     def payloads(self, frames):
-        """(sequence, view of the payload) of each large frame of a range."""
+        """(sequence, view of the payload) of each large frame of a copied range. Raises CorruptLog if these are not
+        frames."""
         cdef Py_buffer view
         cdef size_t at = 0
-        cdef rp_frame *frame
+        cdef const rp_frame *frame
         cdef rp_descriptor descriptor
         cdef const void *data
         cdef list found = []
         PyObject_GetBuffer(frames, &view, PyBUF_SIMPLE)
         try:
-            while at + sizeof(rp_frame) <= <size_t>view.len:
-                frame = <rp_frame *>(<char *>view.buf + at)
-                if frame.size < sizeof(rp_frame):
+            while at < <size_t>view.len:
+                frame = frame_in(&view, at)
+                if frame is NULL:
                     raise self.log.fail(RP_CORRUPT, "store frames of")
                 if frame.flags & RP_FRAME_LARGE:
+                    if frame.size != sizeof(rp_frame) + sizeof(rp_descriptor):
+                        raise self.log.fail(RP_CORRUPT, "store frames of")
                     memcpy(&descriptor, <char *>frame + sizeof(rp_frame), sizeof(rp_descriptor))
                     data = rp_pool_data(self.log._log, &descriptor)
                     if data is NULL:
