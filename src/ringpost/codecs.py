@@ -44,6 +44,7 @@ class Kind(IntEnum):
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
 
 _EXT_NDARRAY = 1
+_MOST_KEPT = 4096  # bytes of a head that is remembered
 _LINE = 64  # bytes: the items of an array start at multiples of it
 
 # what MessagePack knows by itself: spares most messages the questions below
@@ -335,12 +336,11 @@ def _decode_array(body: Buffer) -> Any:
     size, shift = words & 0xFFFFFF, words >> 24
     if size > len(view):
         raise ValueError("it is shorter than its head says")
-    shape, dtype, order = _read_head(bytes(view[4 : 4 + size]))
+    shape, dtype, order = (_read_head if size <= _MOST_KEPT else _head_of)(bytes(view[4 : 4 + size]))
     return numpy.ndarray(shape, dtype, buffer=body, offset=_items_at(size) + shift, order=order)
 
 
-@lru_cache(256)
-def _read_head(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
+def _head_of(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
     import numpy
 
     description, shape, order = msgspec.msgpack.decode(head)
@@ -348,6 +348,9 @@ def _read_head(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
     if dtype.hasobject:
         raise ValueError("an array of Python objects does not travel as raw bytes")
     return tuple(shape), dtype, order
+
+
+_read_head = lru_cache(256)(_head_of)
 
 
 def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:
