@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copyreg
 import io
+import math
 import pickle
 import sys
 from enum import IntEnum
@@ -44,6 +45,7 @@ class Kind(IntEnum):
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
 
 _EXT_NDARRAY = 1
+_MOST_NOTHINGS = 1 << 20
 _MOST_KEPT = 4096  # bytes of a head that is remembered
 _LINE = 64  # bytes: the items of an array start at multiples of it
 
@@ -347,6 +349,10 @@ def _head_of(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
     dtype = numpy.lib.format.descr_to_dtype(_tuples(description))
     if dtype.hasobject:
         raise ValueError("an array of Python objects does not travel as raw bytes")
+    if any(length < 0 for length in shape):
+        raise ValueError("an array has no negative length")
+    if dtype.itemsize == 0 and math.prod(shape) > _MOST_NOTHINGS:
+        raise ValueError("it has more items of no size than anybody can look at")
     return tuple(shape), dtype, order
 
 
