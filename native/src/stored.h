@@ -42,7 +42,8 @@ static inline bool rp_is_in_view(const rp_view *view, uint64_t position) {
 
 /* Can it be a frame's? Positions are what others stored, and nothing lies behind a view. */
 static inline bool rp_is_sane_in_view(const rp_view *view, uint64_t position) {
-    return (position | view->position | view->end) % RP_ALIGN == 0 && view->end - position >= sizeof(rp_frame);
+    return (position | view->position | view->end) % RP_ALIGN == 0 &&
+           view->end - position >= sizeof(rp_frame);
 }
 
 /* Has the ring lost this frame? Asked after it was copied, and before anything in the copy is believed. */
