@@ -328,6 +328,7 @@ static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bit
     size_t used = to->used;
     *bits = 0;
     if (rp_is_in_view(to->view, position)) {
+        if (!rp_is_sane_in_view(to->view, position)) return RP_CORRUPT;
         uint64_t end = read < to->view->end ? read : to->view->end;
         rp_status status = copy_pending(to, &to->view->log, end, lease, bits);
         if (status != RP_EMPTY) return status;
@@ -387,6 +388,10 @@ static rp_status hand_out_again(handing *to) {
         uint64_t bits;
         size_t used = to->used;
         if (!from) break;
+        if (pending_of(from) == 0) { /* nonsense: nobody gives nothing back. It would be due for ever */
+            rp_store_relaxed(&from->owner, 0);
+            break;
+        }
         status = copy_returned(to, from, &bits);
         if (status == RP_CORRUPT || status == RP_COLD || bits == 0) break;
         lease = take_over(to, from, bits);
@@ -505,7 +510,7 @@ static rp_status look_in_view(handing *to) {
     if (rp_likely(status != RP_COLD && !to->view)) return status;
     if ((status == RP_OK || status == RP_COLD) && rp_is_in_view(to->view, to->hold.read)) {
         to->hold.tail = to->view->end;
-        return RP_OK;
+        return rp_is_sane_in_view(to->view, to->hold.read) ? RP_OK : RP_CORRUPT;
     }
     if (status == RP_COLD) to->cold = to->hold.read;
     return status;

@@ -22,8 +22,6 @@ void rp_view_of(const rp_log *log, const rp_range *frames, rp_view *out) {
     out->log.base = frames->position;
     out->position = frames->position;
     out->end = frames->end;
-    if (frames->position % RP_ALIGN || frames->end % RP_ALIGN)
-        out->end = out->position; /* nonsense: an empty one */
 }
 
 bool rp_glance_at_mark(const rp_group *group, uint64_t *read, uint64_t *sequence) {

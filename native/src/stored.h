@@ -36,9 +36,13 @@ typedef struct rp_view {
 /* Frames out of storage, as if they lay in the ring. */
 void rp_view_of(const rp_log *log, const rp_range *frames, rp_view *out);
 
-/* With room for a header behind it: `position` is what somebody else stored. */
 static inline bool rp_is_in_view(const rp_view *view, uint64_t position) {
-    return view && position % RP_ALIGN == 0 && position >= view->position && position < view->end &&
+    return view && position >= view->position && position < view->end;
+}
+
+/* Can it be a frame's? Positions are what others stored, and nothing lies behind a view. */
+static inline bool rp_is_sane_in_view(const rp_view *view, uint64_t position) {
+    return (position | view->position | view->end) % RP_ALIGN == 0 &&
            view->end - position >= sizeof(rp_frame);
 }
 

@@ -16,6 +16,7 @@ static rp_status begin_in_view(rp_log *log, const rp_view *view, rp_hold *hold) 
     if (state & (RP_STATE_DISCARD | RP_STATE_DELETED))
         return rp_group_unlock(hold, state & RP_STATE_DELETED ? RP_DELETED : RP_SHUT_DOWN);
     if (!rp_is_in_view(view, hold->read)) return rp_group_unlock(hold, RP_EMPTY);
+    if (!rp_is_sane_in_view(view, hold->read)) return rp_group_unlock(hold, RP_CORRUPT);
     hold->tail = view->end;
     return RP_OK;
 }

@@ -753,6 +753,22 @@ static void every_message_is_settled_though_holders_die(void) { run_storm(3); }
 #define RACES TEST(a_size_that_changes_while_it_is_looked_at), TEST(a_lease_ends_while_it_is_read),
 #endif
 
+/* Nobody gives nothing back; it would be due for ever, and every take would be sent to it. */
+static void a_returned_lease_without_frames_is_let_go(void) {
+    rp_log *log = small_log();
+    uint64_t number;
+    put_numbers(log, 0, 2);
+    CHECK_OK(receive(log, 0, 1, 0, in_ms(BOUND_MS)));
+    give_back(log, received.receipts, 1, 0, false);
+    rp_store_relaxed(&log->leases[0].pending, 0);
+    CHECK_IS(try_take_number(log, 0, &number), RP_RETURNED_FIRST);
+    expect_number(log, 1, 1);
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    put_numbers(log, 2, 3);
+    CHECK_OK(try_take_number(log, 0, &number));
+    CHECK_EQ(number, 2);
+}
+
 RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TEST(a_full_table_takes_back),
           TEST(single_receives_share_leases), TEST(what_is_given_back_comes_first),
           TEST(a_part_of_what_was_given_back_can_be_had), TEST(a_delay_is_kept), TEST(a_lease_runs_out),
@@ -766,4 +782,4 @@ RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TES
           TEST(a_child_does_not_abandon_its_parents_group), TEST(died_before_read), TEST(died_while_adding),
           TEST(died_while_taking_some), TEST(died_while_giving_some_back), TEST(died_while_settling),
           TEST(died_before_it_was_counted), TEST(every_message_is_settled_once),
-          TEST(every_message_is_settled_though_holders_die))
+          TEST(every_message_is_settled_though_holders_die), TEST(a_returned_lease_without_frames_is_let_go))

@@ -430,10 +430,60 @@ static void only_what_a_group_needs_is_needed(void) {
     CHECK_EQ(rp_needed(s.log), 4800);
 }
 
+/* ---- nonsense ------------------------------------------------------------------------------- */
+
+static void counts_end_where_oldest_lies_behind_the_tail(void) {
+    storage s = stored_log();
+    uint64_t ready;
+    put_and_store(&s, 0, 5);
+    rp_store_relaxed(&s.log->head->oldest, rp_tail(s.log) + 4096);
+    CHECK_IS(rp_ready(s.log, &ready), RP_CORRUPT);
+    CHECK_IS(rp_task_done(s.log), RP_CORRUPT);
+    CHECK_IS(rp_join(s.log, in_ms(BOUND_MS)), RP_CORRUPT);
+}
+
+/* Nothing lies behind what came out of storage: what a group stands at must not lead there. */
+static void a_position_that_is_no_frames_is_corrupt_in_a_view(void) {
+    storage s = stored_log();
+    _Alignas(RP_ALIGN) uint8_t buffer[4096];
+    rp_receipt receipts[4];
+    rp_taken taken;
+    put_and_store(&s, 0, 3000);
+    rp_group *group = &s.log->groups[0];
+    const uint64_t behind[] = {16, 8, 4, 3, 1};
+    for (size_t i = 0; i < COUNT(behind); i++) {
+        rp_range frames = frames_from(&s, 0, 1000);
+        uint8_t *exact = malloc(frames.end);
+        memcpy(exact, frames.data, frames.end);
+        frames.data = exact;
+        rp_store_relaxed(&group->read, frames.end - behind[i]);
+        rp_store_relaxed(&group->marks[0].position, frames.end - behind[i]);
+        CHECK_IS(rp_take_cold(s.log, 0, &frames, buffer, sizeof buffer, 4, &taken), RP_CORRUPT);
+        CHECK_IS(rp_receive_cold(s.log, 0, &frames, buffer, sizeof buffer, 4, 0, receipts, &taken),
+                 RP_CORRUPT);
+        CHECK_IS(rp_skip_large(s.log, 0, 1, &frames, in_ms(BOUND_MS)), RP_CORRUPT);
+        free(exact);
+    }
+}
+
+static void a_large_frame_without_its_descriptor_is_corrupt_in_a_view(void) {
+    storage s = stored_log();
+    _Alignas(RP_ALIGN) uint8_t buffer[4096];
+    rp_taken taken;
+    put_and_store(&s, 0, 3000);
+    rp_frame *exact = calloc(1, sizeof *exact);
+    *exact = (rp_frame){.size = sizeof *exact, .flags = RP_FRAME_LARGE};
+    rp_range frames = {.data = exact, .position = 0, .end = sizeof *exact};
+    CHECK_IS(rp_take_cold(s.log, 0, &frames, buffer, sizeof buffer, 4, &taken), RP_CORRUPT);
+    free(exact);
+}
+
 RUN_TESTS(TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored_holds_producers_back),
           TEST(leases_come_again_out_of_storage), TEST(subjects_are_matched_in_views),
           TEST(large_frames_are_skipped_by_who_has_their_payload), TEST(views_that_are_no_use_change_nothing),
           TEST(died_between_mark_and_read), TEST(died_while_handing_out_of_a_view),
           TEST(a_writer_that_dies_is_replaced), TEST(many_wait_for_one), TEST(a_group_goes_on_in_a_new_ring),
           TEST(somebody_elses_frames_are_discarded), TEST(a_group_is_placed_and_never_moved_back),
-          TEST(only_what_a_group_needs_is_needed))
+          TEST(only_what_a_group_needs_is_needed), TEST(counts_end_where_oldest_lies_behind_the_tail),
+          TEST(a_position_that_is_no_frames_is_corrupt_in_a_view),
+          TEST(a_large_frame_without_its_descriptor_is_corrupt_in_a_view))

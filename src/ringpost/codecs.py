@@ -17,6 +17,7 @@ str by themselves, unless its attribute `plain` is False.
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 from enum import IntEnum
@@ -45,6 +46,8 @@ class Kind(IntEnum):
 Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Python 3.12
 
 _EXT_NDARRAY = 1
+_MOST_NOTHINGS = 1 << 20
+_MOST_KEPT = 4096  # bytes of a head that is remembered
 _LINE = 64  # bytes: the items of an array start at multiples of it
 
 # what MessagePack knows by itself: spares most messages the questions below
@@ -315,21 +318,27 @@ def _decode_array(body: Buffer) -> Any:
     size, shift = words & 0xFFFFFF, words >> 24
     if size > len(view):
         raise ValueError("it is shorter than its head says")
-    shape, dtype, order = _read_head(bytes(view[4 : 4 + size]))
+    shape, dtype, order = (_read_head if size <= _MOST_KEPT else _head_of)(bytes(view[4 : 4 + size]))
     if isinstance(body, memoryview):
         body = numpy.frombuffer(body, "u1")  # else numpy keeps what it is of, which may be writable
     return numpy.ndarray(shape, dtype, buffer=body, offset=_items_at(size) + shift, order=order)
 
 
-@lru_cache(256)
-def _read_head(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
+def _head_of(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
     import numpy
 
     description, shape, order = msgspec.msgpack.decode(head)
     dtype = numpy.lib.format.descr_to_dtype(_tuples(description))
     if dtype.hasobject:
         raise ValueError("an array of Python objects does not travel as raw bytes")
+    if any(length < 0 for length in shape):
+        raise ValueError("an array has no negative length")
+    if dtype.itemsize == 0 and math.prod(shape) > _MOST_NOTHINGS:
+        raise ValueError("it has more items of no size than anybody can look at")
     return tuple(shape), dtype, order
+
+
+_read_head = lru_cache(256)(_head_of)
 
 
 def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:

@@ -51,5 +51,5 @@ def unseal(raw: bytes | None) -> Envelope:
         return EMPTY
     try:
         return _decoder.decode(raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return EMPTY

@@ -63,6 +63,8 @@ def take(log: Log, limit: int | None, block: bool, timeout: float | None) -> Any
             kind, payload, there = seen
             _check_kind(log, kind)
             dtype = _dtype_of(payload[: _end_of_head(payload)])
+            if _end_of_head(payload) + dtype.itemsize != len(payload):
+                raise ValueError("the record is not as long as its dtype says")
             found = numpy.empty(min(most, there), dtype)
             count = log.take_records(_RECORD, payload[: -dtype.itemsize], found.view("u1"), dtype.itemsize)
             found = found[:count] if count > len(found) // 2 else found[:count].copy()

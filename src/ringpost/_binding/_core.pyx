@@ -34,8 +34,22 @@ cdef enum:
     DEFAULT_BATCH = 1024
     UNKNOWN = -2  # deadline not asked for yet
     PATIENCE = 5000000000  # for a lock, where there is no timeout to go by, ns
+    MOST_IN_VAIN = 10000  # tries
     MOST_GROUPS = 128
     GLANCES = 60  # spinning with the GIL held: about a microsecond
+
+cdef struct Vain:  # tries at one place
+    uint64_t place
+    uint32_t count
+
+cdef uint64_t RETURNED = <uint64_t>-1  # a place: what was given back
+
+
+cdef inline Vain no_vain() noexcept:
+    cdef Vain none
+    none.place = 0
+    none.count = 0
+    return none
 
 cdef double LONGEST_WAIT = 1e9  # seconds
 cdef double STORING = 5  # seconds that the disk gets, even of those who do not wait for room
@@ -560,6 +574,7 @@ cdef class Log:
         cdef char buffer[FRAME_BUFFER]
         cdef rp_taken taken
         cdef rp_status status
+        cdef Vain in_vain = no_vain()
         cdef int64_t deadline = UNKNOWN
         self.check_open()
         if timeout is not None and block:
@@ -577,6 +592,10 @@ cdef class Log:
                 returned = self.take_returned(1)
                 if returned and not returned[0].expired:
                     return (<Delivery>returned[0]).decode_in_place()
+                if returned:
+                    in_vain = no_vain()
+                else:
+                    self.note_in_vain(&in_vain, RETURNED, "get")
                 continue
             if deadline == UNKNOWN:
                 deadline = deadline_of(block, timeout)
@@ -594,6 +613,7 @@ cdef class Log:
                 message = self.group().take_large_message(&taken, deadline, Delivery)
                 if message is not None and is_of_use(self, &taken.frame):
                     return (<Delivery>message).decode_in_place()
+                self.note_in_vain(&in_vain, taken.frame.sequence, "get")
                 continue
             large = self.take_large(&taken, deadline, &status)
             if status == RP_OK:
@@ -602,6 +622,7 @@ cdef class Log:
                 continue
             if status != RP_EMPTY and status != RP_RETURNED_FIRST:
                 raise self.fail(status, "get")
+            self.note_in_vain(&in_vain, taken.frame.sequence, "get")
 
     def get_many(self, limit=None, bint block=True, timeout=None):
         cdef char *buffer
@@ -611,6 +632,7 @@ cdef class Log:
         cdef list items = []
         cdef list errors = []
         cdef uint32_t most = DEFAULT_BATCH if limit is None else batch_limit(limit)
+        cdef Vain in_vain = no_vain()
         self.check_open()
         deadline = deadline_of(block, timeout)
         if most == 0:
@@ -633,19 +655,24 @@ cdef class Log:
                 if items or errors:
                     break  # a large one can fail: it gets a call of its own
                 if status == RP_RETURNED_FIRST:
-                    for delivery in self.take_returned(most):
+                    returned = self.take_returned(most)
+                    if not returned:
+                        self.note_in_vain(&in_vain, RETURNED, "get")
+                    for delivery in returned:
                         self.decode_delivery_into(delivery, items, errors)
                     continue
                 if status == RP_LARGE and taken.frame.kind == KIND_PICKLE_BUFFERS:
                     message = self.group().take_large_message(&taken, deadline, Delivery)
                     if message is not None and is_of_use(self, &taken.frame):
                         self.decode_delivery_into(message, items, errors)
+                    self.note_in_vain(&in_vain, taken.frame.sequence, "get")
                     continue
                 if status == RP_LARGE:
                     large = self.take_large(&taken, deadline, &status)
                     if status == RP_OK:
                         self.decode_large_into(&taken.frame, large, items, errors)
                     if status == RP_OK or status == RP_EMPTY or status == RP_RETURNED_FIRST:
+                        self.note_in_vain(&in_vain, taken.frame.sequence, "get")
                         continue
                 raise self.fail(status, "get")
         finally:
@@ -660,10 +687,12 @@ cdef class Log:
     cdef rp_status wait_for_frames(self, char *buffer, size_t size, uint32_t limit,
                                    int64_t deadline, rp_taken *taken) except *:
         cdef rp_status status
+        cdef Vain in_vain = no_vain()
         while True:
             with nogil:
                 status = rp_take(self._log, RP_QUEUE_GROUP, buffer, size, limit, deadline, taken)
             if status == RP_COLD:
+                self.note_in_vain(&in_vain, taken.cold, "get")
                 status = self.try_take(RP_QUEUE_GROUP, buffer, size, limit, taken)
                 if status == RP_BUSY or (status == RP_EMPTY and deadline > RP_NOW):
                     continue
@@ -675,7 +704,9 @@ cdef class Log:
                             rp_taken *taken) except *:
         """rp_try_take(), out of storage too."""
         cdef rp_status status = rp_try_take(self._log, group, buffer, size, limit, taken)
+        cdef Vain in_vain = no_vain()
         while status == RP_COLD:
+            self.note_in_vain(&in_vain, taken.cold, "get")
             status = take_cold(self, group, buffer, size, limit, taken)
             if status == RP_EMPTY:
                 status = rp_try_take(self._log, group, buffer, size, limit, taken)
@@ -685,8 +716,8 @@ cdef class Log:
         """The payload of the large message that was announced, if `status` is RP_OK. RP_EMPTY: another
         consumer took it."""
         cdef bytes payload = PyBytes_FromStringAndSize(NULL, taken.length)
-        cdef char *data = PyBytes_AS_STRING(payload)
         while True:
+            data = PyBytes_AS_STRING(payload)
             with nogil:
                 status[0] = rp_take_large(self._log, RP_QUEUE_GROUP, taken.frame.sequence, taken.length,
                                           NULL, 0, data, deadline)
@@ -699,6 +730,17 @@ cdef class Log:
             if status[0] != RP_INTERRUPTED:
                 return payload
             self.interrupted()
+
+    cdef int note_in_vain(self, Vain *tries, uint64_t place, str operation) except -1:
+        """Another consumer was faster. So often at one place it is not: what lies there is nonsense."""
+        if place != tries.place:
+            tries.place = place
+            tries.count = 0
+        tries.count += 1
+        if tries.count > MOST_IN_VAIN:
+            raise self.fail(RP_CORRUPT, operation)
+        PyErr_CheckSignals()
+        return 0
 
     cdef list take_returned(self, uint32_t limit):
         """What was given back, taken for good. Empty if another consumer was faster."""

@@ -285,9 +285,11 @@ cdef class Group:
         cdef rp_taken taken
         cdef rp_status status = rp_try_receive(self.log._log, self.handle, buffer, size, limit, lease,
                                                receipts, &taken)
+        cdef Vain in_vain = no_vain()
         while (status == RP_BUSY or status == RP_INTERRUPTED or status == RP_COLD
                or (status == RP_EMPTY and block)):
             if status == RP_COLD:
+                self.log.note_in_vain(&in_vain, taken.cold, "receive from")
                 status = receive_cold(self.log, self.handle, buffer, size, limit, lease, receipts, &taken)
                 if status == RP_EMPTY:
                     status = rp_try_receive(self.log._log, self.handle, buffer, size, limit, lease, receipts,
@@ -325,12 +327,14 @@ cdef class Group:
                             message_type):
         cdef rp_taken taken
         cdef rp_status status
+        cdef Vain in_vain = no_vain()
         while True:
             status = self.log.try_take(self.handle, buffer, size, limit, &taken)
             self.note_lost(taken.lost)
             while (status == RP_BUSY or status == RP_INTERRUPTED or status == RP_COLD
                    or (status == RP_EMPTY and block)):
                 if status == RP_COLD:
+                    self.log.note_in_vain(&in_vain, taken.cold, "receive from")
                     status = self.log.try_take(self.handle, buffer, size, limit, &taken)
                     continue
                 with nogil:
@@ -352,6 +356,7 @@ cdef class Group:
                 try:
                     messages = self.receive(limit, 0, False, None, message_type)
                 except Empty:
+                    self.log.note_in_vain(&in_vain, RETURNED, "receive from")
                     continue
                 self.settle(messages)
                 return messages
@@ -361,6 +366,7 @@ cdef class Group:
             self.log.note_settled()
             if message is not None:
                 return [message]
+            self.log.note_in_vain(&in_vain, taken.frame.sequence, "receive from")
 
     def restore(self, message_type, uint8_t kind, bytes payload, bytes subject, bytes headers,
                 uint64_t sequence, uint64_t time_ns):

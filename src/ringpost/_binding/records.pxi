@@ -79,6 +79,7 @@ cdef object peek(Log log, bint block, timeout):
     cdef rp_status status
     cdef size_t before
     cdef int64_t deadline
+    cdef Vain in_vain = no_vain()
     log.check_open()
     deadline = deadline_of(block, timeout)
     log.look_at_alarm()
@@ -86,6 +87,7 @@ cdef object peek(Log log, bint block, timeout):
         with nogil:
             status = rp_peek(log._log, RP_QUEUE_GROUP, buffer, FRAME_BUFFER, deadline, &taken)
         if status == RP_COLD:
+            log.note_in_vain(&in_vain, taken.cold, "get")
             status = peek_cold(log, buffer, &taken)
             if status == RP_EMPTY:
                 continue

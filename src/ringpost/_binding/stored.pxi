@@ -143,20 +143,23 @@ cdef class Stored:
         return found.sequence
 
     def payloads(self, frames):
-        """(sequence, view of the payload) of each large frame of a range."""
+        """(sequence, view of the payload) of each large frame of a copied range. Raises CorruptLog if these are not
+        frames."""
         cdef Py_buffer view
         cdef size_t at = 0
-        cdef rp_frame *frame
+        cdef const rp_frame *frame
         cdef rp_descriptor descriptor
         cdef const void *data
         cdef list found = []
         PyObject_GetBuffer(frames, &view, PyBUF_SIMPLE)
         try:
-            while at + sizeof(rp_frame) <= <size_t>view.len:
-                frame = <rp_frame *>(<char *>view.buf + at)
-                if frame.size < sizeof(rp_frame):
+            while at < <size_t>view.len:
+                frame = frame_in(&view, at)
+                if frame is NULL:
                     raise self.log.fail(RP_CORRUPT, "store frames of")
                 if frame.flags & RP_FRAME_LARGE:
+                    if frame.size != sizeof(rp_frame) + sizeof(rp_descriptor):
+                        raise self.log.fail(RP_CORRUPT, "store frames of")
                     memcpy(&descriptor, <char *>frame + sizeof(rp_frame), sizeof(rp_descriptor))
                     data = rp_pool_data(self.log._log, &descriptor)
                     if data is NULL:

@@ -41,8 +41,9 @@ class Blocks:
             found = stored.range(start, min(values.most_frames, end - start))
             if found is None:
                 break
-            frames, after, sequence, count, large = found
-            payloads = dict(stored.payloads(frames)) if large else {}
+            frames, after, sequence, count, _ = found
+            frames = memoryview(bytes(frames))  # others can write to the ring: what is checked is stored
+            payloads = dict(stored.payloads(frames))
             for number, payload in payloads.items():
                 written += self._write_payload(transaction, number, payload)
             key, header = form.block_key(self._number, start), form.header_for(frames, start, sequence, count)
@@ -128,7 +129,12 @@ class Blocks:
             found = low is not None and self._go_to(cursor, low)
             while found:
                 header, frames = self.values.frames(bytes(cursor.key()), cursor.value())
-                frame = binding.find_frame(frames, sequence, time_ns)
+                try:
+                    frame = binding.find_frame(frames, sequence, time_ns)
+                except ValueError as problem:
+                    raise StorageDamaged(
+                        f"block {form.describe(bytes(cursor.key()))} is damaged: {problem}"
+                    ) from None
                 if frame is not None:
                     return header.position + frame[0], frame[1]
                 found = self._next(cursor)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ringpost.store.values import Values
 
 _LONGEST = 400  # bytes of a key; LMDB's have 511
-_MOST = 1 << 20  # bytes that a sparse block may stand for
 
 
 class Compaction:
@@ -118,7 +117,7 @@ class Compaction:
         """What the block is one with from now on: the one behind it, if that is empty, too; the one before
         it, if that is sparse."""
         behind = self._at(transaction, empty.end)
-        if behind is not None and behind.kept == 0 and empty.size + behind.size <= _MOST:
+        if behind is not None and behind.kept == 0 and empty.size + behind.size <= form.MOST_SPARSE:
             self._delete_block(transaction, behind)
             empty = form.joined(empty, behind)
         before = self._last_up_to(transaction, empty.position - 1) if empty.position else None
@@ -126,7 +125,7 @@ class Compaction:
             before is None
             or before.kept is None
             or before.end != empty.position
-            or (before.size + empty.size > _MOST)
+            or (before.size + empty.size > form.MOST_SPARSE)
         ):
             return empty, b""
         key = self._prefix + before.position.to_bytes(8, "big")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+
+from ringpost.errors import StorageDamaged
+
+_Record = TypeVar("_Record")
 
 FORMAT = 1
 SEALED = 2  # the format of brokers with keys (vault.py), so that who knows nothing of those refuses
@@ -25,6 +29,7 @@ TRANSACTIONS = b"transactions"  # id -> a transaction that was decided, and is n
 # so a commit of one message writes a page less.
 TABLES = (META, LOGS, PROGRESS, GROUPS, BLOCKS, PAYLOADS, KEYS, SUPERSEDED, TRANSACTIONS)
 
+MOST_SPARSE = 1 << 20  # bytes that a block may stand for of which only some frames are here
 PAGES = 65520  # bytes of a value that fill sixteen pages of LMDB exactly
 
 _NUMBER = struct.Struct(">I")
@@ -93,7 +98,8 @@ class Progress(NamedTuple):
 
     @classmethod
     def unpack(cls, value: bytes) -> Progress:
-        return cls(*_PROGRESS.unpack(value))
+        """Raises StorageDamaged."""
+        return cls(*_unpacked(_PROGRESS, value, "a log's progress"))
 
 
 class GroupRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -180,7 +186,7 @@ def filled(header: Header, body: Any) -> bytes:
     while at < len(body):
         start = _POSITION.unpack_from(body, at)[0]
         size, _, _, _, number, _, _, _ = _FRAME.unpack_from(body, at + _POSITION.size)
-        span = -(-size // ALIGN) * ALIGN
+        span = _span(size)
         frame = bytes(body[at + _POSITION.size : at + _POSITION.size + span])
         if len(frame) != span or not sequence <= number < header.end_sequence:
             raise ValueError("its frames contradict its header")
@@ -206,6 +212,8 @@ def header_of(value: Any) -> Header:
     is_sparse, around = bool(flags & _SPARSE), HEADER + (SEAL if key else 0)
     if (not is_sparse and size + around != len(value)) or end_sequence - sequence != count or not count:
         raise ValueError("its sizes contradict one another")
+    if (size > MOST_SPARSE and is_sparse) or position % ALIGN or size % ALIGN or position + size >= 1 << 64:
+        raise ValueError(f"it cannot stand for {size} bytes at {position}")
     return Header(count, size, position, sequence, end_sequence, time_ns, kept if is_sparse else None)
 
 
@@ -235,6 +243,13 @@ ALIGN = 16
 _MOST_FRAME = FRAME_HEADER + 16384  # bytes
 
 
+def _span(size: int) -> int:
+    """Bytes that a frame takes. Raises ValueError."""
+    if size < FRAME_HEADER:
+        raise ValueError(f"a frame cannot have {size} bytes")
+    return -(-size // ALIGN) * ALIGN
+
+
 class Frame(NamedTuple):
     """Where a frame lies, and what its header says."""
 
@@ -247,11 +262,17 @@ class Frame(NamedTuple):
 
 
 def frames_in(frames: Any, position: int) -> Iterator[Frame]:
-    """Of a block that was checked, and begins at `position`."""
+    """Of a block that was checked, and begins at `position`. Raises StorageDamaged where it has no frame: its
+    checksum says what was stored, not that this was sane."""
     at, end, read = 0, len(frames), _FRAME.unpack_from
     while at < end:
-        size, _, flags, subject, sequence, _, headers, _ = read(frames, at)
-        span = -(-size // ALIGN) * ALIGN
+        try:
+            size, _, flags, subject, sequence, _, headers, _ = read(frames, at)
+            span = _span(size)
+        except (ValueError, struct.error):
+            span = end
+        if span > end - at:
+            raise StorageDamaged(f"the block at {position} is damaged: it has no frame at byte {at} of {end}")
         yield Frame(position + at, span, sequence, flags, subject, headers)
         at += span
 
@@ -278,7 +299,7 @@ def with_expired(frames: Any, sequence: int) -> bytearray:
         size, kind, flags, subject, number, _, headers, _ = _FRAME.unpack_from(changed, at)
         if number == sequence:
             _FRAME.pack_into(changed, at, size, kind, flags, subject, number, 0, headers, 1)
-        at += -(-size // ALIGN) * ALIGN
+        at += _span(size)
     return changed
 
 
@@ -287,7 +308,8 @@ def pack_place(position: int, sequence: int) -> bytes:
 
 
 def unpack_place(value: Any) -> tuple[int, int]:
-    position, sequence = _PLACE.unpack(value)
+    """Raises StorageDamaged."""
+    position, sequence = _unpacked(_PLACE, value, "the place of a key")
     return position, sequence
 
 
@@ -296,7 +318,14 @@ def pack_sequences(sequences: list[int]) -> bytes:
 
 
 def unpack_sequences(value: Any) -> list[int]:
-    return list(struct.unpack(f"<{len(value) // 8}Q", value))
+    """Raises StorageDamaged."""
+    return list(_unpacked(struct.Struct(f"<{len(value) // 8}Q"), value, "a list of sequences"))
+
+
+def _unpacked(how: struct.Struct, value: Any, what: str) -> tuple[Any, ...]:
+    if len(value) != how.size:
+        raise StorageDamaged(f"{what} is damaged: it has {len(value)} bytes")
+    return how.unpack(value)
 
 
 def pack_part(part: memoryview) -> bytes:
@@ -306,7 +335,7 @@ def pack_part(part: memoryview) -> bytes:
 def unpack_part(value: Any) -> memoryview:
     """Raises ValueError."""
     part = memoryview(value)[_CHECKSUM.size :]
-    if _CHECKSUM.unpack_from(value)[0] != zlib.crc32(part):
+    if len(value) < _CHECKSUM.size or _CHECKSUM.unpack_from(value)[0] != zlib.crc32(part):
         raise ValueError("its checksum is wrong")
     return part
 
@@ -316,6 +345,21 @@ def describe(key: bytes) -> str:
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_broker = msgspec.msgpack.Decoder(BrokerRecord).decode
-decode_log = msgspec.msgpack.Decoder(LogRecord).decode
-decode_group = msgspec.msgpack.Decoder(GroupRecord).decode
+
+
+def _decoder(kind: type[_Record]) -> Callable[[Any], _Record]:
+    decode_one = msgspec.msgpack.Decoder(kind).decode
+
+    def decode(value: Any) -> _Record:
+        """Raises StorageDamaged."""
+        try:
+            return decode_one(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
+            raise StorageDamaged(f"a {kind.__name__} is damaged: {problem}") from None
+
+    return decode
+
+
+decode_broker = _decoder(BrokerRecord)
+decode_log = _decoder(LogRecord)
+decode_group = _decoder(GroupRecord)

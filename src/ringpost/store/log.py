@@ -131,7 +131,11 @@ class StoredLog:
             return None
         # A lease that begins where that many follow ends in here, too. Others may go on behind it, as soon as
         # the log does: for those it is good for this time only.
-        self._read = (data, start, start + binding.frames_from_end(data, _TOGETHER))
+        try:
+            behind = binding.frames_from_end(data, _TOGETHER)
+        except ValueError as problem:
+            raise StorageDamaged(f"what is stored from {start} on is damaged: {problem}") from None
+        self._read = (data, start, start + behind)
         return data, start
 
     def _is_needed(self, position: int) -> bool:

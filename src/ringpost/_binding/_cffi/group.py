@@ -153,8 +153,8 @@ class Group:
             message.fill_pinned(pin)
             return True
         payload: bytes | None = None
+        length = _DESCRIPTOR.unpack_from(room.bytes, at + HEADER)[0]
         if status == NO_SLOT:
-            length = _DESCRIPTOR.unpack_from(room.bytes, at + HEADER)[0]
             copy = bytearray(length)
             with ffi.from_buffer(copy) as memory:
                 status = lib.rp_read_large(log.log, self.handle, receipt, frame, memory, length)
@@ -162,7 +162,7 @@ class Group:
         if status == NOT_FOUND:
             return False
         if status == COLD:
-            payload = log.need_storage().payload(frame.sequence)
+            payload = log.need_storage().payload(frame.sequence, length)
             if payload is None:  # the lease ended meanwhile, and somebody else settled it
                 return False
             if not self._wants(payload[: frame.subject_len]):

@@ -48,7 +48,7 @@ class Large:
         return int(lib.rpc_take_large(log, *what, self._copy, deadline, self._is_copied))
 
     def _take_cold(self, deadline: int) -> int:
-        payload = self._log.need_storage().payload(self._frame[4])
+        payload = self._log.need_storage().payload(self._frame[4], self._length)
         if payload is None:
             return EMPTY
         status = skip_large(self._log, self._group, self._frame[4], deadline)
