@@ -94,5 +94,5 @@ def test_what_is_no_text(url: object) -> None:
         ringpost.connect(url)
 
 
-def test_the_url_is_the_only_argument() -> None:
-    assert list(inspect.signature(ringpost.connect).parameters) == ["url"]
+def test_url_and_key_are_the_only_arguments() -> None:
+    assert list(inspect.signature(ringpost.connect).parameters) == ["url", "key"]
