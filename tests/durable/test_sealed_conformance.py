@@ -1,6 +1,6 @@
 """A sealed broker is a broker: a part of the conformance tests, with RINGPOST_TEST_BROKER=durable and a key.
 
-More of it: RINGPOST_TEST_BROKER=durable RINGPOST_KEY=PASSPHRASE python -m pytest tests/conformance tests/durable
+More: RINGPOST_TEST_BROKER=durable RINGPOST_KEY=PASSPHRASE python -m pytest tests/conformance tests/durable
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ def test_pages_have_programs() -> None:
         "crash-safety.md",
         "operations.md",
         "tuning.md",
+        "security.md",
     }
 
 

@@ -94,5 +94,5 @@ def test_what_is_no_text(url: object) -> None:
         ringpost.connect(url)
 
 
-def test_the_url_is_the_only_argument_by_position() -> None:
-    assert list(inspect.signature(ringpost.connect).parameters) == ["url", "group"]
+def test_url_key_and_group_are_the_only_arguments() -> None:
+    assert list(inspect.signature(ringpost.connect).parameters) == ["url", "key", "group"]

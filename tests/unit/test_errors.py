@@ -31,6 +31,7 @@ BASES = {
     "SegmentFull": (ringpost.RingpostError, OSError),
     "CorruptLog": (ringpost.RingpostError,),
     "LayoutMismatch": (ringpost.RingpostError,),
+    "KeyRefused": (ringpost.RingpostError, PermissionError),
     "NotOurs": (ringpost.RingpostError, PermissionError),
     "QueueNotFound": (ringpost.RingpostError, LookupError),
     "QueueDeleted": (ringpost.RingpostError,),
