@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 5
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/include/*.h) \
-	$(wildcard src/ringpost/_binding/*.p[yx]*)
-C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] examples/c/*.c)
+	native/cffi_build.py $(wildcard src/ringpost/_binding/*.p[yx]* src/ringpost/_binding/_cffi/*.h)
+C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] examples/c/*.c \
+	src/ringpost/_binding/_cffi/*.h)
 
 .PHONY: help demo test storm bench bench-quick docs check format clean
 
@@ -36,6 +37,7 @@ demo: $(VENV)/.with-demo
 
 test: $(VENV)/.with-test
 	$(MAKE) --no-print-directory -C native test
+	$(if $(ARGS),,RINGPOST_BINDING=cffi $(BIN)/python -m pytest tests/conformance)
 	$(BIN)/python -m pytest $(ARGS)
 
 storm: $(VENV)/.with-test
@@ -57,7 +59,7 @@ check: $(VENV)/.with-check docs
 	$(BIN)/mypy
 	$(BIN)/mypy --warn-unused-ignores tests/typing
 	$(BIN)/basedpyright
-	$(BIN)/python -m mypy.stubtest ringpost._binding._core
+	$(BIN)/python -m mypy.stubtest ringpost._binding._core ringpost._binding._cffi._native
 	$(MAKE) --no-print-directory -C native asan tsan
 
 format: $(VENV)/.with-check
