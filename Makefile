@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 MINUTES ?= 5
 FUZZ_SECONDS ?= 60
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/include/*.h) \
-	$(wildcard src/ringpost/_binding/*.p[yx]*)
+	native/cffi_build.py $(wildcard src/ringpost/_binding/*.p[yx]* src/ringpost/_binding/_cffi/*.h)
 C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] native/tests/fires/*.h \
-	native/tests/fires/*/*.c native/death/*.[ch] native/fuzz/*.[ch] examples/c/*.c)
+	native/tests/fires/*/*.c native/death/*.[ch] native/fuzz/*.[ch] examples/c/*.c src/ringpost/_binding/_cffi/*.h)
 
 .PHONY: help demo test storm fuzz bench bench-quick docs check format clean
 
@@ -39,6 +39,7 @@ demo: $(VENV)/.with-demo
 
 test: $(VENV)/.with-test
 	$(MAKE) --no-print-directory -C native test
+	$(if $(ARGS),,RINGPOST_BINDING=cffi $(BIN)/python -m pytest tests/conformance)
 	$(BIN)/python -m pytest $(ARGS)
 
 storm: $(VENV)/.with-test
@@ -66,7 +67,7 @@ check: $(VENV)/.with-check docs
 	$(BIN)/mypy
 	$(BIN)/mypy --warn-unused-ignores tests/typing
 	$(BIN)/basedpyright
-	$(BIN)/python -m mypy.stubtest ringpost._binding._core
+	$(BIN)/python -m mypy.stubtest ringpost._binding._core ringpost._binding._cffi._native
 	$(MAKE) --no-print-directory -C native asan tsan
 	@if command -v clang >/dev/null; then $(MAKE) --no-print-directory fuzz FUZZ_SECONDS=7; \
 		else echo 'no clang: nothing was fuzzed, only what was kept replayed (apt-get install clang libclang-rt-14-dev)'; fi

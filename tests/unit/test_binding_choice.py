@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import types
@@ -38,9 +39,16 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
-def test_the_usual_one() -> None:
-    assert _binding.load("cython") is _binding.binding
-    assert _binding.binding.NAME == "cython"
+def test_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = "cffi" if platform.python_implementation() == "PyPy" else "cython"
+    assert _binding.default() == usual
+    monkeypatch.delenv("RINGPOST_BINDING", raising=False)
+    assert python("from ringpost._binding import binding; print(binding.NAME)").stdout == f"{usual}\n"
+
+
+def test_on_pypy_it_is_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "python_implementation", lambda: "PyPy")
+    assert _binding.default() == "cffi"
 
 
 def test_another_one(offered: types.ModuleType) -> None:
@@ -62,7 +70,7 @@ def test_all_names_that_it_lacks(offered: types.ModuleType) -> None:
 
 @pytest.mark.parametrize("name", ["rust", "", "Cython", "ringpost._binding._core"])
 def test_one_that_does_not_exist(name: str) -> None:
-    with pytest.raises(ImportError, match="there is only cython") as raised:
+    with pytest.raises(ImportError, match="there is only cython, cffi") as raised:
         _binding.load(name)
     assert f"RINGPOST_BINDING={name!r}" in str(raised.value)
 
@@ -88,15 +96,23 @@ def test_the_environment_is_read_when_ringpost_is_imported() -> None:
     forced = python("import ringpost", RINGPOST_BINDING="rust")
     assert forced.returncode == 1
     last_line = forced.stderr.splitlines()[-1]
-    assert last_line == "ImportError: RINGPOST_BINDING='rust': there is only cython"
+    assert last_line == "ImportError: RINGPOST_BINDING='rust': there is only cython, cffi"
 
 
 def test_without_the_extension_nothing_else_is_tried() -> None:
     code = "import sys; sys.modules['ringpost._binding._core'] = None; import ringpost"
-    failed = python(code)
+    failed = python(code, RINGPOST_BINDING="cython")
     assert failed.returncode == 1
     assert "ringpost's cython binding does not load" in failed.stderr
     assert "reinstall ringpost" in failed.stderr
+
+
+def test_without_cffi_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['_cffi_backend'] = None; import ringpost"
+    failed = python(code, RINGPOST_BINDING="cffi")
+    assert failed.returncode == 1
+    assert "ringpost's cffi binding does not load" in failed.stderr
+    assert failed.stderr.rstrip().endswith("pip install 'ringpost[cffi]'")
 
 
 @pytest.mark.parametrize("name", sorted(_binding._MODULES))

@@ -11,7 +11,7 @@ import pytest
 from ringpost import _binding
 from ringpost._binding import contract
 
-STUBS = sorted(path for path in files("ringpost._binding").iterdir() if path.name.endswith(".pyi"))
+COMPILED = {"ringpost._binding": "_core", "ringpost._binding._cffi": "_native"}
 
 
 def parsed() -> ast.Module:
@@ -44,9 +44,10 @@ def test_the_package_is_typed() -> None:
     assert files("ringpost").joinpath("py.typed").is_file()
 
 
-def test_each_binding_has_a_stub() -> None:
-    stubs = {f"ringpost._binding.{path.name.removesuffix('.pyi')}" for path in STUBS}
-    assert stubs == set(_binding._MODULES.values())
+@pytest.mark.parametrize("package", COMPILED)
+def test_each_compiled_module_has_a_stub(package: str) -> None:
+    stubs = {path.name for path in files(package).iterdir() if path.name.endswith(".pyi")}
+    assert stubs == {f"{COMPILED[package]}.pyi"}
 
 
 def test_the_stub_has_every_name_of_the_contract() -> None:
@@ -82,6 +83,18 @@ def test_methods_take_what_the_contract_says(name: str) -> None:
 def test_functions_take_what_the_contract_says(name: str) -> None:
     node = names_in(parsed().body)[name]
     assert [("self", False), *parameters(node)] == parameters_of_contract(contract.Binding, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["Log", "NativeLog", "Group", "NativeGroup", "Watch", "Loan", "Delivery", "Stored"]
+)
+def test_the_cffi_binding_takes_what_the_contract_says(name: str) -> None:
+    protocol = getattr(contract, name)
+    made = getattr(_binding.load("cffi"), name.removeprefix("Native"))
+    for method in vars(protocol):
+        if not method.startswith("_") and inspect.isfunction(vars(protocol)[method]):
+            wanted = [each for each, _ in parameters_of_contract(protocol, method)]
+            assert [each for each, _ in parameters_of_contract(made, method)] == wanted, method
 
 
 def test_everything_is_annotated() -> None:

@@ -8,6 +8,8 @@ with, may leave messages in this process's hands until it ends.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ringpost._binding._cffi.delivery import Delivery as Delivery
 from ringpost._binding._cffi.delivery import any_ttl as any_ttl
 from ringpost._binding._cffi.delivery import hand_out as hand_out
@@ -25,6 +27,25 @@ from ringpost._binding._cffi.stored import find_frame as find_frame
 from ringpost._binding._cffi.stored import frames_from_end as frames_from_end
 from ringpost._binding._cffi.stored import let_go as let_go
 from ringpost._binding._cffi.watch import Watch as Watch
+
+if TYPE_CHECKING:  # that each is what the contract says
+    from ringpost._binding import contract
+
+    def _log(log: Log) -> contract.NativeLog:
+        return log
+
+    def _group(group: Group) -> contract.NativeGroup:
+        return group
+
+    def _delivery(delivery: Delivery) -> contract.Delivery:
+        return delivery
+
+    def _rest(watch: Watch, loan: Loan, view: View) -> tuple[contract.Watch, contract.Loan, contract.View]:
+        return watch, loan, view
+
+    def _stored(stored: Stored) -> contract.Stored:
+        return stored
+
 
 NAME = "cffi"
 
