@@ -18,6 +18,11 @@ def load(name: str) -> Binding:
     try:
         module = importlib.import_module(_MODULES[name])
     except ImportError as error:
+        if "nterpreter" in str(error):  # that is all that CPython and Cython tell
+            raise ImportError(
+                f"ringpost works in the main interpreter only ({error}); use processes, or threads, "
+                "instead of subinterpreters"
+            ) from error
         raise ImportError(
             f"ringpost's {name} binding does not load ({error}); reinstall ringpost, "
             "with a C compiler and the Python headers at hand if there is no wheel for this Python"
