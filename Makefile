@@ -43,8 +43,9 @@ test: $(VENV)/.with-test
 # A name may be there and not work: pyenv's are.
 test-all:
 	@for python in $(PYTHONS); do \
-		$$python -c "" 2> /dev/null || { echo "$$python: not here"; continue; }; \
-		echo "$$python:"; environment=$(VENV)/on-$$(basename $$python); \
+		abi=$$($$python -c "import sysconfig; print(sysconfig.get_config_var('SOABI'))" 2> /dev/null) || \
+			{ echo "$$python: not here"; continue; }; \
+		echo "$$python:"; environment=$(VENV)/$$abi; \
 		$(MAKE) --no-print-directory PYTHON=$$python VENV=$$environment $$environment/.with-test && \
 		$$environment/bin/python -m pytest $(ARGS) || failed="$$failed $$python"; \
 	done; \
