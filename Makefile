@@ -1,6 +1,7 @@
 # make demo, make test: everything else (a virtual environment in .venv, the extension) comes by itself.
 
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
 VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 5
@@ -10,12 +11,13 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/incl
 C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] native/tests/fires/*.h \
 	native/tests/fires/*/*.c native/death/*.[ch] native/fuzz/*.[ch] examples/c/*.c src/ringpost/_binding/_cffi/*.h)
 
-.PHONY: help demo test storm fuzz bench bench-quick docs check format clean
+.PHONY: help demo test test-all storm fuzz bench bench-quick docs check format clean
 
 help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
 	@echo "make test     run the native and the Python tests (ARGS=... goes to pytest)"
 	@echo "make fuzz     coverage-guided noise, FUZZ_SECONDS (60) for each target; a hostile peer (needs clang)"
+	@echo "make test-all run the Python tests on each of PYTHONS that is here, in an environment of its own"
 	@echo "make bench    measure ringpost beside others, all of it: JSON and charts in benchmarks/results/full"
 	@echo "make bench-quick   the same in two to three minutes, less exact, in benchmarks/results/quick"
 	@echo "make docs     build the site into site/; dead links are errors"
@@ -41,6 +43,17 @@ test: $(VENV)/.with-test
 	$(MAKE) --no-print-directory -C native test
 	$(if $(ARGS),,RINGPOST_BINDING=cffi $(BIN)/python -m pytest tests/conformance)
 	$(BIN)/python -m pytest $(ARGS)
+
+# A name may be there and not work: pyenv's are.
+test-all:
+	@for python in $(PYTHONS); do \
+		abi=$$($$python -c "import sysconfig; print(sysconfig.get_config_var('SOABI'))" 2> /dev/null) || \
+			{ echo "$$python: not here"; continue; }; \
+		echo "$$python:"; environment=$(VENV)/$$abi; \
+		$(MAKE) --no-print-directory PYTHON=$$python VENV=$$environment $$environment/.with-test && \
+		$$environment/bin/python -m pytest $(ARGS) || failed="$$failed $$python"; \
+	done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 storm: $(VENV)/.with-test
 	PYTHONPATH=tests $(BIN)/python -m storm --minutes $(MINUTES) $(ARGS)

@@ -25,6 +25,11 @@ def load(name: str) -> Binding:
     try:
         module = importlib.import_module(_MODULES[name])
     except ImportError as error:
+        if "nterpreter" in str(error):  # that is all that CPython and Cython tell
+            raise ImportError(
+                f"ringpost works in the main interpreter only ({error}); use processes, or threads, "
+                "instead of subinterpreters"
+            ) from error
         raise ImportError(f"ringpost's {name} binding does not load ({error}); {_advice(name)}") from error
     missing = [each for each in NAMES if not hasattr(module, each)]
     if missing:
