@@ -36,6 +36,7 @@ def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     module = _binding.load(request.param)
     monkeypatch.setenv("RINGPOST_BINDING", request.param)
     monkeypatch.setattr("ringpost.engines.ring.binding", module)
+    monkeypatch.setattr("ringpost.engines.segments.binding", module)
     monkeypatch.setattr("ringpost.anonymous.binding", module)
     return module
 
