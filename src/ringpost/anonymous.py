@@ -15,7 +15,7 @@ from pathlib import Path
 from ringpost._binding import binding
 from ringpost._binding.contract import Log
 from ringpost.codecs import PickleCodec
-from ringpost.engines import directory
+from ringpost.engines import directory, segments
 from ringpost.errors import QueueNotFound
 
 _LABEL = "an anonymous queue"
@@ -31,8 +31,8 @@ def create(capacity: int | None, maxsize: int) -> Log:
         directory.make(place)
         try:
             _collect_left_over(place)
-            log = binding.create(
-                str(place / (uuid.uuid4().hex + directory.SUFFIX)),
+            log = segments.create(
+                place / (uuid.uuid4().hex + directory.SUFFIX),
                 _LABEL,
                 PickleCodec(_LABEL),
                 capacity=capacity or 0,

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ringpost._binding import binding
 from ringpost._binding.contract import Codec, Log, NativeLog
 from ringpost.codecs import StandardCodec
-from ringpost.engines import Kind, directory
+from ringpost.engines import Kind, directory, segments
 from ringpost.engines.access import Access, access_for
 from ringpost.errors import LeftOver, QueueNotFound, RingpostError, SettingsMismatch, Unsupported
 
@@ -176,7 +176,7 @@ class _Wanted:
 
     def create(self) -> NativeLog:
         directory.make(self.path.parent, self.access)
-        return binding.create(str(self.path), self.label, self._codec(), **self.settings)
+        return segments.create(self.path, self.label, self._codec(), **self.settings)
 
     def _codec(self) -> Codec:
         return self.make_codec(self.label)

@@ -26,10 +26,11 @@ import lmdb
 from ringpost._binding import binding
 from ringpost._binding.contract import NativeLog, Stored
 from ringpost.codecs import StandardCodec
-from ringpost.engines import directory
+from ringpost.engines import directory, segments
 from ringpost.engines.access import PRIVATE, Access
 from ringpost.engines.surroundings import check_surroundings
 from ringpost.errors import KeyRefused, LeftOver, NotOurs, QueueNotFound, Stalled, StorageFailed, Unsupported
+from ringpost.mounts import file_system_of
 from ringpost.store import domain
 from ringpost.store import format as form
 from ringpost.store.values import OF_THE_BROKER, PLAIN, SealedValues, Values
@@ -478,22 +479,6 @@ def _make_directory(place: Path, create: bool, access: Access) -> None:
         )
 
 
-def file_system_of(place: Path) -> str:
-    """Its kind, as /proc/self/mountinfo names it; "": unknown."""
-    wanted, best, kind = str(place.resolve()), -1, ""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        mounted = before.split()[4].encode().decode("unicode_escape")
-        inside = wanted == mounted or wanted.startswith(mounted.rstrip("/") + "/")
-        if inside and len(mounted) >= best and after:
-            best, kind = len(mounted), after.split()[0]
-    return kind
-
-
 def _make_data(place: Path, access: Access) -> None:
     """The data file, if there is none; and what is committed to it will be found after a power cut.
 
@@ -599,7 +584,7 @@ def _find_or_make_door(path: Path, label: str, access: Access) -> NativeLog:
         except QueueNotFound:
             directory.make(path.parent, access)
             try:
-                return binding.create(str(path), label, StandardCodec(label), capacity=1 << 17)
+                return segments.create(path, label, StandardCodec(label), capacity=1 << 17)
             except (FileExistsError, QueueNotFound):
                 continue
     raise QueueNotFound(f"{label} was made and removed by others all the time; try again")
