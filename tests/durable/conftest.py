@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import ringpost
+
+RECORDER = Path(__file__).with_name("recorder.c")
 
 Reboot = Callable[[], ringpost.Broker]
 
@@ -32,6 +35,17 @@ def durable(url: str) -> Iterator[ringpost.Broker]:
     broker.close()
     with ringpost.connect(url) as last:
         last.destroy()
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the recorder with")
+    library = tmp_path_factory.mktemp("recorder") / "recorder.so"
+    options = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([compiler, *options, "-o", str(library), str(RECORDER), "-ldl"], check=True)
+    return library
 
 
 @pytest.fixture
