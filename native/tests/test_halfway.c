@@ -1146,13 +1146,13 @@ static void a_dead_reader_that_was_overrun_took_nothing(void) {
     CHECK_EQ(((const rp_frame *)got)->sequence, lost);
 }
 
-RUN_TESTS(TEST(a_dead_reader_that_was_overrun_took_nothing), TEST(appending), TEST(appending_with_history), TEST(appending_so_many_at_most), TEST(taking),
-          TEST(taking_with_history), TEST(a_put_that_does_not_wait_repairs_too), TEST(all_was_taken),
-          TEST(lending), TEST(a_committed_run_outlives_its_owner), TEST(two_runs_of_one_position),
-          TEST(taking_large_ones), TEST(every_word_in_every_lock), TEST(a_death_while_repairing),
-          TEST(unlocked_but_nobody_woken), TEST(armed_by_the_dead), TEST(a_wake_up_that_never_came),
-          TEST(a_baton_that_was_dropped), TEST(a_producer_that_was_not_woken),
-          TEST(a_join_that_was_not_woken), TEST(slots_left_half),
+RUN_TESTS(TEST(a_dead_reader_that_was_overrun_took_nothing), TEST(appending), TEST(appending_with_history),
+          TEST(appending_so_many_at_most), TEST(taking), TEST(taking_with_history),
+          TEST(a_put_that_does_not_wait_repairs_too), TEST(all_was_taken), TEST(lending),
+          TEST(a_committed_run_outlives_its_owner), TEST(two_runs_of_one_position), TEST(taking_large_ones),
+          TEST(every_word_in_every_lock), TEST(a_death_while_repairing), TEST(unlocked_but_nobody_woken),
+          TEST(armed_by_the_dead), TEST(a_wake_up_that_never_came), TEST(a_baton_that_was_dropped),
+          TEST(a_producer_that_was_not_woken), TEST(a_join_that_was_not_woken), TEST(slots_left_half),
           TEST(the_last_one_goes_although_the_dead_are_there), TEST(killed_in_the_door),
           TEST(stopped_in_the_door), TEST(all_died_while_leaving), TEST(leaving_and_coming_back),
           TEST(groups_opened_half), TEST(a_group_closed_half), TEST(shut_down_half),
