@@ -75,8 +75,7 @@ static inline void check_body(const void *body, size_t size, uint64_t number) {
 
 static inline void account(uint64_t number, size_t size, enum fate fate) {
     if (w.message_count == MOST) FAIL("too many messages");
-    w.messages[w.message_count++] =
-        (message){.number = number, .size = size, .fate = fate, .by = w.current};
+    w.messages[w.message_count++] = (message){.number = number, .size = size, .fate = fate, .by = w.current};
 }
 
 /* Which the operation is to put: not there yet. */
@@ -126,7 +125,8 @@ static inline void pass(uint64_t body_size) {
     static uint8_t body[RP_INLINE_MAX];
     CHECK_OK(put_bytes(w.log, body, body_size, in_ms(BOUND_MS)));
     rp_taken taken;
-    if (has_queue_group()) CHECK_OK(rp_try_take(w.log, 0, received.frames, sizeof received.frames, 1, &taken));
+    if (has_queue_group())
+        CHECK_OK(rp_try_take(w.log, 0, received.frames, sizeof received.frames, 1, &taken));
 }
 
 /* The header of the frame behind the next `bytes` is the last thing before the ring's end. */

@@ -84,7 +84,9 @@ static void prepare(void) {
     start_mine = mine;
 }
 
-static void check_survivors(const operation *of, bool patient) { (of->check ? of->check : check_queue)(patient); }
+static void check_survivors(const operation *of, bool patient) {
+    (of->check ? of->check : check_queue)(patient);
+}
 
 /* ---- kill ----------------------------------------------------------------------------------- */
 
@@ -213,8 +215,8 @@ static void try_to_put(pid_t stopped) {
 static void try_to_take(pid_t stopped) {
     rp_taken taken;
     int64_t deadline = in_ms(SHORT_MS);
-    rp_status status = UNTIL(deadline, rp_take(w.log, w.group, received.frames, sizeof received.frames, 1,
-                                               deadline, &taken));
+    rp_status status = UNTIL(
+        deadline, rp_take(w.log, w.group, received.frames, sizeof received.frames, 1, deadline, &taken));
     if (is_clean(status, stopped)) note_seen(((const numbered *)received.frames)->number);
 }
 
@@ -346,8 +348,8 @@ static void stay_on_one_processor(void) {
 /* One instruction that copies thousands of bytes is thousands of steps, all in the same place. */
 static void copy_by_ordinary_instructions(char **argv) {
     if (getenv("GLIBC_TUNABLES")) return;
-    setenv("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=1000000:glibc.cpu.x86_rep_stosb_threshold=1000000",
-           1);
+    setenv("GLIBC_TUNABLES",
+           "glibc.cpu.x86_rep_movsb_threshold=1000000:glibc.cpu.x86_rep_stosb_threshold=1000000", 1);
     execv("/proc/self/exe", argv);
 }
 

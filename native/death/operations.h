@@ -230,7 +230,8 @@ static void take_large_one(void) {
     rp_taken taken;
     rp_status status = AGAIN(rp_take(w.log, 0, mine.buffer, sizeof mine.buffer, 1, RP_NEVER, &taken));
     if (status == RP_LARGE)
-        status = AGAIN(rp_take_large(w.log, 0, taken.frame.sequence, taken.length, NULL, 0, mine.large_body, RP_NEVER));
+        status = AGAIN(
+            rp_take_large(w.log, 0, taken.frame.sequence, taken.length, NULL, 0, mine.large_body, RP_NEVER));
     else if (status == RP_OK) /* another one took the large one: this is what came next */
         memcpy(mine.large_body, mine.buffer + sizeof(rp_frame), 8);
     say_large_taken(status, mine.large_body);
@@ -251,7 +252,8 @@ static void take_pinned(void) {
 
 static void take_lease(uint32_t limit) {
     rp_taken taken;
-    say_done(AGAIN(rp_receive(w.log, w.group, mine.buffer, sizeof mine.buffer, limit, 0, mine.held, RP_NEVER, &taken)));
+    say_done(AGAIN(
+        rp_receive(w.log, w.group, mine.buffer, sizeof mine.buffer, limit, 0, mine.held, RP_NEVER, &taken)));
 }
 
 static void receive_one(void) { take_lease(1); }
@@ -260,7 +262,8 @@ static void receive_three(void) { take_lease(3); }
 static void join_and_receive(uint32_t count) {
     rp_taken taken;
     join();
-    CHECK_OK(rp_receive(w.log, w.group, mine.buffer, sizeof mine.buffer, count, 0, mine.held, RP_NOW, &taken));
+    CHECK_OK(
+        rp_receive(w.log, w.group, mine.buffer, sizeof mine.buffer, count, 0, mine.held, RP_NOW, &taken));
     CHECK_EQ(taken.count, count);
 }
 
@@ -293,7 +296,8 @@ static void before_receive_large(void) {
 
 static void receive_large(void) {
     rp_taken taken;
-    rp_status status = AGAIN(rp_receive(w.log, 0, mine.buffer, sizeof mine.buffer, 1, 0, mine.held, RP_NEVER, &taken));
+    rp_status status =
+        AGAIN(rp_receive(w.log, 0, mine.buffer, sizeof mine.buffer, 1, 0, mine.held, RP_NEVER, &taken));
     rp_frame *frame = (rp_frame *)mine.buffer;
     if (status == RP_OK && (frame->flags & RP_FRAME_LARGE))
         status = rp_read_large(w.log, 0, mine.held, frame, mine.large_body, LARGE);
@@ -332,7 +336,8 @@ static void ack_three(void) { ack_some(0, 3); }
 
 static void give_back_some(uint32_t first, uint32_t count, int64_t delay) {
     uint32_t lost, done;
-    say_done(AGAIN(rp_give_back(w.log, w.group, mine.held + first, count, delay, false, RP_NEVER, &lost, &done)));
+    say_done(
+        AGAIN(rp_give_back(w.log, w.group, mine.held + first, count, delay, false, RP_NEVER, &lost, &done)));
 }
 
 static void nack_one(void) { give_back_some(0, 1, 0); }
@@ -435,9 +440,7 @@ static void check_pattern(bool patient) {
 }
 
 /* What a lossy reader was told and got adds up: everything ever put, less what it had before. */
-static uint64_t total_put(void) {
-    return rp_frame_at(w.log, rp_load_relaxed(&w.log->head->tail))->sequence;
-}
+static uint64_t total_put(void) { return rp_frame_at(w.log, rp_load_relaxed(&w.log->head->tail))->sequence; }
 
 static void lossy_world(bool lapped) {
     topic_world(true, NULL);
@@ -574,7 +577,8 @@ static void read_own(void) {
 static void check_passes(bool patient) {
     (void)patient;
     for (int i = 0; i < 9; i++) pass(16000);
-    check_words(w.log, 1); /* the lock of a closed group may stay with the dead: who opens it again sees to that */
+    check_words(w.log,
+                1); /* the lock of a closed group may stay with the dead: who opens it again sees to that */
     rp_info info;
     CHECK_OK(rp_get_info(w.log, &info));
 }
@@ -680,7 +684,6 @@ static void ring_bell(void) {
     rp_bell_ring(w.log);
     say_done(RP_OK);
 }
-
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 

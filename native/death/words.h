@@ -6,8 +6,8 @@
 #ifndef WORDS_H
 #define WORDS_H
 
-#include "inside.h"
 #include "frames.h"
+#include "inside.h"
 #include "lease.h"
 #include "pin.h"
 #include "stored.h"
@@ -25,7 +25,8 @@ static inline bool is_locked(const rp_lock *lock) { return rp_load_relaxed(lock)
 /* ---- I1, I2: frames ------------------------------------------------------------------------- */
 
 /* May somebody still get it? Then it was not handed out by some group, or is in a lease of it. */
-static inline bool is_wanted_by(const rp_log *log, const rp_group *group, uint64_t position, uint64_t sequence) {
+static inline bool is_wanted_by(const rp_log *log, const rp_group *group, uint64_t position,
+                                uint64_t sequence) {
     uint32_t count = log->geometry.lease_count / log->geometry.group_count;
     const rp_lease *leases = log->leases + (uint64_t)(group - log->groups) * count;
     if (rp_load_relaxed(&group->state) != RP_GROUP_GATING) return false;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 import ringpost
 from ringpost.engines.durable import DurableEngine
+
+RECORDER = Path(__file__).with_name("recorder.c")
 
 Reboot = Callable[[], ringpost.Broker]
 
@@ -33,6 +36,17 @@ def durable(url: str) -> Iterator[ringpost.Broker]:
     broker.close()
     with ringpost.connect(url) as last:
         last.destroy()
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the recorder with")
+    library = tmp_path_factory.mktemp("recorder") / "recorder.so"
+    options = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([compiler, *options, "-o", str(library), str(RECORDER), "-ldl"], check=True)
+    return library
 
 
 @pytest.fixture

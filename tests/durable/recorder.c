@@ -5,13 +5,15 @@
  * length, 'm' a mark), offset u64, length u64, bytes. The log is appended to through a descriptor of its own.
  *
  * It can also make calls fail: FAIL_AT=k, FAIL_HOW=ENOSPC, EIO, short: the k-th write, and all up to FAIL_UNTIL=n;
- * FAIL_HOW=sync: the k-th flush.
+ * FAIL_HOW=sync: the k-th flush. FAIL_HOW=kill: the process is killed before the k-th of all writes and flushes;
+ * torn: in the middle of it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,11 +27,11 @@ enum { MOST = 1024 };
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static int log_fd = -1, marks_fd = -1;
 static signed char kinds[MOST]; /* 0 not looked at, -1 another file, 'w', 's' */
-static unsigned long writes_done, flushes_done;
+static unsigned long writes_done, flushes_done, calls_done;
 
 #define REAL(type, name, ...)                                                                                \
     static type (*real)(__VA_ARGS__);                                                                        \
-    if (!real) real = (type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
+    if (!real) real = (type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
 
 static long number(const char *name) {
     const char *text = getenv(name);
@@ -63,6 +65,12 @@ static void record(char kind, uint64_t offset, const struct iovec *parts, int co
     for (int i = 0; i < count; i++) real(log_fd, &parts[i], 1);
 }
 
+/* Is this the call that the process dies in? */
+static bool dies(const char *how) {
+    const char *wanted = getenv("FAIL_HOW");
+    return wanted && !strcmp(wanted, how) && calls_done == (unsigned long)number("FAIL_AT");
+}
+
 /* Shall this write fail? Then errno is set. *cut: how much of it is written all the same. */
 static bool fails(size_t length, size_t *cut) {
     const char *how = getenv("FAIL_HOW");
@@ -81,6 +89,12 @@ static ssize_t write_at(int fd, const struct iovec *parts, int count, off_t offs
     for (int i = 0; i < count; i++) length += parts[i].iov_len;
     pthread_mutex_lock(&mutex);
     off_t at = has_offset ? offset : lseek(fd, 0, SEEK_CUR);
+    calls_done++;
+    if (dies("torn")) {
+        struct iovec half = {parts[0].iov_base, parts[0].iov_len / 2};
+        real(fd, &half, 1, at);
+    }
+    if (dies("kill") || dies("torn")) raise(SIGKILL);
     ssize_t done = -1;
     if (!fails(length, &cut)) {
         done = real(fd, parts, count, at);
@@ -100,7 +114,9 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) {
     struct iovec part = {(void *)(uintptr_t)data, size};
     return kind_of(fd) > 0 ? write_at(fd, &part, 1, offset, true) : real(fd, data, size, offset);
 }
-ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset) { return pwrite(fd, data, size, offset); }
+ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset) {
+    return pwrite(fd, data, size, offset);
+}
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     REAL(ssize_t, "writev", int, const struct iovec *, int);
@@ -130,6 +146,8 @@ ssize_t write(int fd, const void *data, size_t size) {
 static int flush(int fd, int (*real)(int)) {
     if (kind_of(fd) <= 0) return real(fd);
     pthread_mutex_lock(&mutex);
+    calls_done++;
+    if (dies("kill") || dies("torn")) raise(SIGKILL);
     const char *how = getenv("FAIL_HOW");
     bool failing = how && !strcmp(how, "sync") && (long)++flushes_done == number("FAIL_AT");
     int result = failing ? -1 : real(fd);

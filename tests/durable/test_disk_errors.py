@@ -14,7 +14,6 @@ import pytest
 
 import ringpost
 from durable.conftest import lose_shared_memory
-from durable.test_power_cut import recorder as recorder
 
 PROGRAM = """
 import json, sys

@@ -17,7 +17,6 @@ import ringpost
 from durable import powercut
 from durable.conftest import lose_shared_memory
 
-RECORDER = Path(__file__).with_name("recorder.c")
 MOST = int(os.environ.get("POWER_CUT_IMAGES", "1500"))
 STRUCTURE = 7  # every so many images LMDB's structure is looked at, too
 CAPACITY = 256 << 10
@@ -63,17 +62,6 @@ for round_ in range(6):
     mark("other", round_ + 1)
 mark("end")
 """.replace("CAPACITY", str(CAPACITY))
-
-
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the recorder with")
-    library = tmp_path_factory.mktemp("recorder") / "recorder.so"
-    options = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([compiler, *options, "-o", str(library), str(RECORDER), "-ldl"], check=True)
-    return library
 
 
 def record(recorder: Path, tmp_path: Path, shm_dir: Path, how: str) -> list[powercut.Event]:

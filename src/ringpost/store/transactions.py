@@ -164,7 +164,9 @@ class Transactions:
             logs = []
             for acks in record.acks:
                 with contextlib.suppress(QueueNotFound, QueueDeleted):
-                    _discard_all(self._open_log(acks.kind, acks.name), acks)
+                    log = self._open_log(acks.kind, acks.name)
+                    _discard_all(log, acks)
+                    logs.append(storage_of(log))  # stored with the record's end: else a reboot undoes the ack
             for sends in record.sends:
                 with contextlib.suppress(QueueNotFound, QueueDeleted):
                     log = self._open_log(sends.kind, sends.name)
