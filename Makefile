@@ -11,7 +11,7 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/incl
 C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] native/tests/fires/*.h \
 	native/tests/fires/*/*.c native/death/*.[ch] native/fuzz/*.[ch] examples/c/*.c src/ringpost/_binding/_cffi/*.h)
 
-.PHONY: help demo test test-all storm fuzz bench bench-quick docs check format clean
+.PHONY: help demo test test-all storm fuzz sanitize sanitize-quick bench bench-quick docs check format clean
 
 help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
@@ -21,6 +21,8 @@ help:
 	@echo "make bench    measure ringpost beside others, all of it: JSON and charts in benchmarks/results/full"
 	@echo "make bench-quick   the same in two to three minutes, less exact, in benchmarks/results/quick"
 	@echo "make docs     build the site into site/; dead links are errors"
+	@echo "make sanitize      the Python tests under AddressSanitizer, UBSan and ThreadSanitizer"
+	@echo "make sanitize-quick     a part of them that takes some minutes"
 	@echo "make check    formatting, lint, types, stubs, the site, native tests under sanitizers"
 
 # ---- environment --------------------------------------------------------------------------------
@@ -84,6 +86,47 @@ check: $(VENV)/.with-check docs
 	$(MAKE) --no-print-directory -C native asan tsan
 	@if command -v clang >/dev/null; then $(MAKE) --no-print-directory fuzz FUZZ_SECONDS=7; \
 		else echo 'no clang: nothing was fuzzed, only what was kept replayed (apt-get install clang libclang-rt-14-dev)'; fi
+
+# ---- sanitizers -----------------------------------------------------------------------------------
+
+UNDER := tests/sanitize/under
+EXPECT := native/tests/fires/expect
+PYTEST_UNDER := $(BIN)/python -m pytest -q -s -p no:cacheprovider --timeout 600
+# Bad arguments, buffers, arrays, views, loans, records, closed handles, forks.
+EDGES := $(addprefix tests/,$(addsuffix .py,$(addprefix conformance/test_,arrays bad_arguments closed codec_contract \
+	records) $(addprefix unit/test_,decode_errors encode_errors) $(addprefix crash/test_,foreign_files fork loans)))
+# Not test_wakeups.py, which measures how soon.
+THREADS := $(filter-out %/test_wakeups.py,$(wildcard tests/stress/test_*.py)) \
+	$(addprefix tests/conformance/test_,consumer.py pools.py tasks.py)
+FEW_THREADS := tests/stress/test_shutdown.py tests/stress/test_tasks.py tests/conformance/test_tasks.py
+
+# The package, its extension for a sanitizer. In `weak` the core is one in which ThreadSanitizer must find a data race.
+build/asan/built: SANITIZER := address,undefined
+build/tsan/built build/weak/built: SANITIZER := thread
+build/asan/built build/tsan/built build/weak/built: build/%/built: \
+		$(VENV)/.with-check $(VENV)/.with-test $(BUILD_INPUTS) $(shell find src -name '*.py')
+	rm -rf $(@D)
+	mkdir -p $(@D)/source/native
+	ln -s $(addprefix $(CURDIR)/,setup.py pyproject.toml README.md LICENSE src) $(@D)/source
+	ln -s $(CURDIR)/native/include $(@D)/source/native
+	$(if $(filter weak,$*),native/tests/fires/weaken commit $(@D)/source/native/src,ln -s $(CURDIR)/native/src $(@D)/source/native)
+	cd $(@D)/source && RINGPOST_SANITIZE=$(SANITIZER) $(CURDIR)/$(BIN)/python setup.py --quiet build --build-base .. --build-lib ../lib
+	touch $@
+
+# First that they see what they must.
+.PHONY: sanitizers
+sanitizers: build/asan/built build/tsan/built build/weak/built
+	$(EXPECT) heap-buffer-overflow "reading behind a block" $(UNDER) asan $(BIN)/python tests/sanitize/overflow.py
+	$(EXPECT) "data race" "commit made relaxed" $(UNDER) weak $(BIN)/python tests/sanitize/traffic.py
+	$(UNDER) tsan $(BIN)/python tests/sanitize/traffic.py
+
+sanitize: sanitizers
+	$(UNDER) asan $(PYTEST_UNDER) tests/conformance tests/unit tests/crash $(ARGS)
+	$(UNDER) tsan $(PYTEST_UNDER) $(THREADS) $(ARGS)
+
+sanitize-quick: sanitizers
+	$(UNDER) asan $(PYTEST_UNDER) $(EDGES) $(ARGS)
+	$(UNDER) tsan $(PYTEST_UNDER) $(FEW_THREADS) $(ARGS)
 
 format: $(VENV)/.with-check
 	$(BIN)/ruff check --fix .

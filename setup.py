@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
 from setuptools import Extension, setup
 
-FLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror=implicit"]
+# For tests (make sanitize): what gcc's -fsanitize takes. Not optimised: that would take a minute to build.
+SANITIZERS = os.environ.get("RINGPOST_SANITIZE")
+SANITIZE = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"] if SANITIZERS else []
+SPEED = ["-O0", "-g1", "-fno-omit-frame-pointer", "-Wno-tsan"] if SANITIZERS else ["-O2"]
+FLAGS = ["-std=c11", *SPEED, *SANITIZE, "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror=implicit"]
 
 
 def cython_modules() -> list[Extension]:
@@ -20,6 +25,7 @@ def cython_modules() -> list[Extension]:
         depends=sorted(map(str, [*Path("native").glob("*/*.h"), *Path("src").rglob("*.px[di]")])),
         define_macros=[("_GNU_SOURCE", None)],
         extra_compile_args=FLAGS,
+        extra_link_args=SANITIZE,
     )
     modules: list[Extension] = cythonize(
         [core],
@@ -38,5 +44,5 @@ def cython_modules() -> list[Extension]:
 
 setup(
     ext_modules=cython_modules() if platform.python_implementation() == "CPython" else [],
-    cffi_modules=["native/cffi_build.py:ffi"],
+    cffi_modules=[] if SANITIZERS else ["native/cffi_build.py:ffi"],
 )

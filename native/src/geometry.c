@@ -1,5 +1,6 @@
 #include "geometry.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,11 +17,12 @@ uint32_t rp_checksum(const rp_super *super) { /* FNV-1a */
     return hash;
 }
 
-static void read_boot_id(uint8_t out[16]) {
+/* Zeroes where there is none to be had (no /proc). RP_SYSTEM: it could not be read now. */
+static rp_status read_boot_id(uint8_t out[16]) {
     char text[37] = {0};
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     memset(out, 0, 16);
-    if (fd < 0) return;
+    if (fd < 0) return errno == ENOENT || errno == EACCES ? RP_OK : RP_SYSTEM;
     ssize_t got = read(fd, text, 36);
     close(fd);
     for (ssize_t i = 0, nibble = 0; i < got && nibble < 32; i++) {
@@ -29,6 +31,13 @@ static void read_boot_id(uint8_t out[16]) {
         out[nibble / 2] = (uint8_t)(out[nibble / 2] << 4 | value);
         nibble++;
     }
+    return RP_OK;
+}
+
+/* Whoever does not know takes nothing for left over: it would be removed. */
+static bool is_known(const uint8_t id[16]) {
+    static const uint8_t unknown[16];
+    return memcmp(id, unknown, sizeof unknown) != 0;
 }
 
 /* One for each 4 KiB of capacity, within bounds. */
@@ -60,7 +69,8 @@ rp_status rp_plan(const rp_settings *settings, rp_super *super) {
         memcpy(super->log_id, settings->log_id, sizeof super->log_id);
     else if (getrandom(super->log_id, sizeof super->log_id, 0) != sizeof super->log_id)
         return RP_SYSTEM;
-    read_boot_id(super->boot_id);
+    rp_status status = read_boot_id(super->boot_id);
+    if (status != RP_OK) return status;
     super->created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     super->max_messages = settings->max_messages;
     super->ring_size = ring;
@@ -105,6 +115,7 @@ rp_status rp_validate(const rp_super *super, uint64_t file_size) {
                 fits(super->chunks_offset, super->chunk_count, sizeof(rp_chunk), 16, end);
     if (!sane) return RP_CORRUPT;
     uint8_t boot_id[16];
-    read_boot_id(boot_id);
+    rp_status status = read_boot_id(boot_id);
+    if (status != RP_OK || !is_known(boot_id) || !is_known(super->boot_id)) return status;
     return memcmp(boot_id, super->boot_id, 16) == 0 ? RP_OK : RP_STALE;
 }

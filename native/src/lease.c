@@ -939,13 +939,13 @@ uint32_t rp_lease_export(const rp_log *log, const rp_group *group, rp_held *held
     for (uint32_t i = 0; i < all.top; i++) {
         const rp_lease *lease = &all.leases[i];
         uint64_t deadline = rp_load_relaxed(&lease->deadline_ns);
-        bool rests = owner_of(lease) == RP_RETURNED && deadline > now;
+        uint64_t rest = owner_of(lease) == RP_RETURNED && deadline > now ? (deadline - now) / 1000000 : 0;
         if (owner_of(lease) == 0 || pending_of(lease) == 0 || count++ >= size) continue;
         held[count - 1] = (rp_held){.position = rp_load_relaxed(&lease->position),
                                     .sequence = rp_load_relaxed(&lease->sequence),
                                     .pending = pending_of(lease),
                                     .deliveries = rp_load_relaxed(&lease->deliveries),
-                                    .delay_ms = rests ? (uint32_t)((deadline - now) / 1000000) : 0};
+                                    .delay_ms = rest < UINT32_MAX ? (uint32_t)rest : UINT32_MAX};
     }
     return count;
 }

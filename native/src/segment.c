@@ -83,14 +83,18 @@ int rp_reopen(const rp_log *log) {
     char via_descriptor[64];
     snprintf(via_descriptor, sizeof via_descriptor, "/proc/self/fd/%d", log->probe_fd);
     const char *ways[] = {via_descriptor, log->path};
+    int why = ENOENT;
     for (int i = 0; i < 2; i++) {
         struct stat st;
         int fd = open(ways[i], O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (i ? O_NOFOLLOW : 0));
-        if (fd < 0) continue;
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) why = errno; /* it may be there */
+            continue;
+        }
         if (fstat(fd, &st) == 0 && st.st_dev == log->device && st.st_ino == log->inode) return fd;
         close(fd);
     }
-    errno = ENOENT;
+    errno = why;
     return -1;
 }
 
@@ -325,7 +329,7 @@ static rp_status step_in(rp_log *log, rp_status (*be_counted)(rp_log *log)) {
     struct stat st;
     if (!rp_is_auto_deleted(log)) return be_counted(log);
     int door = rp_reopen(log);
-    if (door < 0) return RP_NOT_FOUND;
+    if (door < 0) return errno == ENOENT ? RP_NOT_FOUND : RP_SYSTEM;
     rp_status status = rp_enter_door(door, 0) ? RP_OK : RP_STALLED;
     if (status == RP_OK) status = fstat(door, &st) == 0 && st.st_nlink > 0 ? be_counted(log) : RP_NOT_FOUND;
     return close_with(door, status);

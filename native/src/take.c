@@ -127,6 +127,7 @@ static rp_status take_matching(rp_log *log, const rp_view *view, rp_hold *at, vo
         if (rp_frame_matches(frames, position, span, at->group->pattern, pattern_length)) {
             rp_walk walk;
             status = rp_walk_frames(frames, position, at->tail, size - out->bytes, 1, &walk);
+            out->need = walk.need;
             if (status != RP_OK) break;
             void *copy = (uint8_t *)buffer + out->bytes;
             span = walk.end - position; /* as it was checked: somebody may write to it */

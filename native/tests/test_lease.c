@@ -275,6 +275,23 @@ static void a_lossy_group_is_told_what_it_lost(void) {
     CHECK_EQ(rp_load_relaxed(&log->groups[group & RP_GROUP_NUMBER].lost), lost);
 }
 
+static void what_matches_says_what_it_needs(void) {
+    rp_log *log = small_log();
+    uint32_t group;
+    bool made;
+    uint8_t body[500] = {0}, buffer[100];
+    rp_taken taken;
+    CHECK_OK(rp_group_open(log, "some", &(rp_group_settings){.pattern = "a.#"}, RP_NOW, &group, &made));
+    const char *subjects[] = {"b", "a.b"};
+    for (int i = 0; i < 2; i++)
+        CHECK_OK(rp_try_put(log, &(rp_message){.subject = subjects[i],
+                                               .subject_len = strlen(subjects[i]),
+                                               .body = body,
+                                               .body_len = sizeof body}));
+    CHECK_IS(rp_try_take(log, group, buffer, sizeof buffer, 1, &taken), RP_TOO_SMALL);
+    CHECK_EQ(taken.need, rp_align(sizeof(rp_frame) + 3 + sizeof body));
+}
+
 static void put_and_take(rp_log *log, uint64_t count) {
     for (; count; count--) {
         uint64_t unused;
@@ -774,7 +791,8 @@ RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TES
           TEST(a_part_of_what_was_given_back_can_be_had), TEST(a_delay_is_kept), TEST(a_lease_runs_out),
           TEST(the_dead_lose_their_leases), TEST(takers_are_told_of_what_was_given_back),
           TEST(large_frames_are_leased_in_place), TEST(a_full_table_makes_receivers_wait),
-          TEST(only_what_matches_is_handed_out), TEST(a_lossy_group_is_told_what_it_lost),
+          TEST(only_what_matches_is_handed_out), TEST(what_matches_says_what_it_needs),
+          TEST(a_lossy_group_is_told_what_it_lost),
           TEST(a_lossy_group_whose_reader_died_knows_where_it_stands),
           TEST(a_dead_subscriber_holds_nobody_back), TEST(a_part_can_be_had_of_a_full_table),
           TEST(a_table_of_any_kind_runs_empty), TEST(who_finds_no_free_lease_sleeps),

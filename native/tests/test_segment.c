@@ -1,5 +1,6 @@
 /* The life of a segment's file: made at once or not at all, one handle for each process, removed. */
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "inside.h"
@@ -223,6 +224,39 @@ static void slots_run_out(void) {
     CHECK_OK(rp_attach(log_path(), &log));
 }
 
+/* Out of descriptors: the log is still there, and that is what the caller is told. */
+static void no_descriptor_is_left(bool auto_delete) {
+    rp_log *log = create_log((rp_settings){.capacity = RP_MIN_CAPACITY, .auto_delete = auto_delete});
+    uint32_t owner;
+    pid_t other = start_idler(log, &owner);
+    rp_detach(log);
+    struct rlimit limit, few;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    few = limit;
+    int next = dup(0);
+    close(next);
+    rp_status status = RP_SYSTEM;
+    for (few.rlim_cur = (rlim_t)next; status != RP_OK; few.rlim_cur++) {
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+        CHECK(rp_collect(log_path()) != RP_OK); /* who can not look takes nothing for left over */
+        CHECK(exists(log_path()));
+        status = rp_attach(log_path(), &log);
+        if (status == RP_OK) break;
+        CHECK_EQ(errno, EMFILE);
+        CHECK_IS(status, RP_SYSTEM);
+    }
+    CHECK(few.rlim_cur > (rlim_t)next + 1);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    rp_detach(log);
+    kill_process(other);
+    unlink(log_path());
+}
+
+static void out_of_descriptors(void) {
+    no_descriptor_is_left(false);
+    no_descriptor_is_left(true);
+}
+
 static void touch(void *address) {
     signal(SIGSEGV, SIG_DFL); /* AddressSanitizer has its own */
     *(volatile char *)address = 1;
@@ -249,4 +283,5 @@ RUN_TESTS(TEST(a_log_is_created_once), TEST(of_many_creators_one_wins),
           TEST(settings_out_of_range_are_refused), TEST(a_process_has_one_handle),
           TEST(auto_deleted_logs_go_with_the_last_handle), TEST(leaving_is_detaching_early),
           TEST(stale_logs_are_refused_and_collected), TEST(removing_wakes_and_marks),
-          TEST(a_file_removed_by_others_is_noticed), TEST(slots_run_out), TEST(nothing_lies_beside_a_mapping))
+          TEST(a_file_removed_by_others_is_noticed), TEST(slots_run_out), TEST(nothing_lies_beside_a_mapping),
+          TEST(out_of_descriptors))

@@ -353,6 +353,17 @@ static void many_wait_for_one(void) {
 
 /* ---- groups in storage ---------------------------------------------------------------------- */
 
+static void a_long_delay_stays_long(void) {
+    storage s = stored_log();
+    rp_group_state state;
+    rp_held held;
+    put_and_store(&s, 0, 1);
+    CHECK_OK(receive_any(&s, 0, 1, 20000));
+    give_back(s.log, received.receipts, 1, INT64_C(60) * 24 * 3600 * 1000, false);
+    CHECK_OK(rp_group_export(s.log, 0, &state, &held, 1, in_ms(BOUND_MS)));
+    CHECK_EQ(held.delay_ms, UINT32_MAX); /* 49 days, the most it can say */
+}
+
 static void a_group_goes_on_in_a_new_ring(void) {
     storage s = stored_log();
     put_and_store(&s, 0, 200);
@@ -482,8 +493,8 @@ RUN_TESTS(TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored
           TEST(leases_come_again_out_of_storage), TEST(subjects_are_matched_in_views),
           TEST(large_frames_are_skipped_by_who_has_their_payload), TEST(views_that_are_no_use_change_nothing),
           TEST(died_between_mark_and_read), TEST(died_while_handing_out_of_a_view),
-          TEST(a_writer_that_dies_is_replaced), TEST(many_wait_for_one), TEST(a_group_goes_on_in_a_new_ring),
-          TEST(somebody_elses_frames_are_discarded), TEST(a_group_is_placed_and_never_moved_back),
-          TEST(only_what_a_group_needs_is_needed), TEST(counts_end_where_oldest_lies_behind_the_tail),
-          TEST(a_position_that_is_no_frames_is_corrupt_in_a_view),
+          TEST(a_writer_that_dies_is_replaced), TEST(many_wait_for_one), TEST(a_long_delay_stays_long),
+          TEST(a_group_goes_on_in_a_new_ring), TEST(somebody_elses_frames_are_discarded),
+          TEST(a_group_is_placed_and_never_moved_back), TEST(only_what_a_group_needs_is_needed),
+          TEST(counts_end_where_oldest_lies_behind_the_tail), TEST(a_position_that_is_no_frames_is_corrupt_in_a_view),
           TEST(a_large_frame_without_its_descriptor_is_corrupt_in_a_view))
