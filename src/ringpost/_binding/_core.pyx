@@ -451,7 +451,7 @@ cdef class Log:
 
     cdef int put_parts(self, uint8_t kind, tuple buffers, bytes subject, bytes headers, uint32_t ttl_ms,
                        int64_t deadline) except -1:
-        cdef Parts parts = Parts.__new__(Parts, buffers)
+        cdef _Parts parts = _Parts.__new__(_Parts, buffers)
         cdef rp_message message
         set_parts(&message, subject, headers, ttl_ms)
         message.body = NULL
@@ -459,7 +459,7 @@ cdef class Log:
         message.kind = kind
         return self.put_large(&message, deadline, parts)
 
-    cdef int put_large(self, rp_message *message, int64_t deadline, Parts parts=None) except -1:
+    cdef int put_large(self, rp_message *message, int64_t deadline, _Parts parts=None) except -1:
         """The body is the message's own, or `parts`."""
         cdef rp_loan loan
         cdef rp_status status

@@ -44,7 +44,7 @@ cdef class View:
 
 
 @cython.final
-cdef class Parts:
+cdef class _Parts:
     """Buffers that travel behind one another, as one body."""
 
     cdef Py_buffer *views
