@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 5
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/include/*.h) \
 	$(wildcard src/ringpost/_binding/*.p[yx]*)
-C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] examples/c/*.c)
+C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] native/death/*.[ch] examples/c/*.c)
 
 .PHONY: help demo test storm bench bench-quick docs check format clean
 
