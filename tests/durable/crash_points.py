@@ -1,7 +1,7 @@
 """Where processes are killed in what stores: the list of all such points, and how one is armed.
 
-Nothing in the library knows of them: the process that is to die wraps the named function from outside, and kills itself
-before the wrapped call or after it.
+Nothing in the library knows of them: the process that is to die wraps the named function from outside, and
+kills itself before the wrapped call or after it.
 """
 
 from __future__ import annotations

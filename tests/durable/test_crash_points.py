@@ -246,6 +246,7 @@ def test_killed_in_each_write_and_flush(how: str, recorder: Path, tmp_path: Path
         place = tmp_path / str(number)
         status, said = die_in_call(recorder, place, number, how, tmp_path / "log")
         if status == 0:
+            lose_shared_memory(shm_dir)
             break
         assert status == -signal.SIGKILL
         deaths += 1
