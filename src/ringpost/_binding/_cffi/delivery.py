@@ -26,12 +26,12 @@ class Delivery:
         "_is_decoded",
         "_is_viewed",
         "_payload",
+        "_receipt",
         "_subject",
         "_view",
         "holder",
         "lost",
         "raw_headers",
-        "receipt",
         "settled",
     )
 
@@ -44,7 +44,7 @@ class Delivery:
     _subject: bytes | None
     _view: memoryview | None  # where the payload lies, as long as it was not copied
     raw_headers: bytes | None
-    receipt: bytes  # an rp_receipt
+    _receipt: bytes  # an rp_receipt
     lost: int
     settled: bool
     holder: Any
@@ -52,16 +52,16 @@ class Delivery:
     def __init__(self) -> None:
         raise TypeError("messages are received, not made: see Group.receive()")
 
-    def fill(self, group: Group, frame: Frame, receipt: bytes) -> None:
+    def _fill(self, group: Group, frame: Frame, receipt: bytes) -> None:
         """All but the parts."""
         self._group = group
         self._frame = frame
         self._is_decoded = self._is_viewed = self.settled = False
         self._payload = self._view = self._subject = self.raw_headers = self.holder = None
-        self.receipt = receipt
+        self._receipt = receipt
         self.lost = 0
 
-    def fill_parts(self, parts: Any, at: int, end: int) -> None:
+    def _fill_parts(self, parts: Any, at: int, end: int) -> None:
         """Subject, headers and payload out of a buffer."""
         _, _, _, subject_len, _, _, headers_len, _ = self._frame
         if subject_len:
@@ -72,10 +72,10 @@ class Delivery:
             at += headers_len
         self._payload = parts[at:end]
 
-    def fill_pinned(self, pin: Pin) -> None:
+    def _fill_pinned(self, pin: Pin) -> None:
         before = self._frame[3] + self._frame[6]
         if before:
-            self.fill_parts(pin.view(0)[:before], 0, before)
+            self._fill_parts(pin.view(0)[:before], 0, before)
             self._payload = None
         self._view = pin.view(before)
 
@@ -83,6 +83,7 @@ class Delivery:
 
     @property
     def body(self) -> Any:
+        """The object that was sent."""
         if not self._is_decoded:
             self._body = self._group.log.decode(self._frame[1], self._own_payload(), self._frame[4])
             self._is_decoded = True
@@ -90,10 +91,12 @@ class Delivery:
 
     @property
     def payload(self) -> bytes:
+        """Its bytes; a copy, if they lie in shared memory."""
         return self._own_payload()
 
     @property
     def size(self) -> int:
+        """Bytes of the payload."""
         if self._payload is not None:
             return len(self._payload)
         view = self._view
@@ -122,7 +125,7 @@ class Delivery:
                 self._view = None
         return payload
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Settled: who asked for a view has it."""
         self.settled = True
         if self._is_viewed:
@@ -130,41 +133,50 @@ class Delivery:
 
     @property
     def group(self) -> Group:
+        """Where it came from."""
         return self._group
 
     @property
     def kind(self) -> int:
+        """How the body is encoded: see codecs.py."""
         return self._frame[1]
 
     @property
     def subject(self) -> str:
+        """What it was published under."""
         return "" if self._subject is None else self._subject.decode("utf-8", "replace")
 
     @property
     def raw_subject(self) -> bytes | None:
+        """The same, as it travels."""
         return self._subject
 
     @property
     def sequence(self) -> int:
+        """Its number in its log."""
         return self._frame[4]
 
     @property
     def time_ns(self) -> int:
+        """When it was put: ns since the epoch."""
         return self._frame[5]
 
     @property
     def ttl_ms(self) -> int:
+        """How long it is of use; 0: always."""
         return self._frame[7]
 
     @property
     def deliveries(self) -> int:
-        return int(RECEIPT.unpack(self.receipt)[3])
+        """How often it was handed out."""
+        return int(RECEIPT.unpack(self._receipt)[3])
 
     @property
     def expired(self) -> bool:
+        """Is its time to live over?"""
         return is_expired(self._frame[5], self._frame[7])
 
-    def as_taken(self) -> tuple[Frame, bytes]:
+    def _as_taken(self) -> tuple[Frame, bytes]:
         """See taking.py."""
         return self._frame, (self._subject or b"") + (self.raw_headers or b"") + self._own_payload()
 

@@ -131,9 +131,9 @@ class Group:
             frame = cast(Frame, FRAME.unpack_from(data, at))
             size, flags = frame[0], frame[2]
             message = message_type.__new__(message_type)
-            message.fill(self, frame, receipts[i * RECEIPT.size : (i + 1) * RECEIPT.size])
+            message._fill(self, frame, receipts[i * RECEIPT.size : (i + 1) * RECEIPT.size])
             if not flags:
-                message.fill_parts(data, at + HEADER, at + size)
+                message._fill_parts(data, at + HEADER, at + size)
                 messages.append(message)
             elif not flags & lib.RP_FRAME_VOID and self._fill_large(message, room, i, at):
                 messages.append(message)
@@ -150,7 +150,7 @@ class Group:
         pin = Pin(log)
         status = lib.rp_pin_received(log.log, self.handle, receipt, frame, pin.pin)
         if status == OK:
-            message.fill_pinned(pin)
+            message._fill_pinned(pin)
             return True
         payload: bytes | None = None
         length = _DESCRIPTOR.unpack_from(room.bytes, at + HEADER)[0]
@@ -170,7 +170,7 @@ class Group:
         elif status != OK:
             raise log.fail(status, "receive from")
         assert payload is not None
-        message.fill_parts(payload, 0, len(payload))
+        message._fill_parts(payload, 0, len(payload))
         return True
 
     def _wants(self, subject: bytes) -> bool:
@@ -304,10 +304,10 @@ class Group:
     def _large_message(self, large: Large, frame: Frame, message_type: Any) -> Any:
         message = self._taken_message(frame, message_type)
         if large.pin:
-            message.fill_pinned(large.pin)
+            message._fill_pinned(large.pin)
         else:
             payload = large.payload()
-            message.fill_parts(payload, 0, len(payload))
+            message._fill_parts(payload, 0, len(payload))
         return message
 
     def _unpack_taken(self, room: Room, message_type: Any) -> list[Any]:
@@ -317,7 +317,7 @@ class Group:
             frame = cast(Frame, FRAME.unpack_from(data, at))
             if not frame[2] & lib.RP_FRAME_VOID:
                 message = self._taken_message(frame, message_type)
-                message.fill_parts(data, at + HEADER, at + frame[0])
+                message._fill_parts(data, at + HEADER, at + frame[0])
                 messages.append(message)
             at += align(frame[0])
         if messages and self._lost:
@@ -326,7 +326,7 @@ class Group:
 
     def _taken_message(self, frame: Frame, message_type: Any) -> Any:
         message = message_type.__new__(message_type)
-        message.fill(self, frame, NO_RECEIPT)
+        message._fill(self, frame, NO_RECEIPT)
         message.settled = True
         return message
 
@@ -366,7 +366,7 @@ class Group:
     def settle_one(self, message: Any, patience: float | None = None) -> bool:
         """Ack one. False: it is no longer ours."""
         lost = self._settle(receipts_of([message]), 1, patience_of(patience))
-        message.end()
+        message._end()
         return lost == 0
 
     def settle(self, messages: Iterable[Any], patience: float | None = None) -> list[Any]:
@@ -375,7 +375,7 @@ class Group:
         receipts = receipts_of(these)
         self._settle(receipts, len(these), patience_of(patience))
         for message in these:
-            message.end()
+            message._end()
         return lost_of(these, receipts)
 
     def _settle(self, receipts: Pointer, count: int, patience: int) -> int:
@@ -404,7 +404,7 @@ class Group:
             receipts, len(these), nanoseconds(delay), bool(unseen), patience_of(patience) if wait else 0
         )
         for message in these:
-            message.end()
+            message._end()
         return lost_of(these, receipts)
 
     def _give_back(
@@ -526,7 +526,7 @@ def group_of(log: Any, handle: int) -> Group:
 def receipts_of(messages: list[Any]) -> Pointer:
     """An rp_receipt for each."""
     receipts = ffi.new("rp_receipt[]", max(len(messages), 1))
-    ffi.memmove(receipts, b"".join([each.receipt for each in messages]), len(messages) * RECEIPT.size)
+    ffi.memmove(receipts, b"".join([each._receipt for each in messages]), len(messages) * RECEIPT.size)
     return receipts
 
 

@@ -41,7 +41,7 @@ from ringpost._binding._cffi.rooms import DEFAULT_BATCH, Room, borrow_room, give
 from ringpost.errors import Empty
 
 _GLANCES = 60  # spinning: about a microsecond
-_NOTHING: Any = object()  # to be had: try again
+_NOTHING: Any = object()
 
 Taken = tuple[Frame, bytes]  # and all that stands behind the header
 Landed = deque[Taken] | list[Taken]
@@ -65,8 +65,12 @@ class Taking(Handle):
             if self.is_stored:
                 self.note_settled()
             frame, rest = landed[0]
-            is_decoding = frame[1] > KIND_TEXT or not self.plain
-            return self.decode(frame[1], body_of(frame, rest), frame[4])
+            body = body_of(frame, rest)
+            item = self._decode_plain(frame[1], body)
+            if item is not _NOTHING:
+                return item
+            is_decoding = True
+            return self.codec.decode(frame[1], body, frame[4])
         except BaseException:
             if not landed and room.taken.count:
                 landed.append(_first_of(room))
@@ -185,11 +189,11 @@ class Taking(Handle):
         try:
             group.receive(limit, 0, False, None, Delivery, messages)
             group.settle(messages)
-            landed.extend([each.as_taken() for each in messages])
+            landed.extend([each._as_taken() for each in messages])
         except BaseException as error:
             if messages and not landed:
                 settled = {*group.give_back(messages, 0, True)}  # in spite of what was raised
-                landed.extend([each.as_taken() for each in messages if each in settled])
+                landed.extend([each._as_taken() for each in messages if each in settled])
             if not isinstance(error, Empty):
                 raise
 
@@ -210,7 +214,11 @@ class Taking(Handle):
     # ---- decoding ------------------------------------------------------------------------------
 
     def decode(self, kind: int, body: bytes, sequence: int) -> Any:
-        """The two kinds that most codecs take are decoded here, as they are encoded here."""
+        item = self._decode_plain(kind, body)
+        return self.codec.decode(kind, body, sequence) if item is _NOTHING else item
+
+    def _decode_plain(self, kind: int, body: bytes) -> Any:
+        """The two kinds that most codecs take are decoded here, as they are encoded. Or _NOTHING."""
         if self.plain:
             if kind == KIND_BYTES:
                 return body
@@ -219,7 +227,7 @@ class Taking(Handle):
                     return body.decode()
                 except UnicodeDecodeError:
                     pass  # the codec says it better
-        return self.codec.decode(kind, body, sequence)
+        return _NOTHING
 
     def _is_of_no_use(self, frame: Frame) -> bool:
         """True, and counted, if nobody wants it any more."""
