@@ -5,13 +5,14 @@
  *
  *   W1  look at the groups, to be stored with the frames (rp_group_export)
  *   W2  t = tail                                                                     SYNC commit
- *   W3  n = the least `acked` of all stored groups: what lies below is of no use (rp_needed)
+ *   W3  n = the least `acked` of all stored groups, now (rp_needed) and in W1: what lies below is of no use
  *   W4  copy the frames from max(durable, min(n, t)) to t out of the ring (rp_stored_range), write, sync
  *   W5  durable = t (rp_set_durable): from here on producers may overwrite them      SYNC release
  *   W6  unlock, wake everybody who waits for this
  *
  * W1 before W2: no group that is stored stands behind the frames that are. W3 after W2: a group that is opened
- * after W3 starts at `tail` (at t or behind it), or at the least `acked` (at n or behind it). A death in W1..W4
+ * after W3 starts at `tail` (at t or behind it), or at the least `acked` (at n or behind it). And of both, W1's and W3's: a
+ * group as it is stored finds its frames after a reboot, though it acked more before W3. A death in W1..W4
  * leaves the ring as it was; storage says by itself what of the transaction is there. In W5, W6: whoever is next finds
  * that storage has more than `durable` says, and goes on from there; who sleeps wakes at the end of a slice.
  *

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -262,3 +263,41 @@ def test_groups_of_a_queue_survive(durable: ringpost.Broker, reboot: Reboot) -> 
     assert drain(again) == ["commit"]
     rest = again.consumer(group="copy")
     assert [rest.receive(5).body for _ in range(10)] == [*range(1, 10), "commit"]
+
+
+class ActsAfter:
+    """`inner`, and something that others do as soon as `name` has been called."""
+
+    def __init__(self, inner: Any, name: str, act: Callable[[], object]) -> None:
+        self._inner, self._name, self._act = inner, name, act
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._inner, name)
+        if name != self._name:
+            return attribute
+
+        def call(*arguments: Any) -> Any:
+            found = attribute(*arguments)
+            self._act()
+            return found
+
+        return call
+
+
+@pytest.mark.parametrize("stored_before", [True, False])
+def test_a_group_that_acks_while_it_is_stored_finds_its_messages(
+    url: str, reboot: Reboot, stored_before: bool
+) -> None:
+    """The group is stored as it was; so its messages must be, too."""
+    child = os.fork()
+    if child == 0:
+        queue = ringpost.connect(url).queue("jobs")
+        for number in range(3):
+            queue.put(number, durability="commit" if stored_before else "memory")
+        storage: Any = queue._log.storage  # type: ignore[attr-defined]
+        storage.stored = ActsAfter(storage.stored, "groups", queue.get)
+        queue.put(3, durability="commit")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    again = reboot().queue("jobs", create=False)
+    assert drain(again) == [0, 1, 2, 3]

@@ -159,9 +159,11 @@ class _Plan:
         self._groups = [form.GroupRecord(*each) for each in stored.groups()]
         self._tail = stored.tail()
         needed = stored.needed()
+        # A group as it is stored must find its frames; it may have acked more since.
+        self._acked = min([self._tail if needed is None else needed, *(one.acked for one in self._groups)])
+        self._needed = self._acked
         if log.record.retention is not None:
-            needed = 0  # its subscribers are not the only ones it is kept for
-        self._needed = self._tail if needed is None else needed
+            self._needed = 0  # its subscribers are not the only ones it is kept for
         if self._needed and writer.environment.has_transactions():
             self._needed = 0  # whoever carries them out looks for what was sent
         self._start = max(stored.durable(), min(self._needed, self._tail))
@@ -226,8 +228,7 @@ class _Plan:
         else:
             from ringpost.store.retention import apply
 
-            needed = self.log.stored.needed()
-            apply(self.log, transaction, self._tail if needed is None else needed)
+            apply(self.log, transaction, self._acked)
 
     def remember(self) -> None:
         """The transaction was committed, and not before: what was undone is not stored."""
