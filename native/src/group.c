@@ -74,7 +74,8 @@ static rp_status look_again(rp_log *log, rp_hold *hold) {
     rp_store_relaxed(&hold->group->seen, hold->tail);
     if (hold->tail != hold->read) return RP_OK;
     if (state & RP_STATE_DELETED) return RP_DELETED;
-    return state & RP_STATE_SHUT ? RP_SHUT_DOWN : RP_EMPTY;
+    if (state & RP_STATE_SHUT) return RP_SHUT_DOWN;
+    return rp_is_found_removed(log, rp_wall_clock_ns()) ? RP_DELETED : RP_EMPTY;
 }
 
 rp_status rp_group_look(rp_log *log, rp_hold *hold) {

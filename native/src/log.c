@@ -170,11 +170,13 @@ rp_status rp_drop_history(rp_log *log, rp_wait *wait) {
 
 /* ---- append --------------------------------------------------------------------------------- */
 
-/* Lock, after making sure that this process takes part and the log is open. */
-static rp_status begin(rp_log *log, rp_wait *wait) {
+/* Lock, after making sure that this process takes part and the log is open. `now`: when that was. */
+static rp_status begin(rp_log *log, rp_wait *wait, uint64_t *now) {
     bool died;
     rp_status status = rp_enter(log);
     if (rp_unlikely(status != RP_OK)) return status;
+    *now = rp_wall_clock_ns();
+    rp_is_found_removed(log, *now); /* then `state` says so */
     status = rp_lock_try(log, &log->head->lock, wait, &died);
     if (rp_unlikely(status != RP_OK)) return status;
     if (rp_unlikely(died)) rp_wake_all(log); /* the dead one may have committed and not told anybody */
@@ -204,22 +206,15 @@ static rp_status give_back(rp_log *log, rp_status status) {
     return status;
 }
 
-static uint64_t wall_clock_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait) {
     if (rp_unlikely(message->subject_len > UINT16_MAX)) return RP_INVALID;
     if (rp_unlikely(message->headers_len > RP_INLINE_MAX || message->body_len > RP_INLINE_MAX))
         return RP_TOO_LARGE;
     uint64_t payload = message->subject_len + message->headers_len + message->body_len;
     if (rp_unlikely(payload > RP_INLINE_MAX)) return RP_TOO_LARGE;
-    uint64_t size = sizeof(rp_frame) + payload, span = rp_align(size);
-    uint64_t now = wall_clock_ns();
+    uint64_t size = sizeof(rp_frame) + payload, span = rp_align(size), now;
     room at;
-    rp_status status = begin(log, wait);
+    rp_status status = begin(log, wait, &now);
     if (rp_unlikely(status != RP_OK)) return status;
     status = find_room(log, span, 1, span, &at);
     if (rp_likely(status == RP_OK))
@@ -246,9 +241,9 @@ rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait)
 
 rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *header, const rp_descriptor *descriptor,
                                 rp_wait *wait) {
-    uint64_t size = sizeof(rp_frame) + sizeof(rp_descriptor), span = rp_align(size);
+    uint64_t size = sizeof(rp_frame) + sizeof(rp_descriptor), span = rp_align(size), now;
     room at;
-    rp_status status = begin(log, wait);
+    rp_status status = begin(log, wait, &now);
     if (status != RP_OK) return status;
     status = find_room(log, span, 1, span, &at);
     if (status == RP_OK)
@@ -262,7 +257,7 @@ rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *header, const rp_de
     frame->flags = RP_FRAME_LARGE;
     frame->subject_len = header->subject_len;
     rp_write_once(frame->sequence, at.sequence);
-    frame->time_ns = wall_clock_ns();
+    frame->time_ns = now;
     frame->headers_len = header->headers_len;
     frame->ttl_ms = header->ttl_ms;
     memcpy(frame + 1, descriptor, sizeof *descriptor);
@@ -306,9 +301,9 @@ static rp_status try_put_frames(rp_log *log, const void *frames, uint64_t bytes,
     *done_bytes = 0;
     if (count == 0) return RP_OK;
     if (bytes < sizeof(rp_frame) || !is_plain_frame(frames)) return RP_INVALID;
-    uint64_t first = rp_align(((const rp_frame *)frames)->size), now = wall_clock_ns();
+    uint64_t first = rp_align(((const rp_frame *)frames)->size), now;
     room at;
-    rp_status status = begin(log, wait);
+    rp_status status = begin(log, wait, &now);
     if (status != RP_OK) return status;
     status = find_room(log, first, count, bytes, &at);
     if (status != RP_OK) return give_back(log, status);
@@ -413,10 +408,10 @@ static inline void write_record(rp_frame *frame, const records *what, const uint
 }
 
 static rp_status try_put_records(rp_log *log, const records *what, rp_wait *wait, uint32_t *done) {
-    uint64_t span = rp_align(what->model->size), now = wall_clock_ns();
+    uint64_t span = rp_align(what->model->size), now;
     room at;
     *done = 0;
-    rp_status status = begin(log, wait);
+    rp_status status = begin(log, wait, &now);
     if (status != RP_OK) return status;
     status = find_room(log, span, what->count, span * what->count, &at);
     if (status != RP_OK) return give_back(log, status);

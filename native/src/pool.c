@@ -99,6 +99,7 @@ static rp_status try_borrow(rp_log *log, uint32_t wanted, rp_wait *wait, uint32_
     rp_status status = rp_enter(log);
     if (status == RP_OK) status = rp_lock_try(log, &log->head->pool_lock, wait, &died);
     if (status != RP_OK) return status;
+    rp_is_found_removed(log, rp_wall_clock_ns()); /* then `state` says so */
     uint32_t state = rp_load_acquire(state, &log->head->state);
     if (state & RP_STATE_DELETED)
         status = RP_DELETED;

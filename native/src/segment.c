@@ -198,6 +198,7 @@ static rp_status new_log(const char *path, int probe_fd, const rp_super *super, 
     log->device = st.st_dev;
     log->inode = st.st_ino;
     log->references = 1;
+    log->looked = rp_wall_clock_ns();
     log->spin_ns = rp_spin_start();
     *out = log;
     return RP_OK;

@@ -36,6 +36,7 @@ struct rp_log {
 
     _Atomic uint32_t spin_ns; /* how long waiting for an event spins, adapted; see wait.c */
     _Atomic uint32_t told;    /* grows when this process's waits shall look around */
+    _Atomic uint64_t looked;  /* rp_wall_clock_ns() of the last look whether the file is still there */
     void *file_map;
     char *path;
     dev_t device;

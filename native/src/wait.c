@@ -113,6 +113,19 @@ void rp_wake_everybody(rp_head *head, rp_group *groups, uint32_t group_count) {
     for (uint32_t i = 0; i < group_count; i++) fire(&groups[i].event, INT_MAX);
 }
 
+uint64_t rp_wall_clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+bool rp_look_for_removal(rp_log *log) {
+    rp_store_relaxed(&log->looked, rp_wall_clock_ns());
+    if (!rp_is_removed(log)) return false;
+    if (!(rp_or_release(state, &log->head->state, RP_STATE_DELETED) & RP_STATE_DELETED)) rp_wake_all(log);
+    return true;
+}
+
 void rp_wake_all(rp_log *log) {
     rp_add_relaxed(&log->told, 1);
     rp_wake_everybody(log->head, log->groups, log->geometry.group_count);
@@ -120,12 +133,6 @@ void rp_wake_all(rp_log *log) {
 }
 
 /* ---- alarm ---------------------------------------------------------------------------------- */
-
-static uint64_t wall_clock_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 void rp_set_alarm(rp_log *log, uint64_t when_ns) {
     uint64_t before = rp_swap_relaxed(&log->head->alarm_ns, when_ns);
@@ -136,13 +143,13 @@ uint64_t rp_alarm(rp_log *log) { return rp_load_relaxed(&log->head->alarm_ns); }
 
 bool rp_alarm_rings(rp_log *log) {
     uint64_t when = rp_load_relaxed(&log->head->alarm_ns);
-    return rp_unlikely(when != 0) && when <= wall_clock_ns();
+    return rp_unlikely(when != 0) && when <= rp_wall_clock_ns();
 }
 
 /* Sleep no longer than until then. */
 static int64_t until_alarm(rp_log *log, int64_t slice) {
     uint64_t when = rp_load_relaxed(&log->head->alarm_ns), now;
-    if (when == 0 || when <= (now = wall_clock_ns()))
+    if (when == 0 || when <= (now = rp_wall_clock_ns()))
         return slice; /* it rang: who could do something was told */
     return when - now < (uint64_t)slice ? (int64_t)(when - now) + 4000000 : slice; /* the clock is coarse */
 }
@@ -206,7 +213,7 @@ rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *
     int64_t now = rp_monotonic_ns();
     adapt_spin(log, now - start);
     wait->armed = false;
-    if (error == ETIMEDOUT && rp_is_removed(log)) return RP_DELETED;
+    if (error == ETIMEDOUT && rp_look_for_removal(log)) return RP_DELETED;
     if (error == ETIMEDOUT || error == EINTR) return RP_INTERRUPTED;
     arm(log, event);
     wait->woken = true;

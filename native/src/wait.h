@@ -60,6 +60,15 @@ rp_status rp_event_wait(rp_log *log, uint32_t event, rp_wait *wait, rp_changed *
 void rp_event_leave(rp_log *log, uint32_t event, rp_wait *wait);
 
 void rp_event_fire(rp_log *log, uint32_t event, int count);
+/* CLOCK_REALTIME, good to a few ms. */
+uint64_t rp_wall_clock_ns(void);
+/* Was the file removed underneath? Looks once a second; those who wait look whenever a slice is over. If so, the log is
+ * marked as deleted for everybody. */
+#define RP_LOOK_EVERY UINT64_C(1000000000)
+bool rp_look_for_removal(rp_log *log);
+static inline bool rp_is_found_removed(rp_log *log, uint64_t now) {
+    return rp_unlikely(now - rp_load_relaxed(&log->looked) >= RP_LOOK_EVERY) && rp_look_for_removal(log);
+}
 void rp_wake_everybody(rp_head *head, rp_group *groups, uint32_t group_count);
 void rp_fire_groups(rp_log *log, uint64_t low, uint64_t high, int count);
 

@@ -26,7 +26,7 @@ import lmdb
 
 from ringpost.engines import directory
 from ringpost.engines.access import PRIVATE, Access
-from ringpost.errors import Stalled
+from ringpost.errors import QueueDeleted, Stalled
 from ringpost.store.values import PLAIN, Values
 
 NAME = "side.lmdb"
@@ -198,10 +198,14 @@ def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
     with _guard:
         store = _open_stores.get(place)
         if store is not None and not store.is_there():  # destroyed, and perhaps made again
+            del _open_stores[place]
             store.close()
             store = None
         if store is None:
-            store = _open_stores[place] = SideStore(place, access, durable)
+            try:
+                store = _open_stores[place] = SideStore(place, access, durable)
+            except FileNotFoundError:
+                raise QueueDeleted(f"the broker in {place.parent} was deleted; open its queues again") from None
         return store
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +120,85 @@ def test_destroying_the_broker_ends_the_calls_of_others(
     broker.destroy()
     assert [child.wait(PROMPT) for child in children] == [0, 0]
     assert broker.list() == []
+
+
+# ---- without anybody who waits -----------------------------------------------------------------
+
+
+def lose(place: str) -> None:
+    """rm -rf /dev/shm/*"""
+    for each in os.listdir(place):
+        shutil.rmtree(os.path.join(place, each))
+
+
+def until_deleted(call: Callable[[], object]) -> int:
+    """How often it worked; the watchdog is pytest's."""
+    count = 0
+    while True:
+        try:
+            call()
+        except ringpost.QueueDeleted:
+            return count
+        except (ringpost.Empty, ringpost.Full):
+            pass
+        count += 1
+        time.sleep(0.005)
+
+
+NEVER_WAITING: dict[str, Call] = {
+    "put": lambda queue: queue.put_nowait(b"x"),
+    "put_many": lambda queue: queue.put_many([b"x", b"y"], block=False),
+    "put large": lambda queue: queue.put_nowait(bytes(20_000)),
+    "get": lambda queue: queue.get_nowait(),
+    "get_many": lambda queue: queue.get_many(block=False),
+    "receive": lambda queue: queue.consumer().receive(timeout=0),
+}
+
+
+@pytest.mark.parametrize("call", NEVER_WAITING.values(), ids=NEVER_WAITING)
+def test_who_never_waits_finds_out_within_a_second_or_so(
+    broker: ringpost.Broker, shm_dir: Path, call: Call
+) -> None:
+    """And does not put into nowhere for as long as there is room."""
+    queue = broker.queue("roomy", capacity=1 << 20)
+    with contextlib.suppress(ringpost.Empty):
+        call(queue)
+    lose(str(shm_dir))
+    assert until_deleted(lambda: call(queue)) < 1000
+    raises_deleted(call, queue)
+
+
+def test_one_who_finds_out_tells_the_others(broker: ringpost.Broker, shm_dir: Path, fork: Nursery) -> None:
+    queue = broker.queue("roomy", capacity=1 << 20)
+    children = [fork(raises_deleted, each, queue) for each in (Queue.get, Queue.get_many)]
+    for child in children:
+        child.wait_until_asleep()
+    lose(str(shm_dir))
+    until_deleted(lambda: queue.put_nowait(b"x") if queue.qsize() < 2 else queue.get_nowait())
+    assert [child.wait(PROMPT) for child in children] == [0, 0]
+
+
+def test_everything_that_has_files(broker: ringpost.Broker, shm_dir: Path) -> None:
+    """Each call ends, with QueueDeleted or with what it promises; then all is there again, empty."""
+    queue, topic, bus = broker.queue("jobs"), broker.topic("news"), broker.events("app")
+    subscriber = topic.subscribe()
+    out = queue.producer(dedup_window=60)
+    assert out.send(1, message_id="a")
+    out.send(1, delay=60)
+    topic.publish(1, subject="eu", retain=True)
+    assert queue.fileno() > 0
+    lose(str(shm_dir))
+    calls: list[Callable[[], object]] = [
+        lambda: out.send(1, message_id="b"),
+        lambda: out.send(1, delay=60),
+        lambda: topic.publish(1, subject="eu", retain=True),
+        lambda: subscriber.receive(timeout=0),
+        lambda: bus.emit("x", 1),
+    ]
+    for call in calls:
+        until_deleted(call)
+    fresh = broker.queue("jobs")
+    with fresh.producer(dedup_window=60) as again:
+        assert again.send(1, message_id="a")
+    assert fresh.get_nowait() == 1
+    assert broker.list() == ["jobs"]
