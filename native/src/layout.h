@@ -134,7 +134,8 @@ typedef struct rp_group {
     rp_u64 checked_ns; /* when leases were last looked over */
     rp_u32 tip;        /* cache: the lease made last, + 1; frames may be added to it */
     rp_u32 starved;    /* somebody found no free lease */
-    rp_mark marks[2];  /* of a stored or lossy group: the one with `read` has the sequence there; see stored.h */
+    rp_mark
+        marks[2]; /* of a stored or lossy group: the one with `read` has the sequence there; see stored.h */
     rp_event event;
     RP_ALIGNED rp_u32 state; /* RP_GROUP_* */
     rp_u32 owner;            /* slot and generation, for a group that dies with its process; 0: it stays */
