@@ -496,5 +496,6 @@ RUN_TESTS(TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored
           TEST(a_writer_that_dies_is_replaced), TEST(many_wait_for_one), TEST(a_long_delay_stays_long),
           TEST(a_group_goes_on_in_a_new_ring), TEST(somebody_elses_frames_are_discarded),
           TEST(a_group_is_placed_and_never_moved_back), TEST(only_what_a_group_needs_is_needed),
-          TEST(counts_end_where_oldest_lies_behind_the_tail), TEST(a_position_that_is_no_frames_is_corrupt_in_a_view),
+          TEST(counts_end_where_oldest_lies_behind_the_tail),
+          TEST(a_position_that_is_no_frames_is_corrupt_in_a_view),
           TEST(a_large_frame_without_its_descriptor_is_corrupt_in_a_view))

@@ -205,7 +205,9 @@ def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
             try:
                 store = _open_stores[place] = SideStore(place, access, durable)
             except FileNotFoundError:
-                raise QueueDeleted(f"the broker in {place.parent} was deleted; open its queues again") from None
+                raise QueueDeleted(
+                    f"the broker in {place.parent} was deleted; open its queues again"
+                ) from None
         return store
 
 

@@ -6,7 +6,6 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from ringpost import ownership
 from ringpost.errors import NotOurs
 
-
 WRITABLE = 0o022  # by others
 
 
