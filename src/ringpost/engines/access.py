@@ -16,8 +16,8 @@ WRITABLE = 0o022  # by others
 
 @dataclass(frozen=True)
 class Access:
-    """Modes are what they are here, whatever the umask. In a directory with the set-group-ID bit new files
-    get its group."""
+    """Modes are what they are here, whatever the umask. In a directory with the set-group-ID bit new files get its
+    group."""
 
     gid: int | None = None
 
@@ -85,8 +85,8 @@ class Access:
     def _wanted(self) -> str:
         if self.gid is None:
             return (
-                f"ringpost keeps queues only in directories of uid {os.geteuid()} with mode 0700; chmod 700 "
-                "it if it is yours, else remove it, or set RINGPOST_SHM_DIR"
+                f"ringpost keeps queues only in directories of uid {os.geteuid()} with mode 0700; chmod 700 it if "
+                "it is yours, else remove it, or set RINGPOST_SHM_DIR"
             )
         return (
             f"a broker of a group is kept only in directories of {ownership.group(self.gid)} with mode 2770"

@@ -30,9 +30,9 @@ def _check_room(room: Room, size: int, label: str, path: Path) -> None:
         return
     raise SegmentFull(
         errno.ENOMEM,
-        f"no memory for {label}: it needs {size / 2**20:.1f} MiB, and the limit of this process's control "
-        f"group ({room.limit / 2**20:.0f} MiB, {room.group}) leaves {max(room.bytes, 0) / 2**20:.1f} MiB: "
-        "beyond it the kernel would kill somebody. Ask for less capacity=, delete queues that nobody needs, "
-        "or raise the limit (docker run --memory=; systemd: MemoryMax=; Kubernetes: resources.limits.memory)",
+        f"no memory for {label}: it needs {size / 2**20:.1f} MiB, and the limit of this process's control group "
+        f"({room.limit / 2**20:.0f} MiB, {room.group}) leaves {max(room.bytes, 0) / 2**20:.1f} MiB: beyond it the "
+        "kernel would kill somebody. Ask for less capacity=, delete queues that nobody needs, or raise the limit "
+        "(docker run --memory=; systemd: MemoryMax=; Kubernetes: resources.limits.memory)",
         str(path),
     )

@@ -333,8 +333,8 @@ class Environment:
         self._membership = -1
 
     def forget_parent(self, may_close: bool) -> None:
-        """In a forked child: it opens its own. A child of another pid namespace may have its parent's number,
-        and LMDB would take the one for the other: what it inherited stays open then."""
+        """In a forked child: it opens its own. A child of another pid namespace may have its parent's number, and
+        LMDB would take the one for the other: what it inherited stays open then."""
         self._gate = Gate()
         self._leave()
         if may_close:
@@ -386,8 +386,8 @@ def open_environment(
 ) -> Environment:
     """That of the broker in the directory `place`: LMDB forbids opening a file twice in a process.
 
-    Raises NotOurs, Unsupported, KeyRefused, StorageFailed, StorageDamaged, Stalled, QueueNotFound (there is
-    none, and `create` is False).
+    Raises NotOurs, Unsupported, KeyRefused, StorageFailed, StorageDamaged, Stalled, QueueNotFound (there is none,
+    and `create` is False).
     """
     environment = _find_or_open(place, create, key, access)
     environment.admit(key)
@@ -426,14 +426,12 @@ def forget_environment(environment: Environment) -> None:
     with _guard:
         _open_environments.pop(environment.identity, None)
         environment.close()
-    with (
-        contextlib.suppress(FileNotFoundError),  # somebody else removed it
-        directory.opened(environment.place.resolve(), environment.access, readable=True) as here,
-    ):
-        for name in (DATA, LOCK, domain.NAME):
-            (here / name).unlink(missing_ok=True)
-        for name in (SIDE, _NEW):
-            directory.remove_tree(here / name)
+    with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+        with directory.opened(environment.place.resolve(), environment.access, readable=True) as here:
+            for name in (DATA, LOCK, domain.NAME):
+                (here / name).unlink(missing_ok=True)
+            for name in (SIDE, _NEW):
+                directory.remove_tree(here / name)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -508,8 +506,7 @@ def _make_data(place: Path, access: Access) -> None:
 
 
 def _make_lock_file(here: Path, access: Access) -> None:
-    """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a
-    page that is not."""
+    """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that is not."""
     if (here / LOCK).exists():
         return
     made = os.open(here / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
