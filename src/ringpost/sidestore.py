@@ -26,7 +26,7 @@ import lmdb
 
 from ringpost.engines import directory
 from ringpost.engines.access import PRIVATE, Access
-from ringpost.errors import QueueDeleted, Stalled
+from ringpost.errors import QueueDeleted, Stalled, Status, failure
 
 NAME = "side.lmdb"
 DATA = "data.mdb"
@@ -72,9 +72,17 @@ class SideStore:
             self._open()
             yield
 
-    def begin(self) -> Any:
-        """A write transaction of who is alone(): committed at the end, undone by an exception."""
-        return self._environment.begin(write=True)
+    @contextmanager
+    def begin(self) -> Iterator[Any]:
+        """A write transaction of who is alone(): committed at the end, undone by an exception.
+
+        Raises SegmentFull, StorageFailed.
+        """
+        try:
+            with self._environment.begin(write=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise self._failed(error) from error
 
     @contextmanager
     def write(self, timeout: float = 5.0) -> Iterator[Any]:
@@ -171,6 +179,15 @@ class SideStore:
             return False
         return True
 
+    def _failed(self, error: lmdb.Error) -> Exception:
+        if self._durable:
+            from ringpost.store.environment import failed
+
+            return failed(self._place, error)
+        return failure(
+            Status.NO_SPACE, "keep", "what is scheduled, and remembered,", path=str(self._place / DATA)
+        )
+
     def _stalled(self) -> Stalled:
         return Stalled(
             f"a process holds the lock of {self._place} and is alive, but does not run (stopped by a "
@@ -199,7 +216,9 @@ def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
             try:
                 store = _open_stores[place] = SideStore(place, access, durable)
             except FileNotFoundError:
-                raise QueueDeleted(f"the broker in {place.parent} was deleted; open its queues again") from None
+                raise QueueDeleted(
+                    f"the broker in {place.parent} was deleted; open its queues again"
+                ) from None
         return store
 
 
