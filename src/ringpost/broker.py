@@ -41,7 +41,8 @@ def connect(url: str | None = None, *, group: str | None = None) -> Broker:
 
     Args:
         group: name (or number) of a group of users who share this broker; each of them says so. Its
-            files are then of mode 0660, its directories of mode 2770. Default: this user alone. As a part of the URL:
+            files are then of mode 0660, its directories of mode 2770. Default: this user alone. As a part of
+            the URL:
             ?group=NAME.
 
     Raises:

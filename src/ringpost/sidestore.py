@@ -5,10 +5,10 @@ do. A durable broker's lies in its directory on disk, and each transaction is th
 Its tables: messages that are not due yet (scheduled.py), ids that were sent (dedup.py), last values
 (retained.py). Keys begin with the 16 bytes of their log's id.
 
-Who writes, and who opens it, has a file lock for himself, which has a timeout and goes with its process; who reads
-shares it. LMDB's own locks are off: they have no timeout, and know processes by their pids, which mean others in
-another pid namespace. Nothing here keeps a transaction open across anybody else's code, and nobody forks within
-one: the child could not open the store again.
+Who writes, and who opens it, has a file lock for himself, which has a timeout and goes with its process; who
+reads shares it. LMDB's own locks are off: they have no timeout, and know processes by their pids, which mean
+others in another pid namespace. Nothing here keeps a transaction open across anybody else's code, and nobody
+forks within one: the child could not open the store again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Making a segment, where there is memory for it.
 
-One at a time in a directory: a segment takes its memory before it gets its name, so several processes that open a new
-queue at the same moment would need that memory several times, and find too little though there is enough.
+One at a time in a directory: a segment takes its memory before it gets its name, so several processes that
+open a new queue at the same moment would need that memory several times, and find too little though there is
+enough.
 """
 
 from __future__ import annotations
@@ -79,9 +80,12 @@ def _check_room(room: Room, size: int, label: str, path: Path) -> None:
         return
     raise SegmentFull(
         errno.ENOMEM,
-        f"no memory for {label}: it needs {size / 2**20:.1f} MiB, and the limit of this process's control group "
-        f"({room.limit / 2**20:.0f} MiB, {room.group}) leaves {max(room.bytes, 0) / 2**20:.1f} MiB: beyond it the "
-        "kernel would kill somebody. Ask for less capacity=, delete queues that nobody needs, or raise the limit "
+        f"no memory for {label}: it needs {size / 2**20:.1f} MiB, and the limit of this process's control "
+        "group "
+        f"({room.limit / 2**20:.0f} MiB, {room.group}) leaves {max(room.bytes, 0) / 2**20:.1f} MiB: beyond "
+        "it the "
+        "kernel would kill somebody. Ask for less capacity=, delete queues that nobody needs, or raise "
+        "the limit "
         "(docker run --memory=; systemd: MemoryMax=; Kubernetes: resources.limits.memory)",
         str(path),
     )

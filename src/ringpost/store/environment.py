@@ -279,7 +279,8 @@ class Environment:
         self._membership = -1
 
     def forget_parent(self, may_close: bool) -> None:
-        """In a forked child: it opens its own. A child of another pid namespace may have its parent's number, and
+        """In a forked child: it opens its own. A child of another pid namespace may have its parent's
+        number, and
         LMDB would take the one for the other: what it inherited stays open then."""
         self._gate = Gate()
         self._leave()
@@ -330,8 +331,8 @@ _abandoned: list[Any] = []  # never to be closed
 def open_environment(place: Path, create: bool = True, access: Access = PRIVATE) -> Environment:
     """That of the broker in the directory `place`: LMDB forbids opening a file twice in a process.
 
-    Raises NotOurs, Unsupported, StorageFailed, StorageDamaged, Stalled, QueueNotFound (there is none, and `create`
-    is False).
+    Raises NotOurs, Unsupported, StorageFailed, StorageDamaged, Stalled, QueueNotFound (there is none, and
+    `create` is False).
     """
     with _guard:
         _make_directory(place, create, access)
@@ -366,12 +367,14 @@ def forget_environment(environment: Environment) -> None:
     with _guard:
         _open_environments.pop(environment.identity, None)
         environment.close()
-    with contextlib.suppress(FileNotFoundError):  # somebody else removed it
-        with directory.opened(environment.place.resolve(), environment.access, readable=True) as here:
-            for name in (DATA, LOCK, domain.NAME):
-                (here / name).unlink(missing_ok=True)
-            for name in (SIDE, _NEW):
-                directory.remove_tree(here / name)
+    place = environment.place.resolve()
+    if not place.exists():
+        return  # somebody else removed it
+    with directory.opened(place, environment.access, readable=True) as here:
+        for name in (DATA, LOCK, domain.NAME):
+            (here / name).unlink(missing_ok=True)
+        for name in (SIDE, _NEW):
+            directory.remove_tree(here / name)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -448,7 +451,8 @@ def _make_data(place: Path, access: Access) -> None:
 
 
 def _make_lock_file(here: Path, access: Access) -> None:
-    """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that is not."""
+    """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that
+    is not."""
     if os.path.lexists(here / LOCK):
         return
     made = os.open(here / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -472,7 +476,8 @@ def _check_file(path: Path, access: Access, shown: Path) -> None:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not is_ours:
         raise NotOurs(
             errno.EACCES,
-            f"a durable broker's files are plain files that nobody else may write (mode {access.file_mode:o}), "
+            "a durable broker's files are plain files that nobody else may write (mode "
+            f"{access.file_mode:o}), "
             f"but this {ownership.describe(str(path))}: put it right, or use another directory",
             str(shown),
         )
