@@ -44,7 +44,8 @@ def connect(url: str | None = None, *, key: bytes | str | None = None, group: st
             passphrase. A directory is sealed from its beginning, or never. Default: $RINGPOST_KEY, or what
             is in the file $RINGPOST_KEY_FILE, both for durable brokers only. Needs ringpost[encryption].
         group: name (or number) of a group of users who share this broker; each of them says so. Its
-            files are then of mode 0660, its directories of mode 2770. Default: this user alone. As a part of the URL:
+            files are then of mode 0660, its directories of mode 2770. Default: this user alone. As a part of
+            the URL:
             ?group=NAME.
 
     Raises:

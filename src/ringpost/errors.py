@@ -200,7 +200,8 @@ def failure(
             return ShutDown(f"{label} is shut down")
         case Status.STALLED | Status.BUSY:
             return Stalled(
-                f"cannot {operation} {label}: {processes.describe(*holder)} holds its lock and is alive, but does not run "
+                f"cannot {operation} {label}: {processes.describe(*holder)} holds its lock and is alive, "
+                "but does not run "
                 "(stopped by a signal, a debugger or a freezer?); continue or kill it"
             )
         case Status.DELETED:
@@ -224,8 +225,10 @@ def failure(
         case Status.NOT_OURS:
             return NotOurs(
                 _errno.EACCES,
-                f"{label} must be a plain file of mode 0600 owned by uid {os.geteuid()} (of mode 0660 and of its "
-                f"directory's group, for a broker of a group), but {_what_is_there(path)}; remove it, or use another "
+                f"{label} must be a plain file of mode 0600 owned by uid {os.geteuid()} (of mode 0660 and "
+                "of its "
+                f"directory's group, for a broker of a group), but {_what_is_there(path)}; remove it, or "
+                "use another "
                 "name",
                 path,
             )

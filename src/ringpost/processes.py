@@ -17,7 +17,8 @@ def pid_namespace(process: str = "self") -> int:
 
 
 def describe(pid: int, namespace: int) -> str:
-    """`process 7`, with the number that it has here if it lives in another pid namespace and is seen from here."""
+    """`process 7`, with the number that it has here if it lives in another pid namespace and is seen from
+    here."""
     if not pid:
         return "a process"
     if namespace in (0, pid_namespace()):
@@ -29,7 +30,8 @@ def describe(pid: int, namespace: int) -> str:
 
 
 def _number_here(pid: int, namespace: int) -> int | None:
-    """Of a process in a namespace below ours, if /proc shows ours (a container may have been given another)."""
+    """Of a process in a namespace below ours, if /proc shows ours (a container may have been given
+    another)."""
     if os.readlink(_PROC / "self") != str(os.getpid()):
         return None
     for entry in os.listdir(_PROC):

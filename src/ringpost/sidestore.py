@@ -5,10 +5,10 @@ do. A durable broker's lies in its directory on disk, and each transaction is th
 Its tables: messages that are not due yet (scheduled.py), ids that were sent (dedup.py), last values
 (retained.py). Keys begin with the 16 bytes of their log's id.
 
-Who writes, and who opens it, has a file lock for himself, which has a timeout and goes with its process; who reads
-shares it. LMDB's own locks are off: they have no timeout, and know processes by their pids, which mean others in
-another pid namespace. Nothing here keeps a transaction open across anybody else's code, and nobody forks within
-one: the child could not open the store again.
+Who writes, and who opens it, has a file lock for himself, which has a timeout and goes with its process; who
+reads shares it. LMDB's own locks are off: they have no timeout, and know processes by their pids, which mean
+others in another pid namespace. Nothing here keeps a transaction open across anybody else's code, and nobody
+forks within one: the child could not open the store again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import lmdb
 
 from ringpost.engines import directory
 from ringpost.engines.access import PRIVATE, Access
-from ringpost.errors import QueueDeleted, Stalled
+from ringpost.errors import QueueDeleted, Stalled, Status, failure
 from ringpost.store.values import PLAIN, Values
 
 NAME = "side.lmdb"
@@ -76,9 +76,17 @@ class SideStore:
             self._open()
             yield
 
-    def begin(self) -> Any:
-        """A write transaction of who is alone(): committed at the end, undone by an exception."""
-        return self._environment.begin(write=True)
+    @contextmanager
+    def begin(self) -> Iterator[Any]:
+        """A write transaction of who is alone(): committed at the end, undone by an exception.
+
+        Raises SegmentFull, StorageFailed.
+        """
+        try:
+            with self._environment.begin(write=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise self._failed(error) from error
 
     @contextmanager
     def write(self, timeout: float = 5.0) -> Iterator[Any]:
@@ -174,6 +182,15 @@ class SideStore:
         except OSError:
             return False
         return True
+
+    def _failed(self, error: lmdb.Error) -> Exception:
+        if self._durable:
+            from ringpost.store.environment import failed
+
+            return failed(self._place, error)
+        return failure(
+            Status.NO_SPACE, "keep", "what is scheduled, and remembered,", path=str(self._place / DATA)
+        )
 
     def _stalled(self) -> Stalled:
         return Stalled(

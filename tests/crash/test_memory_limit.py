@@ -1,4 +1,5 @@
-"""Containers with little memory: an error that says so, before the out-of-memory killer comes; and whom it kills
+"""Containers with little memory: an error that says so, before the out-of-memory killer comes; and whom it
+kills
 has promised nothing that is not kept."""
 
 from __future__ import annotations

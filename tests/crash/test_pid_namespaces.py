@@ -155,7 +155,8 @@ HANDS = 8
 
 
 def test_a_storm_across_containers(broker: ringpost.Broker, fork: Nursery) -> None:
-    """Each process is number 1 of its own. Nothing is lost; what comes twice was in the hands of a dead one."""
+    """Each process is number 1 of its own. Nothing is lost; what comes twice was in the hands of a dead
+    one."""
     queue, there = broker.queue("from", capacity=1 << 20), broker.queue("to", capacity=1 << 20)
     rounds, each, kills = 8, 300, 0
     got: list[int] = []

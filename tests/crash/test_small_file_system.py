@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import ringpost
-from crash.children import Nursery
+from crash.children import Flag, Nursery
 from crash.namespaces import mount_tmpfs, skip_without_mounts
 
 CAPACITY = 128 << 10
@@ -109,3 +113,86 @@ def test_no_room_for_another_file(inside: RunInside, make: Callable, inodes: int
         assert free()
 
     inside(no_inode, f"size=4m,nr_inodes={inodes}")
+
+
+# ---- as Docker has it --------------------------------------------------------------------------
+
+DOCKER = "size=64m,mode=1777"
+
+
+def test_the_defaults_fit(inside: RunInside, tmp_path: Path) -> None:
+    """Two queues, a topic; a durable broker's queue, whatever its disk; what is scheduled and remembered."""
+    with tempfile.TemporaryDirectory() as disk:
+
+        def use() -> None:
+            use_in_memory(ringpost.connect("ring:b"))
+            gc.collect()  # what was destroyed is free when nobody has it any more
+            with ringpost.connect(f"ring://{disk}/shop") as durable:
+                use_two(durable)
+                durable.destroy()
+
+        inside(use, DOCKER)
+
+
+def use_two(broker: ringpost.Broker) -> None:
+    for queue in (broker.queue("one"), broker.queue("two")):
+        queue.put(LARGE)
+        assert queue.get() == LARGE
+
+
+def use_in_memory(broker: ringpost.Broker) -> None:
+    use_two(broker)
+    with broker.queue("one").producer(dedup_window=60) as out:
+        assert out.send("x", message_id="x")
+    topic = broker.topic("news")
+    with topic.subscribe() as subscriber:
+        topic.publish("x", retain=True)
+        assert subscriber.receive(timeout=5).body == "x"
+    broker.destroy()
+    broker.close()
+
+
+def test_many_who_make_one_queue_need_its_memory_once(inside: RunInside) -> None:
+    def make() -> None:
+        start = Flag()
+
+        def open_it() -> None:
+            start.wait()
+            ringpost.connect("ring:b").queue("one", capacity=24 << 20).put("x")
+
+        with Nursery() as fork:
+            children = [fork(open_it) for _ in range(6)]
+            start.set()
+            assert [child.wait() for child in children] == [0] * 6
+        assert ringpost.connect("ring:b").queue("one").qsize() == 6
+
+    inside(make, DOCKER)
+
+
+def test_the_demo_fits(inside: RunInside) -> None:
+    demo = Path(__file__).parents[2] / "examples" / "hash_tree.py"
+
+    def run() -> None:
+        subprocess.run([sys.executable, demo], check=True, stdout=subprocess.DEVNULL)
+
+    inside(run, DOCKER)
+
+
+def test_what_is_kept_aside_finds_no_room(inside: RunInside) -> None:
+    """In LMDB's files, which grow: an error, then it goes on, and nobody is killed."""
+
+    def fill_up() -> None:
+        queue = ringpost.connect("ring:b").queue("one")
+        filler = Path(os.environ["RINGPOST_SHM_DIR"], "filler")
+        with queue.producer() as out:
+            out.send("before", delay=3600)
+            with pytest.raises(OSError, match="No space"):
+                filler.write_bytes(bytes(64 << 20))
+            with pytest.raises(ringpost.SegmentFull, match="shm-size"):  # noqa: PT012
+                for _ in range(100):
+                    out.send(bytes(60_000), delay=3600)
+            filler.unlink()
+            out.send("after", delay=0.01)
+        assert queue.get(timeout=10) == "after"
+
+    inside(fill_up, DOCKER)

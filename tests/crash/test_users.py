@@ -51,7 +51,8 @@ def everything(place: Path) -> list[Path]:
 
 
 def use_all_of_it(broker: ringpost.Broker) -> None:
-    """What has files of its own: queues, priorities, topics, descriptors, what is scheduled and remembered."""
+    """What has files of its own: queues, priorities, topics, descriptors, what is scheduled and
+    remembered."""
     queue = broker.queue("jobs", capacity=CAPACITY)
     queue.put("text")
     queue.put(bytes(20_000))

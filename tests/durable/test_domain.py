@@ -1,4 +1,5 @@
-"""Containers that share a disk: one pid namespace and one shared memory at a time, or refused with the reason."""
+"""Containers that share a disk: one pid namespace and one shared memory at a time, or refused with the
+reason."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
@@ -10,12 +11,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conformance.crew import Crew, every_method
 from conformance.patience import BOUND, Call
+from crash.children import Nursery
+from crash.fixtures import fork as fork
+from crash.namespaces import bind, mount_tmpfs, new_mount_namespace, skip_without_mounts
 
 import ringpost
 from durable.conftest import lose_shared_memory
@@ -36,6 +41,107 @@ def test_one_that_others_may_write_to_is_refused(url: str, place: Path) -> None:
     place.chmod(0o777)
     with pytest.raises(ringpost.NotOurs, match="chmod 700"):
         ringpost.connect(url).queue("jobs")
+
+
+def test_one_that_others_may_take_away_is_refused(url: str, place: Path) -> None:
+    place.parent.chmod(0o777)
+    with pytest.raises(ringpost.NotOurs, match="everybody may write there"):
+        ringpost.connect(url).queue("jobs")
+    assert not place.exists()
+    place.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("what", ["data.mdb", "lock.mdb", "domain"])
+def test_links_in_it_lead_nowhere(url: str, place: Path, what: str, tmp_path: Path) -> None:
+    """Of a broker that was copied, or prepared."""
+    target = tmp_path / "target"
+    target.write_bytes(b"precious")
+    place.mkdir(mode=0o700)
+    (place / what).symlink_to(target)
+    with pytest.raises((ringpost.StorageFailed, ringpost.NotOurs)):
+        ringpost.connect(url).queue("jobs")
+    assert target.read_bytes() == b"precious"
+
+
+def test_a_file_that_others_may_write_is_refused(url: str, place: Path, fork: Nursery) -> None:
+    assert fork(lambda: ringpost.connect(url).queue("jobs").put("x")).wait() == 0
+    for name in ("data.mdb", "lock.mdb"):
+        (place / name).chmod(0o666)
+        with pytest.raises(ringpost.NotOurs, match=name):
+            ringpost.connect(url).queue("jobs")
+        (place / name).chmod(0o600)
+    assert ringpost.connect(url).queue("jobs").get() == "x"
+    ringpost.connect(url).destroy()
+
+
+def test_a_read_only_place_is_refused(url: str, place: Path, fork: Nursery) -> None:
+    """A new one, and one that is there."""
+    skip_without_mounts(str(place.parent))
+
+    def refused() -> None:
+        new_mount_namespace()
+        bind(str(place.parent), str(place.parent), read_only=True)
+        with pytest.raises(ringpost.StorageFailed, match="mount it for writing") as raised:
+            ringpost.connect(url).queue("jobs")
+        assert raised.value.errno == errno.EROFS
+
+    assert fork(refused).wait() == 0
+    assert fork(lambda: ringpost.connect(url).queue("jobs").put("x")).wait() == 0
+    assert fork(refused).wait() == 0
+    assert ringpost.connect(url).queue("jobs").get() == "x"
+    ringpost.connect(url).destroy()
+
+
+def test_a_full_disk_kills_nobody(url: str, place: Path, fork: Nursery) -> None:
+    """Also where LMDB writes through a mapping: its lock file."""
+    skip_without_mounts(str(place.parent))
+
+    def fill_up() -> None:
+        mount_tmpfs(str(place.parent), "size=1m,mode=700")
+        filler, numbers = place.parent / "filler", set()
+        for free in range(0, 1 << 20, 32 << 10):
+            with contextlib.suppress(OSError):
+                filler.write_bytes(bytes(free))
+            numbers.add(_errno_of(lambda: ringpost.connect(url).queue("jobs").put(bytes(1000))))
+        assert numbers == {None, errno.ENOSPC}
+        filler.unlink()
+        ringpost.connect(url).queue("jobs").put(bytes(1000))
+        ringpost.connect(url).destroy()
+
+    assert fork(fill_up).wait() == 0
+
+
+def _errno_of(call: Callable[[], object]) -> int | None:
+    try:
+        call()
+    except ringpost.StorageFailed as error:
+        return error.errno
+    return None
+
+
+def test_replaced_underneath(durable: ringpost.Broker, place: Path) -> None:
+    """By a backup, say: what is committed to the old file would be lost."""
+    queue = durable.queue("jobs")
+    queue.put("before")
+    durable.backup(place.with_name("copy"))
+    (place / "data.mdb").rename(place / "old.mdb")
+    shutil.copy(place.with_name("copy") / "data.mdb", place / "data.mdb")
+    with pytest.raises(ringpost.StorageFailed, match="moved or deleted"):
+        queue.put("not confirmed")
+    (place / "old.mdb").rename(place / "data.mdb")
+    queue.put("after")
+    assert [queue.get() for _ in range(3)] == ["before", "not confirmed", "after"]
+    shutil.rmtree(place.with_name("copy"))
+
+
+def test_in_memory_it_is_as_good_as_the_memory(shm_dir: Path) -> None:
+    """Allowed: who says so may have batteries."""
+    url = f"ring://{shm_dir}/disk/shop"
+    assert environment.file_system_of(shm_dir) == "tmpfs"
+    with ringpost.connect(url) as broker:
+        broker.queue("jobs").put("x")
+        assert broker.queue("jobs").get() == "x"
+        broker.destroy()
 
 
 def test_a_file_is_refused(url: str, place: Path) -> None:

@@ -192,3 +192,67 @@ def test_a_relative_place_is_meant_once(
     assert Path(queue._log.path).is_absolute()
     monkeypatch.chdir(tmp_path)
     assert Path(queue._log.path).exists()
+
+
+# ---- what lies above ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [0o777, 0o757, 0o722])
+def test_a_place_where_others_may_take_away_what_is_ours(base: Path, opened: Opened, bits: int) -> None:
+    base.chmod(bits)
+    with pytest.raises(ringpost.NotOurs, match=r"may write there.*chmod \+t") as raised:
+        opened()
+    assert raised.value.filename == str(base)
+    assert os.listdir(base) == []
+    base.chmod(bits | 0o1000)  # like /tmp
+    opened()
+    base.chmod(0o700)
+
+
+def test_further_up(monkeypatch: pytest.MonkeyPatch, base: Path, opened: Opened) -> None:
+    place = base / "open" / "mine"
+    place.mkdir(parents=True)
+    place.parent.chmod(0o777)
+    monkeypatch.setenv("RINGPOST_SHM_DIR", str(place))
+    with pytest.raises(ringpost.NotOurs) as raised:
+        opened()
+    assert raised.value.filename == str(place.parent)
+    place.parent.chmod(0o755)
+    opened()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("sticky", [False, True])
+def test_a_place_of_another_user(base: Path, opened: Opened, sticky: bool) -> None:
+    """The sticky bit does not hold its owner back."""
+    base.chmod(0o1777 if sticky else 0o755)
+    os.chown(base, 12345, 12345)
+    with pytest.raises(ringpost.NotOurs, match="belongs to uid 12345, who may take away"):
+        opened()
+    os.chown(base, 0, 0)
+    base.chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_place_that_another_group_may_write_to(base: Path, opened: Opened) -> None:
+    os.chown(base, 0, 12345)
+    base.chmod(0o775)
+    with pytest.raises(ringpost.NotOurs, match="group gid 12345 may write there"):
+        opened()
+    base.chmod(0o755)
+    opened()
+
+
+def test_a_place_that_a_link_leads_to(monkeypatch: pytest.MonkeyPatch, base: Path, opened: Opened) -> None:
+    """What counts is where it leads."""
+    real = base / "real"
+    real.mkdir(mode=0o700)
+    (base / "link").symlink_to(real)
+    monkeypatch.setenv("RINGPOST_SHM_DIR", str(base / "link"))
+    opened()
+    assert os.listdir(real) == [f"ringpost-{os.geteuid()}"]
+    real.chmod(0o777)
+    with pytest.raises(ringpost.NotOurs) as raised:
+        opened()
+    assert raised.value.filename == str(real)
+    real.chmod(0o700)

@@ -16,7 +16,8 @@ WRITABLE = 0o022  # by others
 
 @dataclass(frozen=True)
 class Access:
-    """Modes are what they are here, whatever the umask. In a directory with the set-group-ID bit new files get its
+    """Modes are what they are here, whatever the umask. In a directory with the set-group-ID bit new files
+    get its
     group."""
 
     gid: int | None = None
@@ -85,7 +86,8 @@ class Access:
     def _wanted(self) -> str:
         if self.gid is None:
             return (
-                f"ringpost keeps queues only in directories of uid {os.geteuid()} with mode 0700; chmod 700 it if "
+                f"ringpost keeps queues only in directories of uid {os.geteuid()} with mode 0700; chmod "
+                "700 it if "
                 "it is yours, else remove it, or set RINGPOST_SHM_DIR"
             )
         return (

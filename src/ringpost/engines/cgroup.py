@@ -21,7 +21,8 @@ class Room(NamedTuple):
 
 
 def memory_left(proc: Path = Path("/proc")) -> Room | None:
-    """In this process's group, or the one above it that has the least. None: there is no limit, or none is known."""
+    """In this process's group, or the one above it that has the least. None: there is no limit, or none is
+    known."""
     rooms = [room for group in _groups(proc) if (room := _room_in(group, proc)) is not None]
     return min(rooms, default=None)
 

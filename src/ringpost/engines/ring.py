@@ -36,7 +36,8 @@ class RingEngine:
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if parts.fragment or (parts.query and list(options) != ["group"]):
             raise ValueError(
-                f"{url!r}: a ring: URL is ring:NAME, or ring:NAME?group=GROUP; write ? as %3F and # as %23 in a name"
+                f"{url!r}: a ring: URL is ring:NAME, or ring:NAME?group=GROUP; write ? as %3F and # as %23 "
+                "in a name"
             )
         self._name = unquote(parts.path)
         self._access = access_for(options.get("group"))

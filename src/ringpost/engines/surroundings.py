@@ -46,7 +46,8 @@ def _problem(each: Path, gid: int | None) -> str | None:
 
 def _writable_by(whom: str) -> str:
     return (
-        f"{whom} may write there, and so take away what lies in it: give it the sticky bit (chmod +t), close it "
+        f"{whom} may write there, and so take away what lies in it: give it the sticky bit (chmod +t), "
+        "close it "
         "(chmod go-w), or use another place"
     )
 

@@ -1,12 +1,13 @@
-"""Who may have a durable broker open at the same time: processes of one pid namespace, with one shared memory.
+"""Who may have a durable broker open at the same time: processes of one pid namespace, with one shared
+memory.
 
-LMDB tells readers apart, and knows whether they live, by their pids: where two processes have one number it gives
-pages away that somebody still reads. And whoever does not see the others' rings makes rings of his own for the
-same queues. Containers that share a disk easily do both.
+LMDB tells readers apart, and knows whether they live, by their pids: where two processes have one number it
+gives pages away that somebody still reads. And whoever does not see the others' rings makes rings of his own
+for the same queues. Containers that share a disk easily do both.
 
 The file DOMAIN in the broker's directory says where those live that have it open. Each of them holds a shared
-lock of the kernel's on its second byte (of an open file description: it goes with its process), so the word of those
-who are gone, or of before a reboot, does not count. Who comes in holds the first byte meanwhile, and
+lock of the kernel's on its second byte (of an open file description: it goes with its process), so the word
+of those who are gone, or of before a reboot, does not count. Who comes in holds the first byte meanwhile, and
 
     D1  is alone (the second byte can be had exclusively): writes where it lives, and shares the byte
     D2  is not: shares the byte, for the others not to go, and tries D1 once more; else reads where they live
@@ -129,14 +130,17 @@ def _difference(mine: Domain, theirs: Domain | None) -> str | None:
     if theirs.pid_namespace != mine.pid_namespace:
         who = processes.describe(theirs.pid, theirs.pid_namespace)
         return (
-            f"open in another pid namespace, by {who} at first: LMDB knows processes by their pids, which mean "
+            f"open in another pid namespace, by {who} at first: LMDB knows processes by their pids, which "
+            "mean "
             "others here. Let the containers share one (docker run --pid=container:NAME; Kubernetes: "
             "shareProcessNamespace: true), use the broker from one of them only, or let those end first"
         )
     if theirs.memory != mine.memory:
         return (
-            f"open with another shared memory, by process {theirs.pid} at first: theirs is {theirs.memory_path}, "
-            f"ours {mine.memory_path}, and the same only where it is the same directory of the same mount. Set "
+            f"open with another shared memory, by process {theirs.pid} at first: theirs is "
+            f"{theirs.memory_path}, "
+            f"ours {mine.memory_path}, and the same only where it is the same directory of the same mount. "
+            "Set "
             "RINGPOST_SHM_DIR to one that both see, share /dev/shm (docker run --ipc=container:NAME), or "
             "let those end first"
         )

@@ -23,13 +23,23 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from ringpost import ownership
 from ringpost._binding import binding
 from ringpost._binding.contract import NativeLog, Stored
 from ringpost.codecs import StandardCodec
 from ringpost.engines import directory, segments
 from ringpost.engines.access import PRIVATE, Access
 from ringpost.engines.surroundings import check_surroundings
-from ringpost.errors import KeyRefused, LeftOver, NotOurs, QueueNotFound, Stalled, StorageFailed, Unsupported
+from ringpost.errors import (
+    KeyRefused,
+    LeftOver,
+    NotOurs,
+    QueueNotFound,
+    RingpostError,
+    Stalled,
+    StorageFailed,
+    Unsupported,
+)
 from ringpost.mounts import file_system_of
 from ringpost.store import domain
 from ringpost.store import format as form
@@ -252,7 +262,7 @@ class Environment:
             raise
         except (lmdb.Error, OSError) as error:
             self._reopen()
-            raise _failed(self.place, error) from error
+            raise failed(self.place, error) from error
 
     def _check_there(self) -> None:
         """What is committed to a file that nobody will find is lost."""
@@ -333,7 +343,8 @@ class Environment:
         self._membership = -1
 
     def forget_parent(self, may_close: bool) -> None:
-        """In a forked child: it opens its own. A child of another pid namespace may have its parent's number, and
+        """In a forked child: it opens its own. A child of another pid namespace may have its parent's
+        number, and
         LMDB would take the one for the other: what it inherited stays open then."""
         self._gate = Gate()
         self._leave()
@@ -386,8 +397,8 @@ def open_environment(
 ) -> Environment:
     """That of the broker in the directory `place`: LMDB forbids opening a file twice in a process.
 
-    Raises NotOurs, Unsupported, KeyRefused, StorageFailed, StorageDamaged, Stalled, QueueNotFound (there is none,
-    and `create` is False).
+    Raises NotOurs, Unsupported, KeyRefused, StorageFailed, StorageDamaged, Stalled, QueueNotFound (there is
+    none, and `create` is False).
     """
     environment = _find_or_open(place, create, key, access)
     environment.admit(key)
@@ -410,8 +421,10 @@ def _find_or_open(place: Path, create: bool, key: Key | None, access: Access) ->
         try:
             _make_data(place, access)
             environment = Environment(place, access)
+        except RingpostError:
+            raise
         except (lmdb.Error, OSError) as error:
-            raise _failed(place, error) from error
+            raise failed(place, error) from error
         try:
             environment.prepare(key)
         except BaseException:
@@ -426,12 +439,14 @@ def forget_environment(environment: Environment) -> None:
     with _guard:
         _open_environments.pop(environment.identity, None)
         environment.close()
-    with contextlib.suppress(FileNotFoundError):  # somebody else removed it
-        with directory.opened(environment.place.resolve(), environment.access, readable=True) as here:
-            for name in (DATA, LOCK, domain.NAME):
-                (here / name).unlink(missing_ok=True)
-            for name in (SIDE, _NEW):
-                directory.remove_tree(here / name)
+    place = environment.place.resolve()
+    if not place.exists():
+        return  # somebody else removed it
+    with directory.opened(place, environment.access, readable=True) as here:
+        for name in (DATA, LOCK, domain.NAME):
+            (here / name).unlink(missing_ok=True)
+        for name in (SIDE, _NEW):
+            directory.remove_tree(here / name)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -459,7 +474,7 @@ def _make_directory(place: Path, create: bool, access: Access) -> None:
                 errno.ENOTDIR, "not a directory: a durable broker needs one of its own", str(place)
             ) from error
         except OSError as error:
-            raise _failed(place, error) from error
+            raise failed(place, error) from error
     try:
         found = os.stat(place)
     except FileNotFoundError:
@@ -487,7 +502,7 @@ def _make_data(place: Path, access: Access) -> None:
     """
     with _one_by_one(place, access) as descriptor:
         here = directory.name_of(descriptor)
-        if not (here / DATA).exists():
+        if not os.path.lexists(here / DATA):
             made = here / _NEW
             directory.remove_tree(made)  # its maker died
             directory.make_one(made, access)
@@ -501,13 +516,16 @@ def _make_data(place: Path, access: Access) -> None:
             (made / DATA).rename(here / DATA)
             directory.remove_tree(made)
         _make_lock_file(here, access)
+        for name in (DATA, LOCK):
+            _check_file(here / name, access, place / name)
         domain.make_file(here, access.file_mode)
         os.fsync(descriptor)  # who gave it its name may have died before
 
 
 def _make_lock_file(here: Path, access: Access) -> None:
-    """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that is not."""
-    if (here / LOCK).exists():
+    """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that
+    is not."""
+    if os.path.lexists(here / LOCK):
         return
     made = os.open(here / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -518,6 +536,23 @@ def _make_lock_file(here: Path, access: Access) -> None:
         raise
     finally:
         os.close(made)
+
+
+def _check_file(path: Path, access: Access, shown: Path) -> None:
+    """LMDB would follow a link, and write to what others write to."""
+    found = os.lstat(path)
+    if access.gid is None:
+        is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    else:
+        is_ours = found.st_gid == access.gid and not found.st_mode & 0o002
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not is_ours:
+        raise NotOurs(
+            errno.EACCES,
+            "a durable broker's files are plain files that nobody else may write (mode "
+            f"{access.file_mode:o}), "
+            f"but this {ownership.describe(str(path))}: put it right, or use another directory",
+            str(shown),
+        )
 
 
 @contextmanager
@@ -590,12 +625,14 @@ def _find_or_make_door(path: Path, label: str, access: Access) -> NativeLog:
     raise QueueNotFound(f"{label} was made and removed by others all the time; try again")
 
 
-def _failed(place: Path, error: Exception) -> Exception:
+def failed(place: Path, error: Exception) -> Exception:
     """What LMDB says, in words."""
     if isinstance(error, StorageFailed):
         return error
     number = getattr(error, "errno", None) or getattr(error, "code", None) or 0
     text = _DESCRIPTOR.sub(str(place), str(error))
+    if number == errno.EIO and _is_full(place):
+        number = errno.ENOSPC  # LMDB says so of what was written in part
     if isinstance(error, lmdb.MapFullError):
         number, advice = (
             errno.ENOSPC,
@@ -622,6 +659,14 @@ def _failed(place: Path, error: Exception) -> Exception:
     else:
         number, advice = number or errno.EIO, "nothing of this was stored"
     return StorageFailed(number or errno.EIO, f"storage failed: {text}; {advice}", str(place))
+
+
+def _is_full(place: Path) -> bool:
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < 1 << 20
 
 
 def _wait_for_transactions() -> None:
