@@ -61,9 +61,10 @@ storm: $(VENV)/.with-test
 	PYTHONPATH=tests $(BIN)/python -m storm --minutes $(MINUTES) $(ARGS)
 
 # Without atheris (there is none for this Python, or this machine) tests/fuzz still replays what was kept.
-fuzz: $(VENV)/.with-fuzz
+fuzz: $(VENV)/.with-check
 	$(MAKE) --no-print-directory -C native fuzz peer FUZZ_SECONDS=$(FUZZ_SECONDS) PEER_SECONDS=$(FUZZ_SECONDS)
-	cd tests && if ../$(BIN)/python -c 'import atheris' 2>/dev/null; then ../$(BIN)/python -m fuzz $(FUZZ_SECONDS); \
+	@cd tests && if ../$(BIN)/python -c 'import atheris' 2>/dev/null; \
+		then ../$(BIN)/python -m fuzz $(FUZZ_SECONDS) -verbosity=0; \
 		else echo 'no atheris: nothing in Python was fuzzed'; fi
 
 bench: $(VENV)/.with-bench

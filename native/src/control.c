@@ -101,7 +101,8 @@ rp_status rp_get_info(rp_log *log, rp_info *out) {
     return RP_OK;
 }
 
-#define TRIES 100000 /* no so many others come between, again and again: `done` is nonsense that changes */
+/* So many others do not come between, one after another: `done` is nonsense that changes. */
+#define TRIES 10000
 
 rp_status rp_task_done(rp_log *log) {
     for (int tries = 0; tries < TRIES; tries++) {

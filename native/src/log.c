@@ -19,8 +19,8 @@ uint64_t rp_least_acked(rp_log *log) {
     return least != UINT64_MAX ? least : rp_load_acquire(commit, &log->head->tail);
 }
 
-#define TRIES                                                                                                \
-    100000 /* to read words as one that others move: more are never needed, unless they are nonsense */
+/* To read words as one that others move: more are never needed, unless they are nonsense. */
+#define TRIES 10000
 
 /* What group 0 stands at may be gone here; its mark says the sequence. */
 static rp_status progress_of_stored(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint64_t *tail,

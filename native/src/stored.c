@@ -25,7 +25,7 @@ void rp_view_of(const rp_log *log, const rp_range *frames, rp_view *out) {
 }
 
 bool rp_glance_at_mark(const rp_group *group, uint64_t *read, uint64_t *sequence) {
-    for (int tries = 0; tries < 100000; tries++) {
+    for (int tries = 0; tries < 1000; tries++) {
         *read = rp_load_acquire(release, &group->read);
         bool found = false;
         for (int i = 0; i < 2 && !found; i++) {
