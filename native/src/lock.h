@@ -14,7 +14,8 @@
  * unlock between swap and wake, sleepers without a wake-up: their slice ends, they try again. A stopped
  * holder is not dead: others wait until their deadline (RP_STALLED; rp_holder() names the pid).
  *
- * Locks never nest. (Why not a robust pthread mutex: docs/design/protocol.md.)
+ * Nobody waits for a lock while holding one, but who opens a group of a stored queue (group.c, first_needed): for the
+ * consumers' lock with the producers'. (Why not a robust pthread mutex: docs/design/protocol.md.)
  */
 #ifndef RP_LOCK_H
 #define RP_LOCK_H
