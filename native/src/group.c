@@ -183,23 +183,41 @@ bool rp_repair_groups(rp_log *log) {
 
 /* ---- opening and closing -------------------------------------------------------------------- */
 
+#define PATIENCE INT64_C(1000000000) /* ns, with a consumer that was stopped */
+
 /* Without history what every group is done with is gone, though its bytes may be there still. */
 static uint64_t first_kept(rp_log *log) {
     return rp_keeps_history(log) ? rp_load_relaxed(&log->head->oldest) : rp_least_acked(log);
 }
 
-/* Where a new group of a stored queue starts: with what its consumers are not done with. Without their lock: a moment
- * ago is as good. */
+/* A new group of a stored queue starts with what its consumers are not done with. */
+static bool starts_with_others(const rp_log *log, const rp_group_settings *settings) {
+    return rp_is_stored(log) && !rp_is_broadcast(log) && settings->from_start && !settings->placed;
+}
+
+static bool look_at_needed(const rp_log *log, const rp_group *queue, uint64_t *position, uint64_t *sequence) {
+    uint64_t acked = rp_load_acquire(release, &queue->acked);
+    bool found = rp_lease_sequence_at(log, queue, acked, sequence) ||
+                 (rp_glance_at_mark(queue, position, sequence) && *position == acked);
+    *position = acked;
+    return found && rp_load_relaxed(&queue->acked) == acked;
+}
+
+/* Where that is; without their lock, unless one of them stands, or died, between two stores. */
 static rp_status first_needed(rp_log *log, uint64_t *position, uint64_t *sequence) {
     rp_group *queue = &log->groups[RP_QUEUE_GROUP];
-    for (int tries = 0; tries < 1000; tries++) {
-        uint64_t acked = rp_load_acquire(release, &queue->acked);
-        bool found = rp_lease_sequence_at(log, queue, acked, sequence) ||
-                     (rp_glance_at_mark(queue, position, sequence) && *position == acked);
-        *position = acked;
-        if (found && rp_load_relaxed(&queue->acked) == acked) return RP_OK;
+    for (int tries = 0; tries < 1000; tries++)
+        if (look_at_needed(log, queue, position, sequence)) return RP_OK;
+    bool died;
+    rp_status status = rp_lock_wait(log, &queue->lock, rp_monotonic_ns() + PATIENCE, &died);
+    if (status != RP_OK) return status;
+    if (died) {
+        repair(log, queue);
+        rp_wake_all(log);
     }
-    return RP_CORRUPT;
+    bool found = look_at_needed(log, queue, position, sequence);
+    rp_lock_release(&queue->lock);
+    return found ? RP_OK : RP_CORRUPT;
 }
 
 static rp_status find_start(rp_log *log, const rp_group_settings *settings, uint64_t *position,
@@ -211,11 +229,28 @@ static rp_status find_start(rp_log *log, const rp_group_settings *settings, uint
         *sequence = settings->sequence;
         return *position <= tail && *position % RP_ALIGN == 0 ? RP_OK : RP_INVALID;
     }
-    if (rp_is_stored(log) && settings->from_start && !rp_is_broadcast(log))
-        return first_needed(log, position, sequence);
+    if (starts_with_others(log, settings)) return first_needed(log, position, sequence);
     if (rp_is_stored(log) && settings->from_start) *position = rp_load_relaxed(&log->head->durable);
     if (!rp_sane_range(log, *position, tail)) return RP_CORRUPT;
     *sequence = rp_read_once(rp_frame_at(log, *position)->sequence);
+    return RP_OK;
+}
+
+/* The others, with whom it starts, go on meanwhile. So it was born holding everything back, as one that ends with us,
+ * and looks again now: whoever asked what is needed (rp_needed) and did not count it found them no further than we do. */
+static rp_status catch_up(rp_log *log, rp_group *made) {
+    uint64_t position, sequence;
+    rp_fence_full(group);
+    rp_status status = first_needed(log, &position, &sequence);
+    if (status != RP_OK) {
+        rp_store_release(group, &made->state, RP_GROUP_FREE);
+        return status;
+    }
+    rp_mark_next(made, position, sequence);
+    rp_store_relaxed(&made->seen, position);
+    rp_store_release(release, &made->read, position);
+    rp_store_release(release, &made->acked, position);
+    rp_keep_order();
     return RP_OK;
 }
 
@@ -230,9 +265,10 @@ static rp_status make(rp_log *log, rp_group *made, const char *name, const rp_gr
     memset(made->pattern, 0, sizeof made->pattern);
     if (settings->pattern) strncpy(made->pattern, settings->pattern, sizeof made->pattern - 1);
     rp_store_relaxed(&made->policy, settings->policy);
-    rp_store_relaxed(&made->owner, settings->ends_with_us ? log->me : 0);
+    bool with_others = state == RP_GROUP_STORED && starts_with_others(log, settings);
+    rp_store_relaxed(&made->owner, settings->ends_with_us || with_others ? log->me : 0);
     rp_store_relaxed(&made->read, start);
-    rp_store_relaxed(&made->acked, start);
+    rp_store_relaxed(&made->acked, with_others ? 0 : start);
     rp_store_relaxed(&made->seen, start);
     rp_store_relaxed(&made->marks[0].position, start);
     rp_store_relaxed(&made->marks[0].sequence, sequence);
@@ -242,7 +278,10 @@ static rp_status make(rp_log *log, rp_group *made, const char *name, const rp_gr
     if (state == RP_GROUP_GATING && start < limit)
         rp_store_relaxed(&log->head->limit, start); /* only with history */
     rp_store_release(group, &made->state, state);
-    return RP_OK;
+    if (!with_others) return RP_OK;
+    status = catch_up(log, made);
+    rp_store_relaxed(&made->owner, settings->ends_with_us ? log->me : 0);
+    return status;
 }
 
 /* Closed, and nobody is inside or died there. */

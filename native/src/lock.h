@@ -14,8 +14,9 @@
  * unlock between swap and wake, sleepers without a wake-up: their slice ends, they try again. A stopped
  * holder is not dead: others wait until their deadline (RP_STALLED; rp_holder() names the pid).
  *
- * Nobody waits for a lock while it has one (opening a group tries that of an unused group). Why not a robust pthread
- * mutex: docs/design/protocol.md.
+ * Nobody waits for a lock while holding one, but who opens a group of a stored queue (group.c, first_needed): for the
+ * consumers' lock with the producers'; opening any group tries that of an unused one. (Why not a robust pthread mutex:
+ * docs/design/protocol.md.)
  */
 #ifndef RP_LOCK_H
 #define RP_LOCK_H

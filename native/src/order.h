@@ -17,7 +17,7 @@
  *   level     a level's bit            -> whoever looks for levels
  *   mark      a move of `read`         -> whoever reads a mark that is overwritten after it
  *
- * tests/unit/test_sync_points.py checks that each name has both its sides.
+ * tests/unit/test_sync_points.py checks that each name has both its sides, and a litmus test (FORBIDS in native/tests).
  */
 #ifndef RP_ORDER_H
 #define RP_ORDER_H

@@ -138,6 +138,7 @@ static void use_with_many_threads(void *argument) {
     CHECK_EQ(participants(all->log), 2);
 }
 
+/* FORBIDS token: a thread that is let in as its parent, or as somebody else than the others. */
 static void many_threads_of_a_child_join_once(void) {
     rp_log *log = small_log();
     for (int round = 0; round < ROUNDS(30); round++) {

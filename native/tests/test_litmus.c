@@ -1,48 +1,7 @@
 /* Two threads against one another at each sync point (order.h), as often as a second allows. What must not be seen is
  * checked each time; that the two really met is checked at the end.
  */
-#include <sys/time.h>
-
-#include "inside.h"
-#include "messages.h"
-#include "threads.h"
-
-#define MS_EACH 400
-
-/* The time is over, and enough was seen: on a busy machine that may take longer. */
-static bool is_over(int64_t end, bool enough) {
-    int64_t now = rp_monotonic_ns();
-    return now > end && (enough || now > end + INT64_C(1000000) * BOUND_MS);
-}
-
-/* ---- rounds --------------------------------------------------------------------------------- */
-
-/* Two threads that begin each round together. */
-typedef struct duel {
-    rp_log *log;
-    _Alignas(128) _Atomic uint64_t arrived;
-    _Alignas(128) _Atomic uint64_t left_to_do;
-    int64_t end;
-    /* of a round */
-    rp_status first, second;
-    uint32_t snapshot, count;
-    bool was_armed;
-    uint64_t rounds, both[4];
-} duel;
-
-static void meet(duel *all, uint64_t nth) {
-    atomic_fetch_add(&all->arrived, 1);
-    for (int spins = 0; atomic_load(&all->arrived) < 2 * nth; spins++) {
-        if (spins > 2000)
-            sched_yield(); /* the other one has no cpu */
-        else
-            rp_pause();
-    }
-}
-
-static void delay(uint64_t *random) {
-    for (uint64_t n = next_random(random) % 64; n; n--) rp_pause();
-}
+#include "duel.h"
 
 /* ---- arm ------------------------------------------------------------------------------------ */
 
@@ -142,6 +101,7 @@ static rp_status try_take_once(rp_log *log) {
     return status;
 }
 
+/* FORBIDS arm: a waiter that sleeps, and a waker that did not see it. */
 static void arming_and_putting(void) {
     rp_log *log = small_log();
     check_dekker(log, RP_LOG_EVENTS, try_take_once, put_any, take_all);
@@ -210,7 +170,7 @@ static void shut_down_and_look(void *argument) {
     }
 }
 
-/* Either who adds a level sees that the first one is shut down, or who shut it down sees the level. */
+/* FORBIDS level: who adds a level does not see that the first one is shut down, nor who shut it down the level. */
 static void adding_and_shutting_down(void) {
     adding *all = aligned_alloc(128, sizeof *all);
     *all = (adding){.base = {.log = small_log()}};
@@ -266,8 +226,8 @@ static void end_stream(stream *all, crew *other) {
     join_crew(other);
 }
 
-/* All bytes below `tail`, and the number at it, are there when `tail` is; none is overwritten before `acked` says so.
- * Read in place, without any lock. */
+/* FORBIDS commit, release: a `tail` without all bytes below it or the number at it; bytes overwritten before `acked` says
+ * so. Read in place, without any lock. */
 static void committed_bytes_are_there(void) {
     rp_log *log = small_log();
     crew other = {.are_threads = true};
@@ -383,6 +343,7 @@ static void what_is_lapped_is_not_accepted(bool keep_history) {
     CHECK_OK(rp_remove(log_path()));
 }
 
+/* FORBIDS lap: frames accepted that are half overwritten. */
 static void frames_that_are_lapped(void) { what_is_lapped_is_not_accepted(false); }
 static void history_that_is_lapped(void) { what_is_lapped_is_not_accepted(true); }
 
@@ -410,17 +371,6 @@ static void lend_and_take_stream(void *argument) {
         all->taken++;
     }
     free(body);
-}
-
-static void pause_a_little(int number) {
-    (void)number;
-    for (int i = 0; i < 100; i++) rp_pause();
-}
-
-/* From now on this thread is interrupted for some microseconds anywhere, every 20 or so: between any two loads. */
-static void be_interrupted(void) {
-    signal(SIGALRM, pause_a_little);
-    setitimer(ITIMER_REAL, &(struct itimerval){.it_interval.tv_usec = 20, .it_value.tv_usec = 20}, NULL);
 }
 
 /* A run is freed, lent and written again while a cursor copies what was in it: from the oldest frame on each time,
@@ -461,6 +411,7 @@ static void granules_under_a_cursor(bool keep_history, size_t most, bool follow)
     CHECK_OK(rp_remove(log_path()));
 }
 
+/* FORBIDS chunk: a payload accepted that is half another one's. */
 static void granules_that_are_used_again(void) { granules_under_a_cursor(false, 5 * RP_GRANULE, false); }
 static void granules_that_history_gives_up(void) { granules_under_a_cursor(true, 5 * RP_GRANULE, false); }
 static void granules_that_are_used_again_soon(void) { granules_under_a_cursor(false, 24, true); }
@@ -485,6 +436,7 @@ static void keep_the_same(void *argument) {
     }
 }
 
+/* FORBIDS lock: two inside, or one that does not see what the last one did. */
 static void what_a_lock_guards(void) {
     guarded all = {.base.log = small_log()};
     pthread_t threads[2];
@@ -510,7 +462,7 @@ static void put_until_shut(void *argument) {
     }
 }
 
-/* Once rp_shut_down has returned nothing more comes in. */
+/* FORBIDS state: a message that comes in after rp_shut_down has returned. */
 static void nothing_is_put_once_it_is_shut(void) {
     duel *all = aligned_alloc(128, sizeof *all);
     *all = (duel){.log = small_log(), .left_to_do = 1, .end = in_ms(MS_EACH)};

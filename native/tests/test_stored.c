@@ -441,6 +441,31 @@ static void only_what_a_group_needs_is_needed(void) {
     CHECK_EQ(rp_needed(s.log), 4800);
 }
 
+/* A consumer died between its `read` and its `acked`, and then somebody who opens a group before it stays. */
+static void a_group_is_opened_over_deaths(void) {
+    storage s = stored_log();
+    rp_group_settings settings = {.from_start = true};
+    rp_group *queue = rp_group_of(s.log, RP_QUEUE_GROUP);
+    uint32_t dead = dead_owner(s.log), group, again;
+    uint64_t number;
+    bool made;
+    for (uint64_t i = 0; i < 3; i++) put_number(s.log, i);
+    rp_store_relaxed(&queue->lock, dead);
+    rp_mark_next(queue, sizeof(numbered), 1);
+    rp_store_relaxed(&queue->read, sizeof(numbered));
+    CHECK_OK(rp_group_open(s.log, "late", &settings, in_ms(BOUND_MS), &group, &made));
+    rp_group *late = rp_group_of(s.log, group);
+    CHECK_EQ(rp_load_relaxed(&late->acked), sizeof(numbered));
+    CHECK_EQ(rp_load_relaxed(&late->owner), 0);
+    rp_store_relaxed(&late->acked, 0);
+    rp_store_relaxed(&late->owner, dead);
+    CHECK_EQ(rp_needed(s.log), sizeof(numbered)); /* the dead need nothing */
+    CHECK_OK(rp_group_open(s.log, "late", &settings, in_ms(BOUND_MS), &again, &made));
+    CHECK(made && again != group);
+    CHECK_OK(take_number_until(s.log, again, in_ms(BOUND_MS), &number));
+    CHECK_EQ(number, 1);
+}
+
 /* ---- nonsense ------------------------------------------------------------------------------- */
 
 static void counts_end_where_oldest_lies_behind_the_tail(void) {
@@ -496,6 +521,6 @@ RUN_TESTS(TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored
           TEST(a_writer_that_dies_is_replaced), TEST(many_wait_for_one), TEST(a_long_delay_stays_long),
           TEST(a_group_goes_on_in_a_new_ring), TEST(somebody_elses_frames_are_discarded),
           TEST(a_group_is_placed_and_never_moved_back), TEST(only_what_a_group_needs_is_needed),
-          TEST(counts_end_where_oldest_lies_behind_the_tail),
+          TEST(a_group_is_opened_over_deaths), TEST(counts_end_where_oldest_lies_behind_the_tail),
           TEST(a_position_that_is_no_frames_is_corrupt_in_a_view),
           TEST(a_large_frame_without_its_descriptor_is_corrupt_in_a_view))

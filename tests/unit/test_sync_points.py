@@ -1,4 +1,4 @@
-"""Each sync point of the native core is listed, is used, and has both its sides."""
+"""Each sync point of the native core is listed, is used, has both its sides, and has a litmus test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 SOURCES = Path(__file__).parents[2] / "native" / "src"
 ORDER = SOURCES / "order.h"
+LITMUS = sorted((SOURCES.parent / "tests").glob("test_*.c"))
 
 BOTH, RELEASE, ACQUIRE = {"release", "acquire"}, {"release"}, {"acquire"}
 SIDES = {
@@ -101,6 +102,26 @@ def test_every_order_above_relaxed_is_behind_a_name() -> None:
         assert "__sync_" not in text, path
 
 
+def forbidden_in(text: str) -> dict[str, list[str]]:
+    """Sync points, and the tests in which what they forbid would be seen: those that are run."""
+    found: dict[str, list[str]] = {}
+    run = set(re.findall(r"\bTEST\((\w+)\)", text))
+    forbids = r"/\* FORBIDS ([\w, ]+): [^*]*(?:\*(?!/)[^*]*)*\*/\s*static void (\w+)\(void\)"
+    for points, test in re.findall(forbids, text):
+        for point in re.split(r",\s*", points):
+            found.setdefault(point, []).extend([test] if test in run else [])
+    return found
+
+
+def test_each_has_a_litmus_test_with_a_forbidden_outcome() -> None:
+    found: dict[str, list[str]] = {}
+    for path in LITMUS:
+        for point, tests in forbidden_in(path.read_text()).items():
+            found.setdefault(point, []).extend(tests)
+    assert set(found) == set(listed_in(ORDER.read_text()))
+    assert [point for point, tests in found.items() if not tests] == []
+
+
 # ---- that this file would notice ----------------------------------------------------------------
 
 LISTING = """/* Words. The names:
@@ -142,3 +163,10 @@ def test_what_is_wrong_is_found(source: str, found: str) -> None:
 
 def test_a_name_that_nobody_uses_is_found() -> None:
     assert problems(["idle"], []) == ["idle has no acquire side", "idle has no release side"]
+
+
+def test_a_litmus_test_that_is_not_run_is_found() -> None:
+    source = "/* FORBIDS lock, lap: both *\n * inside. */\nstatic void both(void) {}\n"
+    source += "/* lap */ static void no(void) {}"
+    assert forbidden_in(source + "RUN_TESTS(TEST(both))") == {"lock": ["both"], "lap": ["both"]}
+    assert forbidden_in(source + "RUN_TESTS(TEST(no))") == {"lock": [], "lap": []}
