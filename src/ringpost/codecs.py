@@ -134,12 +134,12 @@ class StandardCodec:
             ) from error
 
     def _encode_array(self, array: Any) -> tuple[int, Buffer]:
-        if array.dtype.hasobject:
+        if problem := beyond_raw_items(array):
             if self._pickle:
                 return _pickled(array, self._label)
             raise EncodeError(
-                f"cannot put an array of dtype {array.dtype} into {self._label}: its items are "
-                "Python objects; open the queue with pickle=True on both sides"
+                f"cannot put an array of dtype {array.dtype} into {self._label}: {problem}; open the queue with "
+                "pickle=True on both sides"
             )
         return Kind.NDARRAY, _encode_array(array)
 
@@ -147,7 +147,7 @@ class StandardCodec:
         """msgspec's hook: arrays and numpy numbers inside other objects."""
         if not self._pickle and _is_tensor(item):
             item = _array_of(item, self._label)
-        if _is_array(item) and not item.dtype.hasobject:
+        if _is_array(item) and not beyond_raw_items(item):
             return msgspec.msgpack.Ext(_EXT_NDARRAY, bytes(_encode_array(item)))
         if type(item).__module__ == "numpy" and hasattr(item, "item"):
             return item.item()
@@ -196,6 +196,16 @@ def _unpickled(label: str, kind: int, body: Buffer, sequence: int) -> Any:
 
 
 # ---- numpy --------------------------------------------------------------------------------------
+
+
+def beyond_raw_items(array: Any) -> str:
+    """What of an array its raw items do not tell; nothing if that is all."""
+    if array.dtype.hasobject:
+        return "its items are Python objects"
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(array, masked.MaskedArray):
+        return "its mask would be lost: put its .filled(), or its .data and .mask"
+    return ""
 
 
 def _is_array(item: object) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ringpost._binding import binding
-from ringpost.codecs import Kind, decode_record, dtype_of_record, record_head
+from ringpost.codecs import Kind, beyond_raw_items, decode_record, dtype_of_record, record_head
 
 if TYPE_CHECKING:
     from ringpost._binding.contract import Log
@@ -33,7 +33,7 @@ def parts_of(items: object) -> Parts | None:
     if numpy is None or not isinstance(items, numpy.ndarray):
         return None
     dtype = items.dtype
-    if dtype.names is None or dtype.hasobject or items.ndim != 1 or dtype.itemsize == 0:
+    if dtype.names is None or beyond_raw_items(items) or items.ndim != 1 or dtype.itemsize == 0:
         return None
     head = record_head(dtype)
     if len(head) + dtype.itemsize > _LARGEST:

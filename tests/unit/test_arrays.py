@@ -129,6 +129,16 @@ def test_subclasses_come_back_as_arrays() -> None:
     assert type(CODEC.decode(Kind.NDARRAY, body_of(matrix), 0)) is numpy.ndarray
 
 
+def test_a_masked_array_does_not_lose_its_mask(broker: ringpost.Broker) -> None:
+    masked = numpy.ma.array([1, 2], mask=[False, True])
+    for item in (masked, {"inside": masked}):
+        with pytest.raises(ringpost.EncodeError, match=r"mask|MaskedArray"):
+            CODEC.encode(item)
+    queue = broker.queue("pickled", pickle=True)
+    queue.put(masked)
+    assert queue.get_nowait().mask.tolist() == [False, True]
+
+
 def test_the_array_may_change_after_the_put(queue: ringpost.Queue[object]) -> None:
     array = numpy.ones(10_000)
     queue.put(array)
