@@ -138,8 +138,8 @@ class StandardCodec:
             if self._pickle:
                 return _pickled(array, self._label)
             raise EncodeError(
-                f"cannot put an array of dtype {array.dtype} into {self._label}: {problem}; open the queue with "
-                "pickle=True on both sides"
+                f"cannot put an array of dtype {array.dtype} into {self._label}: {problem}; open the queue "
+                "with pickle=True on both sides"
             )
         return Kind.NDARRAY, _encode_array(array)
 
