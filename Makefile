@@ -110,7 +110,7 @@ build/asan/built build/tsan/built build/weak/built: build/%/built: \
 	mkdir -p $(@D)/source/native
 	ln -s $(addprefix $(CURDIR)/,setup.py pyproject.toml README.md LICENSE src) $(@D)/source
 	ln -s $(CURDIR)/native/include $(@D)/source/native
-	$(if $(filter weak,$*),native/tests/fires/weaken commit $(@D)/source/native/src,ln -s $(CURDIR)/native/src $(@D)/source/native)
+	$(if $(filter weak,$*),native/tests/fires/weaken 'commit|release|lock|chunk' $(@D)/source/native/src,ln -s $(CURDIR)/native/src $(@D)/source/native)
 	cd $(@D)/source && RINGPOST_SANITIZE=$(SANITIZER) $(CURDIR)/$(BIN)/python setup.py --quiet build --build-base .. --build-lib ../lib
 	touch $@
 
@@ -118,7 +118,7 @@ build/asan/built build/tsan/built build/weak/built: build/%/built: \
 .PHONY: sanitizers
 sanitizers: build/asan/built build/tsan/built build/weak/built
 	$(EXPECT) heap-buffer-overflow "reading behind a block" $(UNDER) asan $(BIN)/python tests/sanitize/overflow.py
-	$(EXPECT) "data race" "commit made relaxed" $(UNDER) weak $(BIN)/python tests/sanitize/traffic.py
+	$(EXPECT) "data race" "sync points made relaxed" $(UNDER) weak $(BIN)/python tests/sanitize/traffic.py
 	$(UNDER) tsan $(BIN)/python tests/sanitize/traffic.py
 
 sanitize: sanitizers

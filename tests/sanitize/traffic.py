@@ -4,7 +4,7 @@ import threading
 
 import ringpost
 
-TIMES = 200
+TIMES = 400
 LARGE = bytes(1 << 20)
 
 
