@@ -84,7 +84,14 @@ def native_statuses() -> dict[str, int]:
 
 def failed(status: int) -> Exception:
     return failure(
-        status, "put", LABEL, path=PATH, error=errno.EMFILE, size=4242, most=1000, holder=777 * (status == 4)
+        status,
+        "put",
+        LABEL,
+        path=PATH,
+        error=errno.EMFILE,
+        size=4242,
+        most=1000,
+        holder=(777 * (status == 4), 0),
     )
 
 
