@@ -54,9 +54,7 @@ class SideStore:
         with directory.opened(place.parent, access, readable=durable) as parent:
             directory.make_one(parent / place.name, access, fill=self._make_files)
             self._here = directory.open_directory(parent / place.name, access)
-        self._lock_file = os.open(
-            directory.name_of(self._here) / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        )
+        self._lock_file = self._open_lock(directory.name_of(self._here) / LOCK)
         found = os.fstat(self._lock_file)
         self._identity = (found.st_dev, found.st_ino)
         self._environment: Any = None  # opened when it is needed first, by who has the lock
@@ -64,6 +62,18 @@ class SideStore:
         self._writes = 0
         self.values: Values = PLAIN
         """How what is in the tables lies there."""
+
+    def _open_lock(self, path: Path) -> int:
+        """A backup has none."""
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            made = os.open(
+                path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._access.file_mode
+            )
+            if os.fstat(made).st_uid == os.geteuid():
+                os.fchmod(made, self._access.file_mode)
+            return made
 
     def _make_files(self, made: Path) -> None:
         for name in (LOCK, DATA):
