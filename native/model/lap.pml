@@ -1,11 +1,15 @@
 /* Readers that hold nobody back: they copy first, then ask `oldest` if what they copied was intact.
  * Mirrors native/src/log.c: give_up_oldest; native/src/cursor.c: rp_cursor_read, skip_lost, rp_cursor_open;
- * native/src/take.c: take_lossy; native/src/group.c: repair.
+ * native/src/take.c: take_lossy; native/src/stored.h: rp_mark_next, rp_glance_at_mark.
  * RUN -DDEATHS=0
- * RUN -DDEATHS=2
+ * RUN -DDEATHS=1 -DFIRST_VICTIM=2 -DVICTIMS=2 -DONE_PRODUCER
+ * RUN -DDEATHS=1 -DVICTIMS=2 -DONE_TAKER
+ * LARGE -DDEATHS=1
  * MUTANTS -DDEATHS=0
+ * MUTANT READ_BEFORE_MARK -DDEATHS=1 -DFIRST_VICTIM=2 -DVICTIMS=2 -DONE_PRODUCER
+ * MUTANT THE_MARK_IN_USE -DDEATHS=1 -DFIRST_VICTIM=2 -DVICTIMS=2 -DONE_PRODUCER
  *
- * A frame is two cells of a ring of eight, as in append.pml; history is kept, nobody gates. Two producers put two frames
+ * A frame is two cells of a ring of six, as in append.pml; history is kept, nobody gates. Two producers put two frames
  * each, one by one; two takers share a lossy group and take up to two frames at once, three times each. Each may be
  * killed. Checked: what is accepted is whole and as numbered; the numbers that were missed are counted exactly;
  * nobody finds the log corrupt. (A private cursor is the same without a lock, and its death leaves nothing.)
@@ -19,7 +23,11 @@
 #define CELLS   6
 #define STUB    1
 #define SPAN    2
+#ifndef ONE_PRODUCER
 #define PUTS    2
+#else
+#define PUTS    3
+#endif
 #define TAKES   2
 #define MOST    2
 #define AT(p)   ((p) % CELLS)
@@ -27,7 +35,7 @@
 byte sequence[CELLS], tag[CELLS];
 byte tail = 0, oldest = 0;
 byte lock = 0, group_lock = 0;
-byte read = 0, group_sequence = 0;
+byte read = 0, mark_position[2], mark_sequence[2];
 
 #define MINE (me + 1)
 #define CAN_LOCK(l) (l == 0 || killed[l - 1])
@@ -79,36 +87,39 @@ inline open_at_oldest() {
     od
 }
 
-inline repair() {
-    s = sequence[AT(read)];
-    if
-    :: oldest <= read -> group_sequence = s
-    :: else ->
-#ifndef MUTATION_REPAIR_ONLY_WHAT_IS_THERE
-       open_at_oldest();
-       if
-       :: s < group_sequence -> group_sequence = s /* the dead one had got further: `read` is behind */
-       :: else
-       fi
+/* The pair that `read` belongs to: a death between the stores of mark_next() leaves the other one half written. */
+inline glance_at_mark() {
+    atomic {
+        p = read;
+        i = (mark_position[0] != p);
+        assert(mark_position[i] == p); /* else it says that the log is corrupt */
+        number = mark_sequence[i]; i = 0
+    }
+}
+
+inline mark_next() {
+#ifndef MUTATION_THE_MARK_IN_USE
+    i = (mark_position[0] == read);
 #else
-       skip
+    i = (mark_position[0] != read);
 #endif
+    if
+    :: p != read ->
+       mark_sequence[i] = number;
+       mark_position[i] = p
+    :: else
     fi
 }
 
 proctype taker(byte me) {
     byte p, number, t, o, s, i, takes;
     byte heads[MOST], bodies[MOST], numbers[MOST];
-    bool died, intact;
+    bool intact;
     ALIVE(me, {
         do
         :: takes < TAKES ->
-           atomic { CAN_LOCK(group_lock) -> died = group_lock != 0; group_lock = MINE };
-           if
-           :: died -> repair()
-           :: else
-           fi;
-           atomic { p = read; number = group_sequence };
+           atomic { CAN_LOCK(group_lock) -> group_lock = MINE };
+           glance_at_mark();
            do
            :: t = tail;
               if
@@ -150,16 +161,18 @@ proctype taker(byte me) {
                  }
               fi
            od;
-#ifndef MUTATION_READ_BEFORE_SEQUENCE
-           group_sequence = number;
+#ifndef MUTATION_READ_BEFORE_MARK
+           mark_next();
            read = p;
 #else
+           i = (mark_position[0] == read);
            read = p;
-           group_sequence = number;
+           mark_sequence[i] = number;
+           mark_position[i] = p;
 #endif
            atomic {
                group_lock = 0; takes++;
-               p = 0; number = 0; t = 0; o = 0; s = 0; i = 0; died = false; intact = false;
+               p = 0; number = 0; t = 0; o = 0; s = 0; i = 0; intact = false;
                heads[0] = 0; heads[1] = 0; bodies[0] = 0; bodies[1] = 0; numbers[0] = 0; numbers[1] = 0
            }
         :: else -> break
@@ -172,9 +185,17 @@ init {
     byte i;
     atomic {
         run producer(0);
+#ifndef ONE_PRODUCER
         run producer(1);
+#else
+        ended[1] = true;
+#endif
         run taker(2);
+#ifndef ONE_TAKER
         run taker(3);
+#else
+        ended[3] = true;
+#endif
         run killer()
     };
     timeout ->

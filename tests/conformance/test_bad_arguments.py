@@ -26,7 +26,7 @@ CODEC = PickleCodec("a log")
 @pytest.fixture
 def place(shm_dir: Path) -> Iterator[Path]:
     place = shm_dir / "bad-arguments"
-    place.mkdir()
+    place.mkdir(mode=0o700)
     yield place
     place.rmdir()
 

@@ -61,7 +61,7 @@ def test_a_file_cut_short_or_grown(broker: ringpost.Broker, file: Path, size: in
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("layout", 2), ("layout", 0), ("abi", 0x00081002), ("abi", 0x00041001)]
+    ("field", "value"), [("layout", 99), ("layout", 0), ("abi", 0x00081002), ("abi", 0x00041001)]
 )
 def test_of_another_version_or_machine(broker: ringpost.Broker, file: Path, field: str, value: int) -> None:
     segment = SegmentFile(str(file))

@@ -76,8 +76,7 @@ def make(path: Path, access: Access = PRIVATE) -> None:
 
 def make_one(path: Path, access: Access, fill: Callable[[Path], None] | None = None) -> None:
     """A directory has its mode and its group, and what `fill` puts into it, before it has its name: nobody
-    ever
-    sees less. Raises NotOurs: there is another one."""
+    ever sees less. Raises NotOurs: there is another one."""
     if not os.path.lexists(path):
         access.check_member()
         made = path.with_name(f".{uuid.uuid4().hex}.new")
