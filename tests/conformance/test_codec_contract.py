@@ -64,7 +64,7 @@ def put_as_batch(log: Any, item: object) -> None:
 
 
 def get_of_batch(log: Any) -> Any:
-    (item,) = log.get_many()
+    (item,) = log.get_many(1)
     return item
 
 

@@ -57,7 +57,7 @@ def test_every_status_has_a_text(binding: Any) -> None:
 @pytest.fixture
 def place(shm_dir: Path) -> Path:
     place = shm_dir / "contract"
-    place.mkdir()
+    place.mkdir(mode=0o700)
     return place
 
 
