@@ -15,6 +15,7 @@ Where things live:
     anonymous.py                           queues without a name, like multiprocessing.Queue()
     codecs.py                              how objects become bytes
     errors.py                              every exception, and what each one advises
+    processes.py, ownership.py, mounts.py  the machine, in words
     aio/                                   all of these for asyncio
     readiness.py                           fileno(), for selectors
     engines/     Engine                    what moves the messages; ring: is shared memory
