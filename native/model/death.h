@@ -22,6 +22,14 @@ byte idle_slices = 0;
 #endif
 #define ALIVE(me, body) body unless { killed[me] }
 
+/* Where nobody else can look between two stores, for a lock keeps them away, an operation is one atomic step with this
+ * after each store. */
+#define MAY_DIE                                                    \
+    if                                                             \
+    :: deaths < DEATHS -> deaths++; killed[me] = true; goto dead   \
+    :: true                                                        \
+    fi
+
 /* The victims are those from FIRST_VICTIM on, VICTIMS of them. */
 #ifndef FIRST_VICTIM
 #define FIRST_VICTIM 0

@@ -1,12 +1,15 @@
 /* Readers that hold nobody back: they copy first, then ask `oldest` if what they copied was intact.
  * Mirrors native/src/log.c: give_up_oldest; native/src/cursor.c: rp_cursor_read, skip_lost, rp_cursor_open;
- * native/src/take.c: take_lossy; native/src/group.c: repair.
+ * native/src/take.c: take_lossy; native/src/group.c: repair, repair_behind_oldest.
  * RUN -DDEATHS=0
- * RUN -DDEATHS=2
+ * RUN -DDEATHS=1 -DFIRST_VICTIM=2 -DVICTIMS=2 -DONE_PRODUCER -DPUTS=3
+ * RUN -DDEATHS=1 -DVICTIMS=2 -DONE_TAKER
+ * LARGE -DDEATHS=1 -DFIRST_VICTIM=2 -DVICTIMS=2 -DONE_PRODUCER -DPUTS=4
  * MUTANTS -DDEATHS=0
+ * MUTANT REPAIR_ONLY_WHAT_IS_THERE -DDEATHS=1 -DFIRST_VICTIM=2 -DVICTIMS=2 -DONE_PRODUCER -DPUTS=3
  *
- * A frame is two cells of a ring of eight, as in append.pml; history is kept, nobody gates. Two producers put two frames
- * each, one by one; two takers share a lossy group and take up to two frames at once, three times each. Each may be
+ * A frame is two cells of a ring of six, as in append.pml; history is kept, nobody gates. Two producers put two frames
+ * each, or one all, one by one; two takers share a lossy group and take up to two frames at once, three times each. Each may be
  * killed. Checked: what is accepted is whole and as numbered; the numbers that were missed are counted exactly;
  * nobody finds the log corrupt. (A private cursor is the same without a lock, and its death leaves nothing.)
  */
@@ -19,7 +22,9 @@
 #define CELLS   6
 #define STUB    1
 #define SPAN    2
+#ifndef PUTS
 #define PUTS    2
+#endif
 #define TAKES   2
 #define MOST    2
 #define AT(p)   ((p) % CELLS)
@@ -150,13 +155,8 @@ proctype taker(byte me) {
                  }
               fi
            od;
-#ifndef MUTATION_READ_BEFORE_SEQUENCE
            group_sequence = number;
            read = p;
-#else
-           read = p;
-           group_sequence = number;
-#endif
            atomic {
                group_lock = 0; takes++;
                p = 0; number = 0; t = 0; o = 0; s = 0; i = 0; died = false; intact = false;
@@ -172,9 +172,17 @@ init {
     byte i;
     atomic {
         run producer(0);
+#ifndef ONE_PRODUCER
         run producer(1);
+#else
+        ended[1] = true;
+#endif
         run taker(2);
+#ifndef ONE_TAKER
         run taker(3);
+#else
+        ended[3] = true;
+#endif
         run killer()
     };
     timeout ->

@@ -4,6 +4,7 @@
  * RUN -DDEATHS=0
  * RUN -DDEATHS=1 -DNOBODY_LEAVES -DONE_BY_ONE -DIDLE_SLICES=0
  * MUTANTS
+ * MUTANT NO_SLICES -DDEATHS=1
  *
  * One producer puts two frames at once, another one; two consumers take, the second of which may leave: after a take,
  * at its deadline, or because it was interrupted. A store before a missing fence goes into a buffer, as processors do, and becomes visible to
