@@ -3,6 +3,7 @@
  * rp_give_back, return_some, add_returned, rp_lease_repair, rp_lease_find_acked; native/src/group.c: locked, rp_repair_groups.
  * RUN -DDEATHS=1 -DEXPIRIES=1 -DNACKS=1
  * RUN -DENTRIES=2 -DFRAMES=3 -DMOST=3 -DDEATHS=1 -DEXPIRIES=0 -DNACKS=2
+ * RUN -DFRAMES=3 -DDEATHS=2 -DEXPIRIES=0 -DNACKS=1
  * LARGE -DDEATHS=2 -DEXPIRIES=1 -DNACKS=1
  * LARGE -DENTRIES=2 -DFRAMES=3 -DMOST=3 -DDEATHS=1 -DEXPIRIES=1 -DNACKS=2
  * LARGE -DFRAMES=3 -DMOST=3 -DDEATHS=1 -DEXPIRIES=0 -DNACKS=2

@@ -2,18 +2,21 @@
  * Mirrors native/src/pool.c: first_fit, join_free, lend, reclaim, is_left_over, rp_pool_publish, rp_pool_release,
  * rp_pool_is_of; native/src/pin.c: rp_pin_run, rp_free_unpinned, rp_is_pinned, rp_pin_clear; native/src/take.c:
  * deliver_large, finish_large; native/src/cursor.c: read_large; native/src/group.c: rp_repair_groups.
- * RUN -DDEATHS=1 -DONE_PRODUCER
- * RUN -DDEATHS=1 -DNO_READER
- * LARGE -DDEATHS=1
- * LARGE -DDEATHS=2 -DNO_READER
+ * RUN -DDEATHS=1 -DPUTS=1
+ * RUN -DDEATHS=2 -DPUTS=1 -DNO_READER
+ * RUN -DDEATHS=2 -DONE_PRODUCER
+ * LARGE -DDEATHS=1 -DONE_PRODUCER -DPUTS=3
+ * LARGE -DDEATHS=1 -DNO_READER
  * MUTANTS -DDEATHS=1 -DONE_PRODUCER
+ * MUTANT TAIL_BEFORE_DEATH -DDEATHS=1 -DPUTS=1 -DNO_READER
  *
- * A pool of three granules, and a log of descriptors with room for all (append.pml). Producers lend one granule or two, write
- * them and commit. A consumer copies, or pins and reads on in place when the frame is gone. A reader that holds nobody
- * back looks at a frame and, any time later, copies or pins what it names. Each may be killed between any two stores. Checked: who
- * copies or pins gets what was written, for as granules as it is pinned; the run of a committed frame is there when the
- * consumer comes; what a producer was lent nobody else writes to; the chain of heads is whole; nobody waits for ever for room, and no
- * granule is lost when all is done.
+ * A pool of three granules, and a log of descriptors with room for all (append.pml). Producers lend one granule or two,
+ * write them and commit. A consumer copies, or pins and reads on in place when the frame is gone. A reader that holds
+ * nobody back looks at a frame and, any time later, copies or pins what it names. Each may be killed between any two
+ * stores. Checked: who copies or pins gets what was written, for as long as it is pinned; the run of a committed frame is
+ * there when the consumer comes; what a producer was lent nobody else writes to; the chain of heads is whole; nobody waits
+ * for room for ever, and no granule is lost when all is done. (A missing fence is a store and a load that change places:
+ * LOOK_BEFORE_PINNING.)
  */
 #define N        4
 #define VICTIMS  4
@@ -264,7 +267,7 @@ inline look_if_it_is_of() {
     fi
 }
 
-/* Into `copy` goes the payload of each granule, or GARBAGE if it is not the tag's. */
+/* Leaves in `whole` if each granule is what the frame says. */
 inline copy() {
     atomic { i = 0; whole = true };
     do

@@ -17,9 +17,9 @@
  * consumer takes and acks. Somebody opens a second group from what is still needed, which then takes, too. Each may be
  * killed at any step; and at any moment all may end and the shared memory be gone: then storage must have each frame
  * that was confirmed and not acked, and all that the stored groups still want. Putting, taking and a transaction of
- * LMDB are one step each. Checked besides: what a group is to take is in the ring (it may be overwritten below
- * `durable`) or in storage; blocks do not overlap; who is confirmed is stored, or acked; nobody waits for ever, and without a death
- * no slice of sleep ends.
+ * LMDB are one step each. Checked besides: what a group is to take is in the ring (below `durable` it may be
+ * overwritten) or in storage; blocks do not overlap; who is confirmed is stored, or acked; nobody waits for ever, and
+ * without a death no slice of sleep ends.
  */
 #define N        4
 #define VICTIMS  4
