@@ -450,13 +450,16 @@ def test_waiting_costs_next_to_nothing(run: Run) -> None:
 def test_priorities(run: Run) -> None:
     async def main() -> None:
         async with opened(priorities=True) as queue:
-            task = asyncio.create_task(queue.get())
-            await waiting(task)
-            start = time.perf_counter()
-            async with queue.producer() as producer:
-                await producer.send("high", priority=9)
-            assert await task == "high"
-            assert time.perf_counter() - start < SOON
+            took = []
+            while len(took) < 20 and min(took, default=SOON) >= SOON:  # the machine may be busy
+                task = asyncio.create_task(queue.get())
+                await waiting(task)
+                start = time.perf_counter()
+                async with queue.producer() as producer:
+                    await producer.send("high", priority=9)
+                assert await task == "high"
+                took.append(time.perf_counter() - start)
+            assert min(took) < SOON, "nobody woke it: it looked again by itself"
             await queue.put_many(["low"] * 3)
             async with queue.producer() as producer:
                 await producer.send("high", priority=5)
