@@ -41,8 +41,12 @@ static inline void meet(duel *all, uint64_t nth) {
     }
 }
 
+/* Mostly a little, so that they meet; at times so much that the other one is first, however slow this machine is. */
 static inline void delay(uint64_t *random) {
-    for (uint64_t n = next_random(random) % 64; n; n--) rp_pause();
+    bool is_long = next_random(random) % 16 == 0;
+    uint64_t most = is_long ? 8192 : 64;
+    if (is_long) sched_yield(); /* it may have no cpu */
+    for (uint64_t n = next_random(random) % most; n; n--) rp_pause();
 }
 
 static inline void pause_a_little(int number) {
