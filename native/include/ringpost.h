@@ -244,7 +244,8 @@ rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t 
  * RP_NO_SLOT: no lease was free for the last of them (how many are done: *done); they are held still. */
 rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count, int64_t delay,
                        bool unseen, int64_t deadline, uint32_t *lost, uint32_t *done);
-/* Hold the frames which came with this one for `lease` ns from now. RP_NOT_FOUND: no longer held. */
+/* Hold it for `lease` ns from now; 0: as long as this process lives. Frames that came with it, or that were received next
+ * without a lease, may share its deadline: it then only moves later. RP_NOT_FOUND: no longer held. */
 rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t lease, int64_t deadline);
 /* A glance: does the group have frames in somebody's hands, or given back? */
 bool rp_has_leases(rp_log *log, uint32_t group);

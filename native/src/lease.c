@@ -880,13 +880,24 @@ rp_status rp_give_back(rp_log *log, uint32_t group, rp_receipt *receipts, uint32
     return status;
 }
 
+/* The later of two deadlines; 0 is never. */
+static uint64_t later(uint64_t one, uint64_t other) {
+    if (one == 0 || other == 0) return 0;
+    return one > other ? one : other;
+}
+
 rp_status rp_extend(rp_log *log, uint32_t group, const rp_receipt *receipt, int64_t lease, int64_t deadline) {
     rp_hold hold;
     rp_status status = rp_group_lock(log, group, deadline, &hold);
     if (status != RP_OK) return status;
     table all = table_of(log, hold.group);
     rp_lease *held = find_held(log, &all, receipt);
-    if (held) rp_store_relaxed(&held->deadline_ns, lease > 0 ? rp_machine_ns() + (uint64_t)lease : 0);
+    if (held) {
+        uint64_t until = lease > 0 ? rp_machine_ns() + (uint64_t)lease : 0;
+        bool is_alone = pending_of(held) == UINT64_C(1) << receipt->bit;
+        if (!is_alone) until = later(until, rp_load_relaxed(&held->deadline_ns));
+        rp_store_relaxed(&held->deadline_ns, until);
+    }
     return rp_group_unlock(&hold, held ? RP_OK : RP_NOT_FOUND);
 }
 

@@ -128,6 +128,28 @@ static void a_delay_is_kept(void) {
     check_is_done(log);
 }
 
+/* Frames of one lease: what one asks for takes nothing from the others. */
+static void extending_one_leaves_the_others(void) {
+    rp_log *log = small_log();
+    rp_receipt both[2];
+    put_numbers(log, 0, 4);
+    CHECK_OK(receive(log, 0, 2, 0, RP_NOW));
+    memcpy(both, received.receipts, sizeof both);
+    CHECK_EQ(both[0].entry, both[1].entry);
+    CHECK_OK(rp_extend(log, 0, &both[0], 1, RP_NOW)); /* the other one is held for as long as we live */
+    sleep_ms(60);
+    expect_number(log, 2, 1);
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    CHECK_EQ(settle(log, &both[1], 1), 0);
+    CHECK_OK(rp_extend(log, 0, &both[0], 1, RP_NOW)); /* alone now */
+    sleep_ms(60);
+    expect_number(log, 0, 2);
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    expect_number(log, 3, 1);
+    CHECK_EQ(settle(log, received.receipts, 1), 0);
+    check_is_done(log);
+}
+
 static void a_lease_runs_out(void) {
     rp_log *log = small_log();
     put_numbers(log, 0, 2);
@@ -788,11 +810,11 @@ static void a_returned_lease_without_frames_is_let_go(void) {
 
 RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TEST(a_full_table_takes_back),
           TEST(single_receives_share_leases), TEST(what_is_given_back_comes_first),
-          TEST(a_part_of_what_was_given_back_can_be_had), TEST(a_delay_is_kept), TEST(a_lease_runs_out),
-          TEST(the_dead_lose_their_leases), TEST(takers_are_told_of_what_was_given_back),
-          TEST(large_frames_are_leased_in_place), TEST(a_full_table_makes_receivers_wait),
-          TEST(only_what_matches_is_handed_out), TEST(what_matches_says_what_it_needs),
-          TEST(a_lossy_group_is_told_what_it_lost),
+          TEST(a_part_of_what_was_given_back_can_be_had), TEST(a_delay_is_kept),
+          TEST(extending_one_leaves_the_others), TEST(a_lease_runs_out), TEST(the_dead_lose_their_leases),
+          TEST(takers_are_told_of_what_was_given_back), TEST(large_frames_are_leased_in_place),
+          TEST(a_full_table_makes_receivers_wait), TEST(only_what_matches_is_handed_out),
+          TEST(what_matches_says_what_it_needs), TEST(a_lossy_group_is_told_what_it_lost),
           TEST(a_lossy_group_whose_reader_died_knows_where_it_stands),
           TEST(a_dead_subscriber_holds_nobody_back), TEST(a_part_can_be_had_of_a_full_table),
           TEST(a_table_of_any_kind_runs_empty), TEST(who_finds_no_free_lease_sleeps),

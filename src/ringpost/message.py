@@ -181,7 +181,8 @@ class Message(Received[T]):
     def extend(self, seconds: float | None) -> None:
         """Hold it for `seconds` from now; None: as long as this process lives. Raises LeaseLost.
 
-        Messages that were received together may be extended together.
+        Messages that were received together may share one lease. While others of them are not settled, it
+        only grows: none comes back earlier than was asked for, and all may stay as long as the longest.
         """
         self.holder._extend(self, seconds)
 
