@@ -11,6 +11,7 @@ from conformance.patience import BOUND
 
 import ringpost
 from durable.conftest import Reboot
+from durable.sealing import changing
 from ringpost import Retention
 from ringpost.store import format as form
 
@@ -170,3 +171,17 @@ def test_random_histories(durable: ringpost.Broker, reboot: Reboot) -> None:
 def test_only_on_disk(shm_dir: Path) -> None:
     with ringpost.connect("ring:memory") as broker, pytest.raises(ringpost.Unsupported):
         broker.topic("prices", retention=Retention(compact=True))
+
+
+def test_a_block_whose_header_is_damaged_is_named(durable: ringpost.Broker) -> None:
+    topic = compacted(durable)
+    for key in "abc":
+        topic.publish(0, key)
+    environment = durable._engine._environment()  # type: ignore[attr-defined]
+    with environment.read() as transaction, transaction.cursor(environment.table(form.BLOCKS)) as cursor:
+        blocks = [(bytes(key), len(value)) for key, value in cursor if key[0] == 0]
+        damaged, size = blocks[0]
+    with changing(environment, form.BLOCKS) as put:
+        put(damaged, b"x" * size)
+    with pytest.raises(ringpost.StorageDamaged, match=f"block {form.describe(damaged)} is damaged"):
+        topic.publish(1, "a")

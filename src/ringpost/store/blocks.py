@@ -12,10 +12,10 @@ from typing import Any
 
 from ringpost._binding import binding
 from ringpost._binding.contract import Stored
-from ringpost.errors import StorageDamaged
 from ringpost.store import format as form
 from ringpost.store.compaction import Compaction
 from ringpost.store.environment import Environment
+from ringpost.store.values import damaged_block, header_of
 
 AT_ONCE = 512  # blocks deleted in one transaction
 
@@ -132,9 +132,7 @@ class Blocks:
                 try:
                     frame = binding.find_frame(frames, sequence, time_ns)
                 except ValueError as problem:
-                    raise StorageDamaged(
-                        f"block {form.describe(bytes(cursor.key()))} is damaged: {problem}"
-                    ) from None
+                    raise damaged_block(bytes(cursor.key()), problem) from None
                 if frame is not None:
                     return header.position + frame[0], frame[1]
                 found = self._next(cursor)
@@ -190,12 +188,7 @@ class Blocks:
             return self._last_before(cursor, sequence, time_ns) or 0
 
     def _header(self, cursor: Any) -> form.Header:
-        try:
-            return form.header_of(cursor.value())
-        except ValueError as problem:
-            raise StorageDamaged(
-                f"block {form.describe(bytes(cursor.key()))} is damaged: {problem}"
-            ) from None
+        return header_of(bytes(cursor.key()), cursor.value())
 
     def _go_to(self, cursor: Any, position: int) -> bool:
         """To the last block that begins at or before it; else the first one behind it."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost.envelope import unseal
 from ringpost.store import format as form
+from ringpost.store.values import header_of
 
 if TYPE_CHECKING:
     from ringpost.store.environment import Environment
@@ -89,7 +90,7 @@ class Compaction:
         before = b"" if noted is None else self._values.open(form.SUPERSEDED, key, noted)
         gone = form.unpack_sequences(before) + sequences
         value = transaction.get(key, db=self._environment.table(form.BLOCKS))
-        if 2 * len(gone) < form.kept_in(value):
+        if 2 * len(gone) < form.kept_in(header_of(key, value)):
             packed = form.pack_sequences(gone)
             transaction.put(key, self._values.seal(form.SUPERSEDED, key, packed), db=table)
             return
@@ -137,10 +138,9 @@ class Compaction:
         transaction.delete(key, db=self._environment.table(form.BLOCKS))
 
     def _at(self, transaction: Any, position: int) -> form.Header | None:
-        value = transaction.get(
-            self._prefix + position.to_bytes(8, "big"), db=self._environment.table(form.BLOCKS)
-        )
-        return None if value is None else form.header_of(value)
+        key = self._prefix + position.to_bytes(8, "big")
+        value = transaction.get(key, db=self._environment.table(form.BLOCKS))
+        return None if value is None else header_of(key, value)
 
     def _last_up_to(self, transaction: Any, position: int) -> form.Header | None:
         with transaction.cursor(self._environment.table(form.BLOCKS)) as cursor:
@@ -150,7 +150,7 @@ class Compaction:
                 found = cursor.prev() if found else cursor.last()
             if not found or bytes(cursor.key()[:4]) != self._prefix:
                 return None
-            return form.header_of(cursor.value())
+            return header_of(bytes(cursor.key()), cursor.value())
 
     def _delete_payload(self, transaction: Any, frame: form.Frame) -> None:
         if not frame.flags & form.LARGE:

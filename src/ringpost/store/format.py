@@ -228,9 +228,8 @@ def check_block(value: Any) -> None:
         raise ValueError("its checksum is wrong")
 
 
-def kept_in(block: Any) -> int:
-    """How many messages of it are here. Raises ValueError."""
-    header = header_of(block)
+def kept_in(header: Header) -> int:
+    """How many messages of the block are here."""
     return header.frames if header.kept is None else header.kept
 
 
@@ -270,7 +269,7 @@ def frames_in(frames: Any, position: int) -> Iterator[Frame]:
             size, _, flags, subject, sequence, _, headers, _ = read(frames, at)
             span = _span(size)
         except (ValueError, struct.error):
-            span = end
+            span = end + 1
         if span > end - at:
             raise StorageDamaged(f"the block at {position} is damaged: it has no frame at byte {at} of {end}")
         yield Frame(position + at, span, sequence, flags, subject, headers)

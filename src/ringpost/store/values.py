@@ -49,11 +49,11 @@ class Values:
 
     def body(self, key: bytes, value: Any) -> tuple[form.Header, Any]:
         """Of a block, as pack_block() got it. Raises StorageDamaged."""
+        header = header_of(key, value)
         try:
-            header = form.header_of(value)
             form.check_block(value)
         except ValueError as problem:
-            raise _damaged_block(key, problem) from None
+            raise damaged_block(key, problem) from None
         return _in_its_place(key, header), memoryview(value)[form.HEADER :]
 
     def frames(self, key: bytes, value: Any) -> tuple[form.Header, Any]:
@@ -122,16 +122,13 @@ class SealedValues(Values):
         return b"".join((packed, nonce, cipher.encrypt(nonce, body, self._place(_BLOCKS, key) + packed)))
 
     def body(self, key: bytes, value: Any) -> tuple[form.Header, Any]:
-        try:
-            header = form.header_of(value)
-        except ValueError as problem:
-            raise _damaged_block(key, problem) from None
+        header = header_of(key, value)
         cipher = self._vault.cipher(form.key_number(value))
         packed, at = bytes(value[: form.HEADER]), form.HEADER + _NONCE
         nonce, sealed = bytes(value[form.HEADER : at]), memoryview(value)[at:]
         body = cipher and cipher.decrypt(nonce, sealed, self._place(_BLOCKS, key) + packed)
         if body is None:
-            raise _damaged_block(key, "its seal is broken")
+            raise damaged_block(key, "its seal is broken")
         return _in_its_place(key, header), body
 
     def part(self, key: bytes, piece: memoryview) -> bytes:
@@ -144,9 +141,17 @@ class SealedValues(Values):
         return piece
 
 
+def header_of(key: bytes, value: Any) -> form.Header:
+    """Of a block, sealed or not, without looking at its frames. Raises StorageDamaged."""
+    try:
+        return form.header_of(value)
+    except ValueError as problem:
+        raise damaged_block(key, problem) from None
+
+
 def _in_its_place(key: bytes, header: form.Header) -> form.Header:
     if header.position != form.position_of(key):
-        raise _damaged_block(key, "it lies in another one's place")
+        raise damaged_block(key, "it lies in another one's place")
     return header
 
 
@@ -156,10 +161,10 @@ def _all_frames(key: bytes, header: form.Header, body: Any) -> tuple[form.Header
     try:
         return header, form.filled(header, body)
     except (ValueError, struct.error) as problem:
-        raise _damaged_block(key, problem) from None
+        raise damaged_block(key, problem) from None
 
 
-def _damaged_block(key: bytes, problem: object) -> StorageDamaged:
+def damaged_block(key: bytes, problem: object) -> StorageDamaged:
     return StorageDamaged(f"block {form.describe(key)} is damaged: {problem}")
 
 
