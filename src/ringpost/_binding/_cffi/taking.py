@@ -93,9 +93,9 @@ class Taking(Handle):
         room = borrow_room(DEFAULT_BATCH)
         batch = _Decoded(self, room)
         try:
-            while (missing := most - len(batch.results)) > 0:
+            while (missing := most - batch.useful) > 0:
                 batch.begin()
-                if not self._land_some(batch.landed, room, missing, most, block, deadline):
+                if not self._land_some(batch, room, missing, most, block, deadline):
                     break
                 batch.decode_all()
             batch.room = None
@@ -131,14 +131,15 @@ class Taking(Handle):
             landed.popleft()
 
     def _land_some(
-        self, landed: list[Taken], room: Room, missing: int, most: int, block: bool, deadline: int
+        self, batch: _Decoded, room: Room, missing: int, most: int, block: bool, deadline: int
     ) -> bool:
         """False: what came is worth more than waiting; the next call sees the status."""
+        landed = batch.landed
         if self._kept:
             move_some(self._kept, landed, missing)
             return True
         status = self.try_take(room, missing)
-        if status != OK and landed:
+        if status != OK and batch.useful:
             return False  # a large one can fail, too: it gets a call of its own
         if status == BUSY or (status == EMPTY and block):
             status = self._wait_for_frames(room, most, deadline)
@@ -266,6 +267,7 @@ class _Decoded:
         self.room: Room | None = room
         self.landed: list[Taken] = []
         self.results: list[Any] = []  # of each: an item, a _Failed, or _NOTHING: it is of no use any more
+        self.useful = 0
 
     def begin(self) -> None:
         assert self.room is not None
@@ -278,6 +280,7 @@ class _Decoded:
             if frame[7] and log._is_of_no_use(frame):
                 results.append(_NOTHING)
                 continue
+            self.useful += 1
             try:
                 results.append(log.decode(frame[1], body_of(frame, rest), frame[4]))
             except ValueError as error:
@@ -306,7 +309,7 @@ class _Decoded:
             return
         if self.room is not None and len(self.landed) == self._before:
             self.landed += _all_of(self.room)
-        if self.landed:
+        if self.useful or len(self.landed) > len(self.results):
             error.items = self.items()  # type: ignore[attr-defined]
             error.payloads = [  # type: ignore[attr-defined]
                 body_of(frame, rest) for frame, rest in self.landed[len(self.results) :]
