@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ class Point(NamedTuple):
     after: bool  # the call, or what a context manager does at its end; else before it
     decided: bool = False  # what the scene does is on disk by then
     turn: int = 1  # the so-manyth call
+    inside: bool = False  # of a context manager: what it is for is done, and its end is to come
 
 
 _COMMIT = [
@@ -75,10 +76,35 @@ POINTS = [
         "registry: some of what it stored is gone", "removal", "store.registry:Registry._delete_some", True
     ),
     Point("registry: all of it is gone", "removal", "store.registry:Registry.remove", True),
+    Point("schedule: a message is about to be noted", "scheduling", "scheduled:Schedule.add", False),
+    Point(
+        "schedule: the alarm is set, not committed",
+        "scheduling",
+        "sidestore:SideStore.begin",
+        True,
+        inside=True,
+    ),
+    Point("schedule: it is committed", "scheduling", "sidestore:SideStore.begin", True, True),
+    Point("schedule: it is due, not put", "moving", "scheduled:Schedule._put", False, True),
+    Point("schedule: it is put, still noted", "moving", "scheduled:Schedule._put", True, True),
+    Point("schedule: it is put, the alarm rings still", "moving", "sidestore:SideStore.begin", True, True),
+    Point("dedup: nothing is put", "sending_once", "sidestore:SideStore.begin", False),
+    Point("dedup: it is put, its id is not noted", "sending_once", "dedup:Window._sweep", False),
+    Point("dedup: its id is not committed", "sending_once", "dedup:Window._sweep", True),
+    Point("dedup: its id is committed", "sending_once", "sidestore:SideStore.begin", True, True),
 ]
 
 
-def arm(point: Point) -> None:
+def die_alone() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_together() -> None:
+    """All processes of this group, wherever they are."""
+    os.killpg(0, signal.SIGKILL)
+
+
+def arm(point: Point, die: Callable[[], None] = die_alone) -> None:
     """From now on this process dies there."""
     module_name, _, qualified = point.target.partition(":")
     owner: Any = importlib.import_module(f"ringpost.{module_name}")
@@ -99,17 +125,15 @@ def arm(point: Point) -> None:
         result = real(*args, **keywords)
         if not hasattr(result, "__enter__"):
             die()
-        return dying_after(result)
+        return dying_after(result, point.inside, die)
 
     setattr(owner, name, wrapped)
 
 
 @contextmanager
-def dying_after(manager: Any) -> Iterator[Any]:
-    with manager as inside:
-        yield inside
+def dying_after(manager: Any, inside: bool, die: Callable[[], None]) -> Iterator[Any]:
+    with manager as entered:
+        yield entered
+        if inside:
+            die()
     die()
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -20,7 +20,7 @@ from conformance.patience import BOUND
 
 import ringpost
 from durable.conftest import lose_shared_memory
-from durable.crash_points import POINTS, Point, arm
+from durable.crash_points import POINTS, Point, arm, die_together
 
 STRIDE = int(os.environ.get("CRASH_POINT_STRIDE", "7"))  # of the system calls
 BEFORE = [b"%d" % i for i in range(5)]
@@ -84,8 +84,33 @@ def removal(broker: ringpost.Broker, armed: Callable[[], None]) -> None:
     broker.delete("another")
 
 
+def scheduling(broker: ringpost.Broker, armed: Callable[[], None]) -> None:
+    producer = broker.queue("jobs").producer()
+    armed()
+    producer.send(b"late", delay=0.1)
+
+
+def moving(broker: ringpost.Broker, armed: Callable[[], None]) -> None:
+    """What is due is put by who waits."""
+    broker.queue("jobs").producer().send(b"late", delay=0.1)
+    consumer = broker.queue("jobs").consumer()
+    assert len(consumer.receive_many(len(BEFORE), BOUND)) == len(BEFORE)
+    armed()
+    consumer.receive(BOUND)
+
+
+def sending_once(broker: ringpost.Broker, armed: Callable[[], None]) -> None:
+    producer = broker.queue("jobs").producer(dedup_window=600)
+    armed()
+    producer.send(b"once", message_id="its id")
+
+
 SCENES = {
-    each.__name__: each for each in (commit, transaction, finish, compaction, retention, registry, removal)
+    each.__name__: each
+    for each in (
+        *(commit, transaction, finish, compaction, retention, registry, removal),
+        *(scheduling, moving, sending_once),
+    )
 }
 
 
@@ -133,6 +158,17 @@ def check(broker: ringpost.Broker, point: Point) -> None:
         assert sorted(jobs) == (BEFORE[1:] if happened else BEFORE)
         assert results == ([b"first", b"result"] if happened else [b"first"])
         assert happened or not point.decided
+    elif point.scene in ("scheduling", "moving"):
+        jobs = drain_what_was_held(broker, "jobs")  # twice, if who put it died before he noted it
+        assert sorted(set(jobs)) in (BEFORE, [*BEFORE, b"late"])
+        assert b"late" in jobs or not point.decided
+        assert len(jobs) <= len(BEFORE) + 2
+    elif point.scene == "sending_once":
+        again = broker.queue("jobs").producer(dedup_window=600).send(b"once", message_id="its id")
+        jobs = drain(broker, "jobs")
+        assert jobs[:5] == BEFORE
+        assert jobs[5:] == [b"once"] or (jobs[5:] == [b"once"] * 2 and not point.decided)
+        assert again != point.decided
     else:
         jobs = drain(broker, "jobs")
         assert jobs in (BEFORE, BEFORE + NEW)
@@ -186,6 +222,80 @@ def test_killed_at(point: Point, reboot: bool, url: str, shm_dir: Path) -> None:
     with ringpost.connect(url) as broker:
         try:
             check(broker, point)
+            assert not ringpost.verify(url.removeprefix("ring://")).problems
+        finally:
+            broker.destroy()
+
+
+# ---- several at once --------------------------------------------------------------------------
+
+OTHERS = 3
+CONFIRMED = 8  # batches, before the last of which they die
+
+
+def put_batches(url: str, number: int, told: int, point: Point | None) -> None:
+    """Batches of three, each told of once it is confirmed."""
+    with ringpost.connect(url) as broker:
+        queue = broker.queue("jobs")
+        if point is not None:
+            arm(point._replace(turn=CONFIRMED), die_together)
+        for turn in range(10_000):
+            queue.put_many([b"%d %d %d" % (number, turn, i) for i in range(3)])
+            os.write(told, b"%d %d\n" % (number, turn))
+
+
+def die_at_once(url: str, point: Point) -> list[bytes]:
+    """Processes of one group, all of which die when one of them comes to the point. What they were told."""
+    reading, told = os.pipe()
+    first = 0
+    pids = []
+    for number in range(1 + OTHERS):
+        pid = os.fork()
+        if pid == 0:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+            try:
+                os.setpgid(0, first)
+                put_batches(url, number, told, None if number < OTHERS else point)
+            finally:
+                os._exit(1)
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(pid, first)
+        first = first or pid
+        pids.append(pid)
+    os.close(told)
+    said = b""
+    while piece := os.read(reading, 1 << 16):
+        said += piece
+    os.close(reading)
+    for pid in pids:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL, (
+            f"{point.name} was not hit"
+        )
+    return said.splitlines()
+
+
+@pytest.mark.parametrize("reboot", [False, True], ids=["", "reboot"])
+@pytest.mark.parametrize(
+    "point", [point for point in POINTS if point.scene == "commit"], ids=lambda point: point.name
+)
+def test_all_are_killed_at_once(point: Point, reboot: bool, url: str, shm_dir: Path) -> None:
+    """One at the point, the others wherever they are: at the door, in it, between two stores in the ring."""
+    prepare(url)
+    told = die_at_once(url, point)
+    if reboot:
+        lose_shared_memory(shm_dir)
+    with ringpost.connect(url) as broker:
+        try:
+            found = drain(broker, "jobs")
+            assert found[: len(BEFORE)] == BEFORE
+            batches = [found[at : at + 3] for at in range(len(BEFORE), len(found), 3)]
+            whole = [batch[0].rpartition(b" ")[0] for batch in batches]
+            assert batches == [[b"%s %d" % (name, i) for i in range(3)] for name in whole]
+            assert len(set(whole)) == len(whole)
+            assert set(told) <= set(whole)
+            assert len(told) >= CONFIRMED - 2
+            broker.queue("jobs").put(b"later")
+            assert drain(broker, "jobs") == [b"later"]
             assert not ringpost.verify(url.removeprefix("ring://")).problems
         finally:
             broker.destroy()
