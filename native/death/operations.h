@@ -585,7 +585,12 @@ static void check_passes(bool patient) {
 
 static void seek(void) { say_done(AGAIN(rp_group_seek(w.log, w.group, 0, 0, RP_NEVER))); }
 
-static void set_pattern(void) { say_done(AGAIN(rp_group_set_pattern(w.log, w.group, "", RP_NEVER))); }
+/* It matches everything; what is copied of it first does not. */
+#define LONG_PATTERN "#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#.#"
+
+static void set_pattern(void) {
+    say_done(AGAIN(rp_group_set_pattern(w.log, w.group, LONG_PATTERN, RP_NEVER)));
+}
 
 /* ---- life of a log -------------------------------------------------------------------------- */
 

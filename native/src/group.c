@@ -140,10 +140,15 @@ static bool pass_over_unwanted(rp_log *log, rp_group *group) {
     if (!group->pattern[0] || rp_load_acquire(group, &group->state) != RP_GROUP_GATING) return false;
     if (rp_lock_try(log, &group->lock, NULL, &died) != RP_OK) return false;
     if (died) repair(log, group);
+    /* Before anything of it is read: it may have been closed, and another one be on its way into its place. */
+    if (rp_load_acquire(group, &group->state) != RP_GROUP_GATING) {
+        rp_lock_release(&group->lock);
+        return false;
+    }
     uint64_t read = rp_load_relaxed(&group->read), position = read;
     uint64_t tail = rp_load_acquire(commit, &log->head->tail);
     size_t length = rp_pattern_length(group);
-    if (rp_load_acquire(group, &group->state) == RP_GROUP_GATING && rp_sane_range(log, read, tail)) {
+    if (rp_sane_range(log, read, tail)) {
         uint64_t span;
         while (position != tail && (span = rp_frame_span(log, position, tail)) &&
                !rp_frame_matches(log, position, span, group->pattern, length))
@@ -435,7 +440,15 @@ rp_status rp_group_set_pattern(rp_log *log, uint32_t group, const char *pattern,
     if (strlen(pattern) >= RP_PATTERN) return RP_INVALID;
     rp_status status = rp_group_lock(log, group, deadline, &hold);
     if (status != RP_OK) return status;
-    memset(hold.group->pattern, 0, sizeof hold.group->pattern);
-    memcpy(hold.group->pattern, pattern, strlen(pattern));
+    char *to = hold.group->pattern;
+    rp_write_once(to[0],
+                  0); /* meanwhile it wants everything: who dies here leaves too much, never too little */
+    rp_keep_order();
+    if (pattern[0]) {
+        memset(to + 1, 0, RP_PATTERN - 1);
+        memcpy(to + 1, pattern + 1, strlen(pattern + 1));
+        rp_keep_order();
+        rp_write_once(to[0], pattern[0]);
+    }
     return rp_group_unlock(&hold, RP_OK);
 }

@@ -55,7 +55,7 @@ static rp_lease *find_free_for_hand_out(rp_log *log, rp_group *group) {
     rp_lease *lease = find_free(log, group, count / 2);
     table all = table_of(log, group);
     if (lease && is_only_free_one(&all, lease)) lease = NULL;
-    if (!lease) rp_store_relaxed(&group->starved, 1);
+    rp_store_relaxed(&group->starved, lease == NULL);
     return lease;
 }
 
@@ -446,7 +446,11 @@ static rp_status hand_out(handing *to, bool is_viewed) {
     rp_group *group = to->hold.group;
     uint64_t position = to->hold.read, tail = to->hold.tail, bits = 0;
     const rp_log *frames = is_viewed ? &to->view->log : to->log;
-    uint64_t sequence = rp_read_once(rp_frame_at(frames, position)->sequence), first = sequence;
+    uint64_t sequence = rp_read_once(rp_frame_at(frames, position)->sequence), first = position;
+    if (!is_viewed &&
+        rp_is_stored_group(group) && /* the ring may have lost it meanwhile, and have anything there */
+        (!rp_glance_at_mark(group, &first, &sequence) || first != position))
+        return RP_CORRUPT;
     uint32_t count = to->count;
     size_t used = to->used;
     size_t pattern_length = rp_pattern_length(group);
@@ -705,6 +709,19 @@ static rp_lease *find_together(const rp_log *log, const table *all, const rp_rec
     return lease;
 }
 
+/* S3, and the lock is released. `freed`: leases that others may have waited for. */
+static void end_of_settling(rp_log *log, rp_group *group, uint32_t count, bool freed) {
+    rp_store_relaxed(&group->acknowledged, rp_load_relaxed(&group->acknowledged) + count);
+    if (freed) rp_lease_move_acked(log, group);
+    bool shut = rp_load_relaxed(&log->head->state) & RP_STATE_SHUT;
+    bool wake = freed && (shut || rp_load_relaxed(&group->starved));
+    if (wake) rp_store_relaxed(&group->starved, 0);
+    rp_lock_release(&group->lock);
+    if (freed) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
+    if (wake) rp_group_wake(log, group, INT_MAX);
+    if (group == log->groups && count) rp_signal(log, RP_EVENT_JOIN, INT_MAX);
+}
+
 rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t count, int64_t deadline,
                     uint32_t *lost) {
     rp_hold hold;
@@ -724,15 +741,7 @@ rp_status rp_settle(rp_log *log, uint32_t group, rp_receipt *receipts, uint32_t 
             ++*lost;
         }
     }
-    rp_store_relaxed(&hold.group->acknowledged, rp_load_relaxed(&hold.group->acknowledged) + count - *lost);
-    if (freed) rp_lease_move_acked(log, hold.group);
-    bool shut = rp_load_relaxed(&log->head->state) & RP_STATE_SHUT;
-    bool wake = freed && (shut || rp_load_relaxed(&hold.group->starved));
-    if (wake) rp_store_relaxed(&hold.group->starved, 0);
-    rp_lock_release(&hold.group->lock);
-    if (freed) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
-    if (wake) rp_group_wake(log, hold.group, INT_MAX);
-    if (hold.group == log->groups && *lost < count) rp_signal(log, RP_EVENT_JOIN, INT_MAX);
+    end_of_settling(log, hold.group, count - *lost, freed);
     return RP_OK;
 }
 
@@ -765,10 +774,7 @@ rp_status rp_group_discard(rp_log *log, uint32_t group, uint64_t sequence, int64
         return rp_group_unlock(&hold, !is_known ? RP_CORRUPT : sequence >= next ? RP_EMPTY : RP_NOT_FOUND);
     }
     ack(hold.group, &all, lease, UINT64_C(1) << (sequence - rp_load_relaxed(&lease->sequence)));
-    rp_store_relaxed(&hold.group->acknowledged, rp_load_relaxed(&hold.group->acknowledged) + 1);
-    rp_lease_move_acked(log, hold.group);
-    rp_lock_release(&hold.group->lock);
-    if (hold.group == log->groups) rp_signal(log, RP_EVENT_JOIN, INT_MAX);
+    end_of_settling(log, hold.group, 1, pending_of(lease) == 0);
     return RP_OK;
 }
 

@@ -82,6 +82,7 @@ rp_status rp_pin_received(rp_log *log, uint32_t group, const rp_receipt *receipt
     rp_descriptor descriptor;
     uint64_t position;
     if (!(frame->flags & RP_FRAME_LARGE)) return RP_INVALID;
+    if (!rp_has_joined(log)) return RP_NOT_FOUND; /* a forked child: the receipt is its parent's */
     memcpy(&descriptor, frame + 1, sizeof descriptor);
     if (!rp_pool_holds(log, &descriptor)) return rp_is_stored(log) ? RP_COLD : RP_INVALID;
     rp_status status = rp_lease_position(log, group, receipt, &position);

@@ -382,7 +382,8 @@ rp_status rp_attach(const char *path, rp_log **out) {
     }
 }
 
-/* Unlink it if it still is this file. */
+/* Unlink it if it still is this file. Behind its door: between the two steps nobody else unlinks it, and so nobody
+ * can put another one in its place. */
 static void unlink_same(const rp_place *place, dev_t device, ino_t inode) {
     struct stat st;
     if (fstatat(place->fd, place->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == device &&
@@ -449,9 +450,13 @@ rp_status rp_remove(const char *path) {
     if (status != RP_OK) return status;
     status = open_in(&place, &fd, &st);
     if (status == RP_OK) {
+        rp_process_lock();
+        rp_enter_door(
+            fd, RP_HASTE); /* of two that remove it the second finds its successor, and leaves that alone */
         unlink_same(&place, st.st_dev, st.st_ino);
         tell_deleted(path, fd, (uint64_t)st.st_size);
         close(fd);
+        rp_process_unlock();
     }
     rp_close_place(&place);
     return status;

@@ -172,7 +172,9 @@ rp_status rp_group_place(rp_log *log, uint32_t group, uint64_t position, uint64_
     rp_mark_next(hold.group, position, sequence);
     rp_store_release(release, &hold.group->read, position);
     rp_lease_move_acked(log, hold.group);
-    return rp_group_unlock(&hold, RP_OK);
+    rp_lock_release(&hold.group->lock);
+    rp_signal(log, RP_EVENT_SPACE, INT_MAX);
+    return RP_OK;
 }
 
 rp_status rp_group_export(rp_log *log, uint32_t group, rp_group_state *out, rp_held *held, uint32_t size,

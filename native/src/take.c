@@ -210,7 +210,9 @@ static rp_status try_take(rp_log *log, uint32_t group, const rp_view *view, void
     if (rp_unlikely(at.state == RP_GROUP_LOSSY)) return take_lossy(log, &at, buffer, size, limit, out);
     status = rp_unlikely(at.group->pattern[0]) ? take_matching(log, view, &at, buffer, size, limit, out)
                                                : take_run(log, view, &at, buffer, size, limit, out);
-    if (status == RP_OK || status == RP_EMPTY) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
+    bool may_have_passed = at.group->pattern[0]; /* whatever it came to then */
+    if (status == RP_OK || status == RP_EMPTY || rp_unlikely(may_have_passed))
+        rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     return status;
 }
 
@@ -291,6 +293,7 @@ static rp_status try_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     if (at.state == RP_GROUP_LOSSY) return rp_group_unlock(&at, RP_INVALID); /* it gets them whole */
     if (rp_read_once(rp_frame_at(log, at.read)->sequence) != sequence) return rp_group_unlock(&at, RP_EMPTY);
     status = rp_read_descriptor(log, at.read, &frame, &descriptor);
+    if (rp_is_cold(log, at.read)) return rp_group_unlock(&at, RP_COLD);
     if (status != RP_OK) return rp_group_unlock(&at, status);
     if (descriptor.length != length || to->extra_len > length) return rp_group_unlock(&at, RP_CORRUPT);
     status = deliver_large(log, &descriptor, at.read, to);
@@ -339,6 +342,7 @@ static rp_status try_skip_large(rp_log *log, uint32_t group, uint64_t sequence, 
     if (!view && rp_is_cold(log, at.read)) return rp_group_unlock(&at, RP_COLD);
     if (span == 0) return rp_group_unlock(&at, RP_CORRUPT);
     finish(log, &at, at.read + span, 1, 1);
+    rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     return RP_OK;
 }
 

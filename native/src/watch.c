@@ -235,7 +235,8 @@ void rp_watch_close(rp_watch *watch) {
 
 int rp_watch_fd(const rp_watch *watch) { return watch->all; }
 
-static bool is_ours(const rp_watch *watch) { return watch->token == rp_process_token(); }
+/* A glance, without the process lock: a forked child has no token until it joins something. */
+static bool is_ours(const rp_watch *watch) { return watch->token == *(volatile uint64_t *)rp_token_page; }
 
 static void set_timer(const rp_watch *watch, int64_t after) {
     struct itimerspec when = {.it_value = {.tv_sec = after / 1000000000, .tv_nsec = after % 1000000000}};

@@ -218,6 +218,35 @@ static void a_loan_is_its_parents(void) {
     check_pool_is_whole(log);
 }
 
+typedef struct leased {
+    rp_log *log;
+    rp_receipt receipt;
+    rp_frame frame[2]; /* and its descriptor */
+} leased;
+
+static void pin_what_is_not_ours(void *argument) {
+    leased *all = argument;
+    rp_pin pin;
+    CHECK_IS(rp_pin_received(all->log, 0, &all->receipt, all->frame, &pin), RP_NOT_FOUND);
+}
+
+static void what_was_received_is_its_parents(void) {
+    rp_log *log = small_log();
+    leased all = {.log = log};
+    rp_loan loan;
+    rp_taken taken;
+    rp_pin pin;
+    CHECK_OK(rp_borrow(log, 20000, RP_NOW, &loan));
+    CHECK_OK(commit_loan(log, &loan, RP_NOW));
+    CHECK_OK(rp_try_receive(log, 0, all.frame, sizeof all.frame, 1, 0, &all.receipt, &taken));
+    join_process(start_process(pin_what_is_not_ours, &all)); /* as its first call */
+    CHECK_OK(rp_pin_received(log, 0, &all.receipt, all.frame, &pin));
+    rp_unpin(log, &pin);
+    uint32_t lost;
+    CHECK_OK(rp_settle(log, 0, &all.receipt, 1, RP_NOW, &lost));
+    check_pool_is_whole(log);
+}
+
 static void lend_as_child(void *argument) {
     report *all = argument;
     CHECK_OK(rp_borrow(all->log, 20000, RP_NOW, &all->loan));
@@ -496,7 +525,8 @@ static void nothing_stays_when_all_have_gone(void) {
 
 RUN_TESTS(TEST(a_child_joins_on_first_use), TEST(every_call_may_be_the_first),
           TEST(many_threads_of_a_child_join_once), TEST(children_of_children), TEST(a_child_of_a_raw_clone),
-          TEST(a_loan_is_its_parents), TEST(a_loan_is_its_childs), TEST(forks_while_threads_are_inside),
-          TEST(a_child_survives_its_parent), TEST(a_child_keeps_the_file),
-          TEST(a_child_that_never_joined_ends_nothing), TEST(children_that_only_exit_keep_nothing),
-          TEST(a_late_child_has_a_log_without_a_name), TEST(nothing_stays_when_all_have_gone))
+          TEST(a_loan_is_its_parents), TEST(what_was_received_is_its_parents), TEST(a_loan_is_its_childs),
+          TEST(forks_while_threads_are_inside), TEST(a_child_survives_its_parent),
+          TEST(a_child_keeps_the_file), TEST(a_child_that_never_joined_ends_nothing),
+          TEST(children_that_only_exit_keep_nothing), TEST(a_late_child_has_a_log_without_a_name),
+          TEST(nothing_stays_when_all_have_gone))

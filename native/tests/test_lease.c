@@ -297,6 +297,25 @@ static void a_lossy_group_is_told_what_it_lost(void) {
     CHECK_EQ(rp_load_relaxed(&log->groups[group & RP_GROUP_NUMBER].lost), lost);
 }
 
+/* A frame that does not fit comes next time; what was passed over before it makes room now. */
+static void what_is_passed_over_makes_room(void) {
+    rp_log *log = small_log();
+    rp_taken taken;
+    uint32_t group;
+    bool made;
+    rp_group_settings settings = {.pattern = "eu", .from_start = true};
+    CHECK_OK(rp_group_open(log, "europe", &settings, RP_NOW, &group, &made));
+    rp_message unwanted = {.subject = "us", .subject_len = 2}, wanted = {.subject = "eu", .subject_len = 2};
+    CHECK_OK(rp_try_put(log, &unwanted));
+    CHECK_OK(rp_try_put(log, &wanted));
+    rp_or_relaxed(&log->head->armed[0], UINT64_C(1) << RP_EVENT_SPACE);
+    uint32_t before = rp_load_relaxed(&log->head->events[RP_EVENT_SPACE].count);
+    CHECK_IS(rp_try_take(log, group, received.frames, 8, 1, &taken), RP_TOO_SMALL);
+    CHECK(rp_load_relaxed(&log->head->events[RP_EVENT_SPACE].count) != before);
+    CHECK_OK(rp_try_take(log, group, received.frames, sizeof received.frames, 1, &taken));
+    CHECK_EQ(taken.count, 1);
+}
+
 static void what_matches_says_what_it_needs(void) {
     rp_log *log = small_log();
     uint32_t group;
@@ -454,6 +473,23 @@ static void who_finds_no_free_lease_sleeps(void) {
                         &taken),
              RP_INTERRUPTED);
     CHECK_SOON((clock() - worked) * 1000 / CLOCKS_PER_SEC, 30);
+}
+
+/* As acks do: what becomes free is for who found no lease. */
+static void discarding_wakes_who_found_no_lease(void) {
+    rp_log *log = create_log((rp_settings){.capacity = 1 << 20, .leases = 64});
+    put_numbers(log, 0, 100);
+    while (receive(log, 0, 1, INT64_C(3600000000000), RP_NOW) == RP_OK) {
+    }
+    rp_group *group = log->groups;
+    uint32_t event = rp_group_event(log, group);
+    CHECK(rp_load_relaxed(&group->starved));
+    rp_or_relaxed(&log->head->armed[event / 64], UINT64_C(1) << event % 64);
+    uint32_t before = rp_load_relaxed(&group->event.count);
+    CHECK_OK(rp_group_discard(log, 0, 0, RP_NOW));
+    CHECK(!rp_load_relaxed(&group->starved));
+    CHECK(rp_load_relaxed(&group->event.count) != before);
+    CHECK_OK(receive(log, 0, 1, 0, RP_NOW));
 }
 
 /* ---- waking producers ----------------------------------------------------------------------- */
@@ -814,12 +850,14 @@ RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TES
           TEST(extending_one_leaves_the_others), TEST(a_lease_runs_out), TEST(the_dead_lose_their_leases),
           TEST(takers_are_told_of_what_was_given_back), TEST(large_frames_are_leased_in_place),
           TEST(a_full_table_makes_receivers_wait), TEST(only_what_matches_is_handed_out),
-          TEST(what_matches_says_what_it_needs), TEST(a_lossy_group_is_told_what_it_lost),
+          TEST(what_is_passed_over_makes_room), TEST(what_matches_says_what_it_needs),
+          TEST(a_lossy_group_is_told_what_it_lost),
           TEST(a_lossy_group_whose_reader_died_knows_where_it_stands),
           TEST(a_dead_subscriber_holds_nobody_back), TEST(a_part_can_be_had_of_a_full_table),
           TEST(a_table_of_any_kind_runs_empty), TEST(who_finds_no_free_lease_sleeps),
-          TEST(receiving_makes_room_in_a_bounded_queue), TEST(a_stale_handle_leaves_the_repair_done),
-          TEST(a_child_does_not_abandon_its_parents_group), TEST(died_before_read), TEST(died_while_adding),
-          TEST(died_while_taking_some), TEST(died_while_giving_some_back), TEST(died_while_settling),
-          TEST(died_before_it_was_counted), TEST(every_message_is_settled_once),
-          TEST(every_message_is_settled_though_holders_die), TEST(a_returned_lease_without_frames_is_let_go))
+          TEST(discarding_wakes_who_found_no_lease), TEST(receiving_makes_room_in_a_bounded_queue),
+          TEST(a_stale_handle_leaves_the_repair_done), TEST(a_child_does_not_abandon_its_parents_group),
+          TEST(died_before_read), TEST(died_while_adding), TEST(died_while_taking_some),
+          TEST(died_while_giving_some_back), TEST(died_while_settling), TEST(died_before_it_was_counted),
+          TEST(every_message_is_settled_once), TEST(every_message_is_settled_though_holders_die),
+          TEST(a_returned_lease_without_frames_is_let_go))

@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 
 #include "inside.h"
+#include "liveness.h"
 #include "messages.h"
+#include "threads.h"
 
 static bool exists(const char *path) { return access(path, F_OK) == 0; }
 
@@ -278,7 +280,33 @@ static void nothing_lies_beside_a_mapping(void) {
     check_guarded(log->file_map, log->geometry.file_size);
 }
 
-RUN_TESTS(TEST(a_log_is_created_once), TEST(of_many_creators_one_wins),
+static void remove_it(void *unused) {
+    (void)unused;
+    CHECK_OK(rp_remove(log_path()));
+}
+
+/* Of two that remove a log at once the second leaves alone what was made in its place. */
+static void a_successor_is_not_removed(void) {
+    rp_log *log = small_log(), *successor;
+    int door = open(log_path(), O_RDWR);
+    CHECK(rp_enter_door(door, 0)); /* the first of them */
+    int64_t start = rp_monotonic_ns();
+    pthread_t second = start_thread(remove_it, NULL);
+    sleep_ms(10); /* it knows which file it is to remove */
+    bool waits = exists(log_path());
+    if (ms_since(start) < 40) CHECK(waits); /* for so long */
+    unlink(log_path());
+    CHECK_OK(rp_create(log_path(), &(rp_settings){.capacity = RP_MIN_CAPACITY}, &successor));
+    close(door);
+    join_thread(second);
+    CHECK(exists(log_path()));
+    put_number(successor, 1);
+    CHECK_IS(try_put_number(log, 1), RP_DELETED);
+    rp_detach(successor);
+    CHECK_OK(rp_remove(log_path()));
+}
+
+RUN_TESTS(TEST(a_successor_is_not_removed), TEST(a_log_is_created_once), TEST(of_many_creators_one_wins),
           TEST(a_creator_that_dies_leaves_nothing), TEST(capacities_are_planned_sensibly),
           TEST(settings_out_of_range_are_refused), TEST(a_process_has_one_handle),
           TEST(auto_deleted_logs_go_with_the_last_handle), TEST(leaving_is_detaching_early),

@@ -569,6 +569,7 @@ static void meddle(void *argument) {
     rp_watch_clear(watch);
     rp_watch_keep(watch);
     rp_watch_arm(watch);
+    CHECK_EQ(*rp_token_page, 0); /* it has not begun to take part, without the lock that this needs */
     rp_watch_close(watch);
 }
 
