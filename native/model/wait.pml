@@ -7,9 +7,10 @@
  * MUTANT NO_SLICES -DDEATHS=1
  *
  * One producer puts two frames at once, another one; two consumers take, the second of which may leave: after a take,
- * at its deadline, or because it was interrupted. A store before a missing fence goes into a buffer, as processors do, and becomes visible to
- * others some time later; one before a full fence may as well be visible at once. Taking and committing are one step: append.pml, lease.pml. Checked: at the end
- * everything committed was taken, unless all consumers died or left; without a death no slice of sleep ever ends.
+ * at its deadline, or because it was interrupted. A store before a missing fence goes into a buffer, as processors do,
+ * and becomes visible to others some time later; one before a full fence may as well be visible at once. Taking and
+ * committing are one step: append.pml, lease.pml. Checked: at the end everything committed was taken, unless all consumers
+ * died or left; without a death no slice of sleep ever ends.
  */
 #define N       4
 #define VICTIMS 3
