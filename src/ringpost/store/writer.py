@@ -78,15 +78,13 @@ class Writer:
 
         Raises StorageFailed, QueueDeleted.
         """
-        plans = [_Plan(log, self) for log in wanted]
-        for log in self.logs():
-            if log not in wanted and (log.noted or log.is_pending()):
-                with contextlib.suppress(RingpostError, ShutDown):
-                    plans.append(_Plan(log, self))  # a damaged one is its own users' to hear of
-        noted = {plan.log for plan in plans if plan.log.noted}
-        for plan in plans:
-            plan.log.noted = False
+        noted: set[StoredLog] = set()
         try:
+            plans = [self._plan(log, noted) for log in wanted]
+            for log in self.logs():
+                if log not in wanted and (log.noted or log.is_pending()):
+                    with contextlib.suppress(RingpostError, ShutDown):
+                        plans.append(self._plan(log, noted))  # a damaged one is its own users' to hear of
             if then is not None or any(plan.needs_disk() for plan in plans):
                 used = self.environment.size() if self._most_bytes else 0
                 is_over = used > (self._most_bytes or 0)
@@ -105,6 +103,18 @@ class Writer:
             raise
         for plan in plans:
             plan.publish()
+
+    def _plan(self, log: StoredLog, noted: set[StoredLog]) -> _Plan:
+        """Not noted any more before the plan looks: what is put behind what it sees is noted again."""
+        was_noted = log.noted
+        if was_noted:
+            noted.add(log)
+            log.noted = False
+        try:
+            return _Plan(log, self)
+        except BaseException:
+            log.noted |= was_noted
+            raise
 
     def _store(self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]) -> bool:
         """False: it was deleted meanwhile, and is not one that the caller waits for."""
