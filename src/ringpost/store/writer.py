@@ -16,10 +16,11 @@ import contextlib
 import errno
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ringpost._binding.contract import NativeLog
@@ -142,9 +143,9 @@ class Writer:
         log.noted = True
         self._committer.note(log, soon)
 
-    def commit_noted(self) -> None:
+    def commit_noted(self, others: Collection[StoredLog] = ()) -> None:
         for log in self.logs():
-            if log.noted and log.stored.enter(ALL, 5.0):
+            if (log.noted or log in others) and log.stored.enter(ALL, 5.0):
                 try:
                     self.write(log)
                 finally:
@@ -259,6 +260,7 @@ class Committer:
         self._changed = threading.Condition()
         self._due: float | None = None
         self._kept: set[StoredLog] = set()  # closed perhaps before they were stored
+        self._at_work: set[StoredLog] = set()  # the thread stores these right now
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         _committers.add(self)
@@ -267,6 +269,7 @@ class Committer:
         self._come({log}, INTERVAL if soon else ACK_INTERVAL)
 
     def _come(self, logs: set[StoredLog], after: float) -> None:
+        _finish_under_multiprocessing()
         when = time.monotonic() + after
         with self._changed:
             self._kept |= logs
@@ -286,7 +289,8 @@ class Committer:
                         self._thread = None  # nothing for a while: the next note() starts another
                         return
                 self._due = None
-                kept, self._kept = self._kept, set()
+                kept = self._at_work = self._kept
+                self._kept = set()
             writer = self._writer()
             if writer is None:
                 return
@@ -295,6 +299,7 @@ class Committer:
             except Exception as error:
                 if self.try_later(kept) and not isinstance(error, QueueDeleted):
                     _log.warning("what was put is not yet on disk: %s", error)
+            self._at_work = set()
             del writer, kept
 
     def try_later(self, logs: set[StoredLog]) -> bool:
@@ -310,11 +315,11 @@ class Committer:
         return bool(left)
 
     def finish(self) -> None:
-        """At the end of the process: store what was noted."""
+        """At the end of the process: store what was noted, and what the thread will not live to store."""
         writer = self._writer()
-        if writer is not None and self._pid == os.getpid() and self._due is not None:
+        if writer is not None and self._pid == os.getpid():
             with contextlib.suppress(Exception):
-                writer.commit_noted()
+                writer.commit_noted(self._at_work)
 
     def forget(self) -> None:
         """In a forked child: the thread is the parent's, and so is its work."""
@@ -322,9 +327,10 @@ class Committer:
         self._thread = None
         self._due = None
         self._pid = os.getpid()
-        for log in self._kept:
+        self._kept, self._at_work = set(), set()
+        writer = self._writer()
+        for log in [] if writer is None else writer.logs():  # not only those that are kept: see _at_work
             log.noted = False
-        self._kept = set()
 
 
 _committers: weakref.WeakSet[Committer] = weakref.WeakSet()
@@ -336,7 +342,21 @@ def _finish_all() -> None:
         committer.finish()
 
 
+_finalizer: Any = None
+
+
+def _finish_under_multiprocessing() -> None:
+    """Children that it forked end without atexit, and begin without the finalizers that were there before."""
+    global _finalizer
+    util = sys.modules.get("multiprocessing.util")  # there, if this is such a child
+    if util is not None and (_finalizer is None or not _finalizer.still_active()):
+        # a negative priority: after it has joined this process's children; but before anonymous queues go
+        _finalizer = util.Finalize(None, _finish_all, exitpriority=-50)
+
+
 def _forget_all() -> None:
+    global _finalizer
+    _finalizer = None
     for committer in list(_committers):
         committer.forget()
 
