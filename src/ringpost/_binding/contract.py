@@ -8,6 +8,7 @@ A binding is a module with NAMES; tests/conformance runs on each. Bindings encod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 NAMES = (
@@ -423,8 +424,11 @@ class Stored(Protocol):
     """A stored log as its storage sees it: Stored(log, door). See native/src/stored.h."""
 
     def __init__(self, log: NativeLog, door: NativeLog) -> None: ...
-    def enter(self, position: int, timeout: float | None = None) -> bool: ...
-    def leave(self) -> None: ...
+    def entering(self, position: int, timeout: float | None = None) -> AbstractContextManager[bool]:
+        """`with stored.entering(position) as lead`: True: it falls to the caller to write, and nobody else
+        does meanwhile, until the statement ends, whatever a signal handler raises at which moment. False:
+        everything below `position` is in storage. Raises Stalled."""
+
     def tail(self) -> int: ...
     def durable(self) -> int: ...
     def set_durable(self, position: int) -> None: ...

@@ -17,7 +17,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,16 +224,11 @@ class Environment:
             self._mapped = 0
             binding.let_go(data)
 
-    @contextmanager
-    def alone(self, timeout: float | None = 30.0) -> Iterator[None]:
-        """Nobody else writes meanwhile. Raises Stalled."""
+    def alone(self, timeout: float | None = 30.0) -> AbstractContextManager[bool]:
+        """`with environment.alone()`: nobody else writes meanwhile. Raises Stalled."""
         if _identity_of(self.shm / _DOOR) != self._door_identity:
             self._find_door()  # somebody removed the shared memory: others meet behind another door now
-        self._doorkeeper.enter(_ALWAYS, timeout)
-        try:
-            yield
-        finally:
-            self._doorkeeper.leave()
+        return self._doorkeeper.entering(_ALWAYS, timeout)
 
     @contextmanager
     def begin(self, only_frames: bool = False) -> Iterator[Any]:

@@ -101,19 +101,17 @@ class StoredLog:
 
     def commit_until(self, position: int, timeout: float | None) -> None:
         """Everything below `position` is on disk, by whoever writes it. Raises Stalled, StorageFailed."""
-        while self.stored.enter(position, timeout):
-            try:
+        while True:
+            with self.stored.entering(position, timeout) as lead:
+                if not lead:
+                    return
                 self._writer.write(self)
-            finally:
-                self.stored.leave()
 
     def flush(self, timeout: float | None = None) -> None:
         """With the acks of this process."""
-        if self.noted and self.stored.enter(ALL, timeout):
-            try:
+        if self.noted:
+            with self.stored.entering(ALL, timeout):
                 self._writer.write(self)
-            finally:
-                self.stored.leave()
         self.commit_until(self.stored.tail(), timeout)
 
     # ---- reading -------------------------------------------------------------------------------

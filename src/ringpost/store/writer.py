@@ -145,11 +145,9 @@ class Writer:
 
     def commit_noted(self, others: Collection[StoredLog] = ()) -> None:
         for log in self.logs():
-            if (log.noted or log in others) and log.stored.enter(ALL, 5.0):
-                try:
+            if log.noted or log in others:
+                with log.stored.entering(ALL, 5.0):
                     self.write(log)
-                finally:
-                    log.stored.leave()
 
 
 def writer_of(environment: Environment, most_bytes: int | None) -> Writer:
