@@ -16,10 +16,12 @@ class Alarm(Exception):
     """Raised by the handler."""
 
 
-def interrupt(call: Callable[[], object], times: int, and_then: Callable[[], object]) -> list[Alarm]:
-    """call() until it has been interrupted that often, and_then() after each time. What was raised: whoever
-    keeps it keeps the frames that it came through."""
-    raised: list[Alarm] = []
+def interrupt(
+    call: Callable[[], object], times: int, and_then: Callable[[], object], keep: bool = True
+) -> None:
+    """call() until it has been interrupted that often, and_then() after each time. `keep` what was raised
+    until the end, and with it the frames that it came through, as an interactive interpreter does."""
+    raised: list[Alarm | None] = []
 
     def handle(_: int, frame: FrameType | None) -> None:
         while frame is not None:
@@ -45,8 +47,10 @@ def interrupt(call: Callable[[], object], times: int, and_then: Callable[[], obj
             try:
                 call()
             except Alarm as alarm:
-                raised.append(alarm)
-                and_then()
+                raised.append(alarm if keep else None)
+            else:
+                continue
+            and_then()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -54,4 +58,3 @@ def interrupt(call: Callable[[], object], times: int, and_then: Callable[[], obj
         gc.enable()
         done.set()
         other.join()
-    return raised

@@ -134,7 +134,6 @@ def test_what_a_handler_raises_leaves_no_door_shut(binding: Any, shm_dir: Path) 
         with stored.entering(NOWHERE, 5.0) as lead:
             assert lead
 
-    kept = interrupt(enter, 1000, and_then=find_it_open)
-    del kept
+    interrupt(enter, 1000, and_then=find_it_open)
     binding.remove(door.path)
     place.rmdir()

@@ -1,6 +1,6 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar, final
+from typing import Any, ParamSpec, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -9,6 +9,8 @@ from ringpost._binding.contract import Codec, Storage
 NAME: str
 
 _M = TypeVar("_M")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 def layout_version() -> int: ...
 def status_text(status: int) -> str: ...
@@ -17,6 +19,9 @@ def hand_out(ahead: Any, held: Any) -> Any: ...
 def any_ttl(messages: list[Any]) -> bool: ...
 def frames_from_end(data: bytes, count: int) -> int: ...
 def let_go(data: Any) -> bool: ...
+def contextmanager(
+    function: Callable[_P, Iterator[_T]],
+) -> Callable[_P, AbstractContextManager[_T, bool | None]]: ...
 def find_frame(data: Any, sequence: int, time_ns: int) -> tuple[int, int] | None: ...
 def create(
     path: str,

@@ -999,6 +999,7 @@ cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
 
 
 include "stored.pxi"
+include "managing.pxi"
 include "place.pxi"
 include "group.pxi"
 include "records.pxi"

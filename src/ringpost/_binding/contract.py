@@ -7,9 +7,9 @@ A binding is a module with NAMES; tests/conformance runs on each. Bindings encod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 NAMES = (
     "NAME",
@@ -23,6 +23,7 @@ NAMES = (
     "any_ttl",
     "attach",
     "collect",
+    "contextmanager",
     "create",
     "find_frame",
     "frames_from_end",
@@ -102,6 +103,8 @@ class Delivery(Protocol):
 
 
 M = TypeVar("M")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Watch(Protocol):
@@ -491,6 +494,12 @@ class Binding(Protocol):
         neither. None: there is none."""
 
     def any_ttl(self, messages: list[Any]) -> bool: ...
+    def contextmanager(
+        self, function: Callable[P, Iterator[T]]
+    ) -> Callable[P, AbstractContextManager[T, bool | None]]:
+        """As contextlib's. What a signal handler raises is raised in the generator, or outside of the
+        statement. (cffi: or on the way from one to the other: then the generator ends with the traceback.)"""
+
     def frames_from_end(self, data: bytes, count: int) -> int:
         """The offset of the `count`-th last frame; 0 if there are fewer. Raises ValueError."""
 
