@@ -377,7 +377,8 @@ class Log(Protocol):
         start: tuple[int, int] | None = None,
     ) -> tuple[Group, bool]:
         """Find or make a group. `start`: (position, sequence), with from_start, in a stored log.
-        FileExistsError: there is one with other settings."""
+        FileExistsError: there is one with other settings. Stalled: somebody was stopped in here, or while he
+        wrote to storage."""
 
     def groups(self) -> list[dict[str, Any]]: ...
     def set_alarm(self, when_ns: int) -> None:
@@ -418,9 +419,9 @@ class Storage(Protocol):
     def find(self, sequence: int, time_ns: int) -> tuple[int, int]:
         """(position, sequence) of the first frame with at least this sequence and time."""
 
-    def first(self) -> tuple[int, int] | None:
-        """(position, sequence) where a new group starts that starts at the beginning; None: the ring
-        knows."""
+    def keeping_first(self) -> AbstractContextManager[tuple[int, int] | None, bool | None]:
+        """(position, sequence) where a new group starts that starts at the beginning, and what it finds there
+        stays until the statement ends; None: the ring knows. Raises Stalled."""
 
 
 class Stored(Protocol):
