@@ -141,7 +141,11 @@ class Writer:
     def note(self, log: StoredLog, soon: bool) -> None:
         """There is something to store in a moment."""
         log.noted = True
-        self._committer.note(log, soon)
+        try:
+            self._committer.note(log, soon)
+        except BaseException:  # a signal handler's
+            log.noted = False  # else nobody would come, and nobody note it again
+            raise
 
     def commit_noted(self, others: Collection[StoredLog] = ()) -> None:
         for log in self.logs():
@@ -255,7 +259,8 @@ class Committer:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = weakref.ref(writer)
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entered in C: of a condition a signal handler may come in between
+        self._changed = threading.Condition(self._lock)
         self._due: float | None = None
         self._kept: set[StoredLog] = set()  # closed perhaps before they were stored
         self._at_work: set[StoredLog] = set()  # the thread stores these right now
@@ -269,7 +274,7 @@ class Committer:
     def _come(self, logs: set[StoredLog], after: float) -> None:
         _finish_under_multiprocessing()
         when = time.monotonic() + after
-        with self._changed:
+        with self._lock:
             self._kept |= logs
             if self._due is None or when < self._due:
                 self._due = when
@@ -281,7 +286,7 @@ class Committer:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 while self._due is None or (left := self._due - time.monotonic()) > 0:
                     if not self._changed.wait(5.0 if self._due is None else left) and self._due is None:
                         self._thread = None  # nothing for a while: the next note() starts another
@@ -321,7 +326,8 @@ class Committer:
 
     def forget(self) -> None:
         """In a forked child: the thread is the parent's, and so is its work."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._thread = None
         self._due = None
         self._pid = os.getpid()
