@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ringpost._binding.contract import NativeLog
-from ringpost.errors import QueueDeleted, RingpostError, ShutDown, StorageFailed
+from ringpost.errors import QueueDeleted, RingpostError, ShutDown, Stalled, StorageFailed
 from ringpost.store import format as form
 from ringpost.store.environment import Environment
 from ringpost.store.log import ALL, StoredLog
@@ -148,10 +148,21 @@ class Writer:
             raise
 
     def commit_noted(self, others: Collection[StoredLog] = ()) -> None:
+        """Raises StorageFailed, Stalled; what else one of them has keeps no other from being stored."""
+        problem: Exception | None = None
         for log in self.logs():
             if log.noted or log in others:
-                with log.stored.entering(ALL, 5.0):
-                    self.write(log)
+                try:
+                    with log.stored.entering(ALL, 5.0):
+                        self.write(log)
+                except QueueDeleted:
+                    self.discard(log)
+                except (StorageFailed, Stalled):
+                    raise
+                except Exception as error:
+                    problem = error
+        if problem is not None:
+            raise problem
 
 
 def writer_of(environment: Environment, most_bytes: int | None) -> Writer:
