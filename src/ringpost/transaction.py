@@ -144,7 +144,8 @@ class Transaction:
     # ---- the end -------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        from ringpost.store.transactions import Acks, Sent, storage_of
+        from ringpost.store.decided import Acks, Sent
+        from ringpost.store.transactions import storage_of
 
         acks: dict[tuple[str, str, str], list[int]] = {}
         for message in self._acks:

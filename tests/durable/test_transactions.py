@@ -12,7 +12,9 @@ from conformance.patience import BOUND
 
 import ringpost
 from durable.conftest import Reboot
+from ringpost.store import format as form
 from ringpost.store import transactions
+from ringpost.store.registry import Registry
 
 LARGE = 60_000
 
@@ -220,6 +222,126 @@ def test_a_consumer_that_was_waiting_gets_nothing_that_was_acked(url: str, durab
     assert durable.queue("invoices").get(timeout=BOUND) == "first"
 
 
+def publish_and_die(url: str, step: str, **message: Any) -> None:
+    """In a transaction, under the topic "news": in a child that dies there."""
+    child = os.fork()
+    if child == 0:
+        _die_at(step)
+        with ringpost.connect(url) as broker, broker.transaction() as tx:
+            tx.publish(broker.topic("news"), **message)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def records(broker: ringpost.Broker) -> list[Any]:
+    return broker._engine._writer().decided.records()  # type: ignore[attr-defined, no-any-return]
+
+
+def all_of(topic: ringpost.Topic[Any]) -> list[Any]:
+    topic.publish("end")
+    found: list[Any] = []
+    with topic.subscribe(start="earliest") as subscriber:
+        while not found or found[-1] != "end":
+            found.append(subscriber.receive(BOUND).body)
+    return found[:-1]
+
+
+def test_what_the_dead_published_is_found_though_retention_is_exceeded(
+    url: str, durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has the topic open already goes on before anybody looks for the dead."""
+    monkeypatch.setattr("ringpost.store.writer._RETRY", 1000.0)
+    news = durable.topic("news", capacity=256 << 10, retention=ringpost.Retention(bytes=100_000))
+    publish_and_die(url, "T4 before", body="of the dead")
+    for number in range(400):
+        news.publish(bytes(10_000) + b"%d" % number)
+    assert durable._engine._environment().size() > 4_000_000  # type: ignore[attr-defined]
+    durable.queue("other").put(1)  # opening finishes it
+    assert records(durable) == []
+    news.publish("one more")
+    assert durable._engine._environment().size() < 1_000_000  # type: ignore[attr-defined]
+    found = all_of(news)
+    assert "of the dead" not in found  # it is too old by now, and was not sent once more
+    assert found[-2][-3:] == b"399"
+
+
+def test_what_the_dead_published_stays_where_it_is_though_it_is_superseded(
+    url: str, durable: ringpost.Broker, reboot: Reboot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringpost.store.writer._RETRY", 1000.0)
+    news = durable.topic("news", capacity=256 << 10, retention=ringpost.Retention(compact=True))
+    publish_and_die(url, "T4 before", body="old", key="k")
+    news.publish("newer", key="k")
+    news.publish("new", key="k")
+    broker = reboot()
+    broker.queue("other").put(1)
+    assert records(broker) == []
+    news = broker.topic("news")
+    news.publish("something else", key="other")  # what was put off is made up for
+    assert all_of(news) == ["new", "something else"]
+
+
+def test_a_topic_to_which_only_transactions_publish_is_compacted(
+    durable: ringpost.Broker, reboot: Reboot
+) -> None:
+    news = durable.topic("news", retention=ringpost.Retention(compact=True))
+    for number in range(50):
+        with durable.transaction() as tx:
+            tx.publish(news, bytes(10_000) + b"%d" % number, key="k")
+    assert durable._engine._environment().size() < 250_000  # type: ignore[attr-defined]
+    found = all_of(reboot().topic("news"))
+    assert [each[10_000:] for each in found] == [b"49"]
+
+
+def lose_what_was_published(broker: ringpost.Broker, news: ringpost.Topic[Any]) -> None:
+    """All blocks of the topic "news" but the last."""
+    broker.flush()
+    news.publish("after")
+    engine: Any = broker._engine
+    environment = engine._environment()
+    record = Registry(environment).find("topic", "news")
+    assert record is not None
+    prefix = form.number_key(record.number)
+    with environment.alone(), environment.begin() as writing:
+        with writing.cursor(environment.table(form.BLOCKS)) as cursor:
+            keys = [bytes(key) for key, _ in cursor if bytes(key[:4]) == prefix]
+        assert len(keys) > 1
+        for key in keys[:-1]:
+            writing.delete(key, db=environment.table(form.BLOCKS))
+
+
+def test_a_log_that_is_too_damaged_to_look_for_what_was_sent(
+    url: str, durable: ringpost.Broker, reboot: Reboot, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others are opened as ever, and the rest of the transaction is carried out."""
+    news = durable.topic("news")
+    news.publish("before")
+    durable.queue("orders").put_many(["one", "two"])
+    child = os.fork()
+    if child == 0:
+        _die_at("T4 before")
+        with ringpost.connect(url) as broker, broker.transaction() as tx:
+            tx.ack(broker.queue("orders").consumer().receive(BOUND))
+            tx.publish(broker.topic("news"), "of the dead")
+            tx.send("invoices", "first")
+        os._exit(1)
+    os.waitpid(child, 0)
+    lose_what_was_published(durable, news)
+    broker = reboot()
+    assert bodies(broker.queue("orders")) == ["two"]
+    assert "cannot be carried out" in caplog.text
+    assert bodies(broker.queue("invoices")) == ["first"]
+    with pytest.raises(ringpost.StorageDamaged, match="cannot be told"):
+        broker.topic("news")
+    with broker.transaction() as tx:
+        tx.send("invoices", "second")
+    assert bodies(broker.queue("invoices")) == ["second"]
+    broker.delete_topic("news")  # as it says
+    assert bodies(broker.queue("invoices")) == []
+    assert records(broker) == []
+    broker.topic("news").publish("again")
+
+
 def test_while_others_consume(durable: ringpost.Broker) -> None:
     """What was put, got and acked before somebody looks for it is not sent again."""
     invoices = durable.queue("invoices")
@@ -236,7 +358,7 @@ def test_after_a_disk_error_storage_is_opened_again(durable: ringpost.Broker) ->
     environment = durable._engine._environment()  # type: ignore[attr-defined]
     transactions = durable._engine.transactions()  # type: ignore[attr-defined]
     environment._reopen()
-    assert transactions._pending() == []
+    assert transactions._writer.decided.records() == []
     with durable.queue("a").consumer() as consumer, durable.transaction() as tx:
         tx.ack(consumer.receive(timeout=BOUND))
         tx.send("b", 2)

@@ -120,7 +120,7 @@ class DurableEngine(ring.RingEngine):
             native, is_new = wanted.open_ring(record)
         if is_new:
             self._note_what_was_recovered(wanted, native)
-        self.transactions().finish_those_of_the_dead()
+        self.transactions().finish_those_of_the_dead(opened=(kind.value, name))
         _check_settings(wanted.label, record, durability, retention)
         ring._check_settings(native, capacity, maxsize, priorities)
         log: Log = native

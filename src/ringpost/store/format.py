@@ -24,6 +24,7 @@ BLOCKS = None  # log number, position -> a block: header and frames
 PAYLOADS = b"payloads"  # log number, sequence, part -> checksum and bytes of a large message
 KEYS = b"keys"  # log number, key -> where the last message with it lies, where a topic asked for compaction
 SUPERSEDED = b"superseded"  # log number, position of a block -> sequences in it that are no longer the last
+PUT_OFF = b"\xff" * 8  # there, in place of a position: one follows, of a block that is to be written anew
 TRANSACTIONS = b"transactions"  # id -> a transaction that was decided, and is not yet carried out
 # BLOCKS is the table without a name, where LMDB keeps the others' names: each commit writes it anyway, and
 # so a commit of one message writes a page less.

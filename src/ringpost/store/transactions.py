@@ -7,9 +7,8 @@
 
 A death before T2 has done nothing. After it, whoever comes next carries it out: acks what was not yet
 acked, in whosever hands it is; looks through what was put since T2, and puts the messages that it does not
-find. So long as there is a record, nothing is left out of storage that was acked before it was stored, and
-nothing is deleted: what was put will be found. A consumer that gets a message again looks for such records
-first: what a transaction has acked nobody gets once more.
+find. What was put will be found, for a record keeps it where it is: see decided.py. A consumer that gets a
+message again looks for such records first: what a transaction has acked nobody gets once more.
 
 One transaction at a time, behind a door of their own: its process may need the other one on the way.
 """
@@ -21,15 +20,15 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
-
-import msgspec
 
 from ringpost._binding import binding
 from ringpost._binding.contract import NativeGroup, NativeLog, Stored
 from ringpost.envelope import unseal
-from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, StorageFailed
+from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, StorageDamaged, StorageFailed
 from ringpost.store import format as form
+from ringpost.store.decided import Acks, Record, Sends, Sent, encode
 from ringpost.store.environment import Environment
 from ringpost.store.log import ALL, StoredLog
 from ringpost.store.writer import Writer
@@ -42,44 +41,9 @@ _AT_ONCE = 256
 _log = logging.getLogger("ringpost")
 
 OpenLog = Callable[[str, str], NativeLog]  # kind, name
+_Damaged = dict["tuple[str, str] | None", StorageDamaged]  # by kind and name
 
-
-class Acks(msgspec.Struct, array_like=True, frozen=True):
-    """Of one group."""
-
-    kind: str
-    name: str
-    group: str
-    sequences: list[int]
-
-
-class Sent(msgspec.Struct, array_like=True, frozen=True):
-    """One message: what Log.send_raw() takes."""
-
-    number: int
-    kind: int
-    payload: bytes
-    subject: bytes | None
-    headers: bytes | None
-    ttl_ms: int
-
-
-class Sends(msgspec.Struct, array_like=True, frozen=True):
-    """To one log, which ended at this position when it was decided."""
-
-    kind: str
-    name: str
-    position: int
-    messages: list[Sent]
-
-
-class Record(msgspec.Struct, array_like=True, frozen=True):
-    acks: list[Acks]
-    sends: list[Sends]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
+_NOTHING = Record([], [])
 
 
 def new_id() -> bytes:
@@ -134,7 +98,7 @@ class Transactions:
                     ],
                 )
                 with self._environment.begin() as writing:
-                    sealed = self._environment.values().seal(form.TRANSACTIONS, transaction, _encode(record))
+                    sealed = self._environment.values().seal(form.TRANSACTIONS, transaction, encode(record))
                     writing.put(transaction, sealed, db=self._environment.table(form.TRANSACTIONS))
             settle()
             for (_, _, log, messages), storage in zip(sends, logs, strict=True):
@@ -142,45 +106,79 @@ class Transactions:
             with contextlib.suppress(StorageFailed):  # it is decided: whoever comes next finds all of it done
                 self._end(transaction, logs)
 
-    def _end(self, transaction: bytes, logs: list[StoredLog]) -> None:
+    def _end(self, transaction: bytes, logs: list[StoredLog], left: Record = _NOTHING) -> None:
+        """What was done is stored, and its record goes, but for what is left to do."""
         environment = self._environment
+        table = environment.table(form.TRANSACTIONS)
 
         def end(writing: Any) -> None:
-            writing.delete(transaction, db=environment.table(form.TRANSACTIONS))
+            if left == _NOTHING:
+                writing.delete(transaction, db=table)
+            else:
+                sealed = environment.values().seal(form.TRANSACTIONS, transaction, encode(left))
+                writing.put(transaction, sealed, db=table)
 
         with environment.alone():
             self._writer.write(*dict.fromkeys(logs), then=end)
 
     # ---- those of the dead ---------------------------------------------------------------------
 
-    def finish_those_of_the_dead(self, timeout: float | None = None) -> None:
-        """Carry out what others decided and did not live to do."""
+    def finish_those_of_the_dead(
+        self, timeout: float | None = None, opened: tuple[str, str] | None = None
+    ) -> None:
+        """Carry out what others decided and did not live to do.
+
+        Args:
+            opened: kind and name of the log that is opened.
+
+        Raises StorageDamaged: it is so damaged that nobody can tell what was put into it; others are not.
+        """
         if self._environment.has_transactions():
             with self._alone(timeout):
-                self._finish_all()
+                damaged = self._finish_all()
+            if opened in damaged:
+                raise damaged[opened]
 
-    def _finish_all(self) -> None:
-        for transaction, record in self._pending():
-            logs = []
-            for acks in record.acks:
-                with contextlib.suppress(QueueNotFound, QueueDeleted):
-                    log = self._open_log(acks.kind, acks.name)
-                    _discard_all(log, acks)
-                    logs.append(storage_of(log))  # stored with the record's end: else a reboot undoes the ack
-            for sends in record.sends:
-                with contextlib.suppress(QueueNotFound, QueueDeleted):
-                    log = self._open_log(sends.kind, sends.name)
-                    self._send_missing(log, transaction, sends)
-                    logs.append(storage_of(log))
-            self._end(transaction, logs)
+    def _finish_all(self) -> _Damaged:
+        """Which logs are too damaged for it: their part of it is left."""
+        damaged: _Damaged = {}
+        for transaction, record in self._writer.decided.records():
+            logs: list[StoredLog] = []
+            acks = [one for one in record.acks if not self._tried(self._ack, one, logs, damaged)]
+            carry_out = partial(self._send_missing, transaction)
+            sends = [one for one in record.sends if not self._tried(carry_out, one, logs, damaged)]
+            left = Record(acks, sends)
+            if left != record:
+                try:
+                    self._end(transaction, logs, left)
+                except StorageDamaged as error:  # the next one finds out which of its logs it is
+                    _log.warning("a transaction cannot be ended: %s", error)
+        return damaged
 
-    def _pending(self) -> list[tuple[bytes, Record]]:
-        environment, values = self._environment, self._environment.values()
-        with environment.read() as reading, reading.cursor(environment.table(form.TRANSACTIONS)) as cursor:
-            rows = [(bytes(key), bytes(value)) for key, value in cursor]
-        return [(key, _decode(values.open(form.TRANSACTIONS, key, value))) for key, value in rows]
+    def _tried(
+        self,
+        carry_out: Callable[[NativeLog, Any], None],
+        part: Acks | Sends,
+        logs: list[StoredLog],
+        damaged: _Damaged,
+    ) -> bool:
+        """False: it is left to do."""
+        try:
+            log = self._open_log(part.kind, part.name)
+            carry_out(log, part)
+        except (QueueNotFound, QueueDeleted):
+            return True  # right after it was carried out
+        except StorageDamaged as error:
+            _log.warning("a transaction cannot be carried out: %s", error)
+            damaged[part.kind, part.name] = error
+            return False
+        logs.append(storage_of(log))  # stored with the record's end: else a reboot undoes what was done
+        return True
 
-    def _send_missing(self, log: NativeLog, transaction: bytes, sends: Sends) -> None:
+    def _ack(self, log: NativeLog, acks: Acks) -> None:
+        _discard_all(log, acks)
+
+    def _send_missing(self, transaction: bytes, log: NativeLog, sends: Sends) -> None:
         storage = storage_of(log)
         with self._environment.alone():
             self._writer.write(storage)  # payloads of large messages are found in storage
@@ -234,7 +232,11 @@ def _marks_since(storage: StoredLog, position: int) -> Iterator[bytes]:
     end = storage.stored.tail()
     while position < end:
         found = storage.frames(position)
-        assert found is not None  # while there is a record nothing is deleted
+        if found is None:  # while there is a record nothing is deleted
+            raise StorageDamaged(
+                f"{storage.label}: what a transaction put into it cannot be told: the block with position "
+                f"{position} is missing; restore a backup, or delete it"
+            )
         data, start = found
         at = position - start
         while at < len(data):

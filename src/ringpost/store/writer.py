@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ringpost._binding.contract import NativeLog
 from ringpost.errors import QueueDeleted, RingpostError, ShutDown, StorageFailed
 from ringpost.store import format as form
+from ringpost.store.decided import Decided
 from ringpost.store.environment import Environment
 from ringpost.store.log import ALL, StoredLog
 
@@ -46,6 +47,7 @@ class Writer:
         self._most_bytes = most_bytes
         self._logs: weakref.WeakValueDictionary[int, StoredLog] = weakref.WeakValueDictionary()  # by number
         self._committer = Committer(self)
+        self.decided = Decided(environment)
         self.transactions: Transactions | None = None  # see transactions.py
 
     def limit(self, most_bytes: int | None) -> None:
@@ -78,22 +80,18 @@ class Writer:
 
         Raises StorageFailed, QueueDeleted.
         """
-        plans = [_Plan(log, self) for log in wanted]
-        for log in self.logs():
-            if log not in wanted and (log.noted or log.is_pending()):
-                with contextlib.suppress(RingpostError, ShutDown):
-                    plans.append(_Plan(log, self))  # a damaged one is its own users' to hear of
-        noted = {plan.log for plan in plans if plan.log.noted}
-        for plan in plans:
-            plan.log.noted = False
+        noted: set[StoredLog] = set()
         try:
+            plans = self._plans(wanted, noted)
             if then is not None or any(plan.needs_disk() for plan in plans):
                 used = self.environment.size() if self._most_bytes else 0
                 is_over = used > (self._most_bytes or 0)
                 with self.environment.begin(only_frames=then is None) as transaction:
-                    plans = [plan for plan in plans if self._store(plan, transaction, not is_over, wanted)]
                     if then is not None:
-                        then(transaction)
+                        then(
+                            transaction
+                        )  # first: the record of a transaction that ends keeps nothing any more
+                    plans = [plan for plan in plans if self._store(plan, transaction, not is_over, wanted)]
                 for plan in plans:
                     plan.remember()
                 if is_over and plans and plans[0].is_waited_for():
@@ -105,6 +103,21 @@ class Writer:
             raise
         for plan in plans:
             plan.publish()
+
+    def _plans(self, wanted: tuple[StoredLog, ...], noted: set[StoredLog]) -> list[_Plan]:
+        """`noted` gets those that were. Not after the plan is made: what is noted meanwhile is not in it."""
+        plans = []
+        others = [log for log in self.logs() if log not in wanted and (log.noted or log.is_pending())]
+        for log in (*wanted, *others):
+            if log.noted:
+                log.noted = False
+                noted.add(log)
+            try:
+                plans.append(_Plan(log, self))
+            except (RingpostError, ShutDown):
+                if log in wanted:
+                    raise  # else it is its own users' to hear of
+        return plans
 
     def _store(self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]) -> bool:
         """False: it was deleted meanwhile, and is not one that the caller waits for."""
@@ -164,8 +177,10 @@ class _Plan:
         self._needed = self._acked
         if log.record.retention is not None:
             self._needed = 0  # its subscribers are not the only ones it is kept for
-        if self._needed and writer.environment.has_transactions():
-            self._needed = 0  # whoever carries them out looks for what was sent
+        elif self._needed:
+            floor = writer.decided.floor(log.identity)
+            if floor is not None:
+                self._needed = min(self._needed, floor)  # whoever carries it out looks for what was sent
         self._start = max(stored.durable(), min(self._needed, self._tail))
         self._published = self._tail  # durable, when it is done
         self._has_blocks = log.has_blocks
@@ -195,14 +210,16 @@ class _Plan:
                 f"{log.label} was deleted, or its shared memory removed and made anew, while this handle was "
                 "open; open it again"
             )
+        retained = log.record.retention is not None
+        floor = self._writer.decided.floor(log.identity, transaction) if retained else None
         start = max(self._start, stored)
         if start < self._tail and with_frames:
-            log.blocks.write(transaction, log.stored, start, self._tail)
+            log.blocks.write(transaction, log.stored, start, self._tail, floor)
             self._has_blocks, stored = True, self._tail
         elif start < self._tail:
             self._published = start
         self._store_groups(transaction, environment, key)
-        self._delete_what_nobody_needs(transaction)
+        self._delete_what_nobody_needs(transaction, floor)
         if not self._has_blocks and self._published > stored:  # else the last block says it
             after = form.Progress(self._published, log.stored.sequence_at(self._published), log.ring)
             sealed = log.blocks.values.seal(form.PROGRESS, key, after.pack())
@@ -220,7 +237,7 @@ class _Plan:
         for name in [each for each in known if each not in names]:
             transaction.delete(key + name, db=table)
 
-    def _delete_what_nobody_needs(self, transaction: Any) -> None:
+    def _delete_what_nobody_needs(self, transaction: Any, floor: int | None) -> None:
         if not self._has_blocks:
             return
         if self.log.record.retention is None:
@@ -228,7 +245,7 @@ class _Plan:
         else:
             from ringpost.store.retention import apply
 
-            apply(self.log, transaction, self._acked)
+            apply(self.log, transaction, self._acked if floor is None else min(self._acked, floor))
 
     def remember(self) -> None:
         """The transaction was committed, and not before: what was undone is not stored."""
