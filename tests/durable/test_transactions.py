@@ -250,7 +250,7 @@ def test_what_the_dead_published_is_found_though_retention_is_exceeded(
     url: str, durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who has the topic open already goes on before anybody looks for the dead."""
-    monkeypatch.setattr("ringpost.store.writer._RETRY", 1000.0)
+    monkeypatch.setattr("ringpost.store.writer._LOOK", 1000.0)
     news = durable.topic("news", capacity=256 << 10, retention=ringpost.Retention(bytes=100_000))
     publish_and_die(url, "T4 before", body="of the dead")
     for number in range(400):
@@ -268,7 +268,7 @@ def test_what_the_dead_published_is_found_though_retention_is_exceeded(
 def test_what_the_dead_published_stays_where_it_is_though_it_is_superseded(
     url: str, durable: ringpost.Broker, reboot: Reboot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringpost.store.writer._RETRY", 1000.0)
+    monkeypatch.setattr("ringpost.store.writer._LOOK", 1000.0)
     news = durable.topic("news", capacity=256 << 10, retention=ringpost.Retention(compact=True))
     publish_and_die(url, "T4 before", body="old", key="k")
     news.publish("newer", key="k")
@@ -329,7 +329,7 @@ def test_a_log_that_is_too_damaged_to_look_for_what_was_sent(
     lose_what_was_published(durable, news)
     broker = reboot()
     assert bodies(broker.queue("orders")) == ["two"]
-    assert "cannot be carried out" in caplog.text
+    assert "cannot be put" in caplog.text
     assert bodies(broker.queue("invoices")) == ["first"]
     with pytest.raises(ringpost.StorageDamaged, match="cannot be told"):
         broker.topic("news")
@@ -340,6 +340,128 @@ def test_a_log_that_is_too_damaged_to_look_for_what_was_sent(
     assert bodies(broker.queue("invoices")) == []
     assert records(broker) == []
     broker.topic("news").publish("again")
+
+
+def until_carried_out(broker: ringpost.Broker) -> None:
+    deadline = time.monotonic() + BOUND
+    while records(broker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert records(broker) == []
+
+
+def test_who_writes_sees_to_what_the_dead_decided(url: str, durable: ringpost.Broker) -> None:
+    """Nobody opens anything, and nothing is given back: else the disk would fill up."""
+    news = durable.topic("news", retention=ringpost.Retention(bytes=10_000))
+    publish_and_die(url, "T2", body="of the dead")
+    news.publish("a")
+    until_carried_out(durable)
+    assert "of the dead" in all_of(news)
+
+
+def test_what_it_sends_counts(durable: ringpost.Broker) -> None:
+    small = durable.queue("small", maxsize=3)
+    small.put("a")
+    with durable.transaction() as tx:
+        tx.send(small, "b")
+        tx.send("small", "c")
+        with pytest.raises(ringpost.Full):
+            tx.send("small", "d")
+    assert bodies(small) == ["a", "b", "c"]
+    assert small.put("e") is None
+
+
+def test_what_was_decided_goes_beyond_maxsize(durable: ringpost.Broker) -> None:
+    """Others fill the queue before the end. Nobody waits for them to consume."""
+    small = durable.queue("small", maxsize=2)
+    with durable.transaction(timeout=BOUND) as tx:
+        tx.send(small, "a")
+        tx.send(small, b"x" * LARGE)
+        small.put("first")
+        small.put("second")
+    assert records(durable) == []
+    with pytest.raises(ringpost.Full):
+        small.put_nowait("no")
+    assert bodies(small) == ["first", "second", "a", b"x" * LARGE]
+    small.put_nowait("again")
+
+
+def test_what_was_decided_goes_beyond_the_quota(url: str, durable: ringpost.Broker) -> None:
+    """The ring is full, and storage takes no more of others."""
+    durable.close()
+    with ringpost.connect(f"{url}?max_bytes=1m") as broker:
+        jobs = broker.queue("jobs", capacity=256 << 10)
+        with pytest.raises(ringpost.StorageFailed):  # noqa: PT012
+            while True:
+                jobs.put(bytes(10_000), durability="memory", timeout=BOUND)
+        with broker.transaction() as tx:
+            for number in range(50):
+                tx.send(jobs, bytes(10_000) + b"%d" % number)
+        assert records(broker) == []
+        found = [each[10_000:] for each in bodies(jobs)]
+        assert found[-50:] == [b"%d" % number for number in range(50)]
+
+
+@pytest.mark.parametrize("error", [ringpost.StorageFailed(28, "the disk is full"), ringpost.Full()])
+def test_what_fails_once_it_is_decided_is_done_later(
+    durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The end does not say that nothing was done: who tried again would send twice."""
+    durable.queue("orders").put_many(["one", "two"])
+    put, failures = transactions._put, [error]
+
+    def put_in_vain(*args: Any) -> None:
+        if failures:
+            raise failures.pop()
+        put(*args)
+
+    with durable.queue("orders").consumer() as consumer:
+        message = consumer.receive(BOUND)
+        monkeypatch.setattr(transactions, "_put", put_in_vain)
+        with durable.transaction() as tx:
+            tx.ack(message)
+            tx.send("invoices", "first")
+        assert message.settled
+    assert failures == []
+    until_carried_out(durable)
+    assert bodies(durable.queue("invoices")) == ["first"]
+    assert bodies(durable.queue("orders")) == ["two"]
+
+
+def test_the_process_is_stopped_that_carries_it_out(
+    url: str, durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are told, and go on with what they have open."""
+    orders = durable.queue("orders")
+    orders.put_many(["one", "two"])
+    child = os.fork()
+    if child == 0:
+        put = transactions._put
+        transactions._put = lambda *args: (os.kill(os.getpid(), signal.SIGSTOP), put(*args))[1]
+        with ringpost.connect(url) as broker:
+            consumer = broker.queue("orders").consumer(prefetch=1)
+            with broker.transaction() as tx:
+                tx.ack(consumer.receive(BOUND))
+                tx.send("invoices", "first")
+        os._exit(0)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    try:
+        monkeypatch.setattr("ringpost.engines.durable.PATIENCE", 0.2)
+        with pytest.raises(ringpost.Stalled):
+            durable.queue("other")
+        with pytest.raises(ringpost.Stalled), durable.transaction(timeout=0.2) as tx:
+            tx.send(orders, "three")
+        consumer = orders.consumer()
+        consumer.receive(BOUND).nack()
+        again = consumer.receive(BOUND)  # whether a transaction has acked it is looked for
+        assert (again.body, again.deliveries) == ("two", 2)
+        again.ack()
+    finally:
+        os.kill(child, signal.SIGCONT)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert records(durable) == []
+    assert bodies(durable.queue("invoices")) == ["first"]
+    assert orders.empty()
 
 
 def test_while_others_consume(durable: ringpost.Broker) -> None:

@@ -20,7 +20,7 @@ from ringpost.errors import QueueNotFound, SettingsMismatch
 from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
 from ringpost.store import format as form
-from ringpost.store.environment import SIDE, Environment, forget_environment, open_environment
+from ringpost.store.environment import PATIENCE, SIDE, Environment, forget_environment, open_environment
 from ringpost.store.log import check_durability
 from ringpost.store.registry import Registry
 from ringpost.store.transactions import Transactions
@@ -76,9 +76,9 @@ class DurableEngine(ring.RingEngine):
         assert transactions is not None
         return transactions
 
-    def _open_stored(self, kind: str, name: str) -> NativeLog:
+    def _open_stored(self, kind: str, name: str, timeout: float | None = PATIENCE) -> NativeLog:
         wanted = _Wanted(self, Kind(kind), name, StandardCodec)
-        with self._environment().alone():
+        with self._environment().alone(timeout):
             return wanted.open_ring(wanted.find_or_add(create=False))[0]
 
     @property
@@ -120,7 +120,7 @@ class DurableEngine(ring.RingEngine):
             native, is_new = wanted.open_ring(record)
         if is_new:
             self._note_what_was_recovered(wanted, native)
-        self.transactions().finish_those_of_the_dead(opened=(kind.value, name))
+        self.transactions().finish_those_of_the_dead(PATIENCE, (kind.value, name))
         _check_settings(wanted.label, record, durability, retention)
         ring._check_settings(native, capacity, maxsize, priorities)
         log: Log = native

@@ -65,6 +65,7 @@ class Decided:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
+        self.are_some = False  # as the last look at the floor of a log found
         self._floors: dict[bytes, _Floors | None] = {}  # of the records that there are; None: it is damaged
 
     def records(self) -> list[tuple[bytes, Record]]:
@@ -87,6 +88,7 @@ class Decided:
                 return self.floor(identity, reading)
         found = {key: self._floors_of(key, value) for key, value in self._rows(transaction)}
         self._floors = found
+        self.are_some |= bool(found)
         floors = [0 if each is None else each.get(identity) for each in found.values()]
         return min((each for each in floors if each is not None), default=None)
 

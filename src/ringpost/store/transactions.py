@@ -20,16 +20,26 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 from ringpost._binding import binding
 from ringpost._binding.contract import NativeGroup, NativeLog, Stored
 from ringpost.envelope import unseal
-from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, StorageDamaged, StorageFailed
+from ringpost.errors import (
+    Empty,
+    Full,
+    QueueDeleted,
+    QueueNotFound,
+    RingpostError,
+    ShutDown,
+    Stalled,
+    StorageDamaged,
+    StorageFailed,
+)
 from ringpost.store import format as form
 from ringpost.store.decided import Acks, Record, Sends, Sent, encode
 from ringpost.store.environment import Environment
+from ringpost.store.later import DECIDED, Patience
 from ringpost.store.log import ALL, StoredLog
 from ringpost.store.writer import Writer
 
@@ -37,11 +47,13 @@ _DOOR = "transactions.door"
 _FRAME = struct.Struct("<IBBHQQII")  # rp_frame
 _LARGE = 1  # RP_FRAME_LARGE
 _AT_ONCE = 256
+_ENOUGH = 5.0  # seconds for a step of what was decided, before it is left to whoever comes next
+_BRIEFLY = 0.1  # seconds
 
 _log = logging.getLogger("ringpost")
 
-OpenLog = Callable[[str, str], NativeLog]  # kind, name
-_Damaged = dict["tuple[str, str] | None", StorageDamaged]  # by kind and name
+OpenLog = Callable[[str, str, "float | None"], NativeLog]  # kind, name, timeout
+_Left = dict["tuple[str, str] | None", Exception]  # by kind and name
 
 _NOTHING = Record([], [])
 
@@ -63,6 +75,7 @@ class Transactions:
         self._writer = writer
         self._open_log = open_log
         self._door: Stored | None = None
+        self._said: set[str] = set()
 
     @contextlib.contextmanager
     def _alone(self, timeout: float | None) -> Iterator[None]:
@@ -82,14 +95,16 @@ class Transactions:
         transaction: bytes,
         acks: list[Acks],
         sends: list[tuple[str, str, NativeLog, list[Sent]]],
+        acked: list[StoredLog],
         settle: Callable[[], None],
         timeout: float | None,
     ) -> None:
-        """T2 to T4; `settle` acks. Raises StorageFailed, Stalled: nothing of it was done."""
-        with self._alone(timeout):
+        """T2 to T4; `settle` acks, in `acked`. Raises StorageFailed, Stalled: nothing of it was done."""
+        patience = Patience(timeout)
+        with self._alone(patience.left()):
             self._finish_all()
             logs = [storage_of(log) for _, _, log, _ in sends]
-            with self._environment.alone(timeout):
+            with self._environment.alone(patience.left()):
                 record = Record(
                     acks,
                     [
@@ -100,11 +115,23 @@ class Transactions:
                 with self._environment.begin() as writing:
                     sealed = self._environment.values().seal(form.TRANSACTIONS, transaction, encode(record))
                     writing.put(transaction, sealed, db=self._environment.table(form.TRANSACTIONS))
-            settle()
-            for (_, _, log, messages), storage in zip(sends, logs, strict=True):
-                _put(log, messages, storage.label)
-            with contextlib.suppress(StorageFailed):  # it is decided: whoever comes next finds all of it done
-                self._end(transaction, logs)
+            with self._or_later():
+                settle()
+                for (_, _, log, messages), storage in zip(sends, logs, strict=True):
+                    _put(log, messages, storage.label)
+                self._end(transaction, [*logs, *acked])
+
+    @contextlib.contextmanager
+    def _or_later(self) -> Iterator[None]:
+        """It is decided: what fails now is done by whoever comes next, and nobody is told that it failed."""
+        try:
+            yield
+        except Exception as error:
+            _log.warning("a transaction was decided, and is carried out later: %s", error)
+            self._writer.finish_later()
+        except BaseException:
+            self._writer.finish_later()
+            raise
 
     def _end(self, transaction: bytes, logs: list[StoredLog], left: Record = _NOTHING) -> None:
         """What was done is stored, and its record goes, but for what is left to do."""
@@ -118,73 +145,118 @@ class Transactions:
                 sealed = environment.values().seal(form.TRANSACTIONS, transaction, encode(left))
                 writing.put(transaction, sealed, db=table)
 
-        with environment.alone():
+        with _decided() as patience, environment.alone(patience.left()):
             self._writer.write(*dict.fromkeys(logs), then=end)
 
     # ---- those of the dead ---------------------------------------------------------------------
 
-    def finish_those_of_the_dead(
-        self, timeout: float | None = None, opened: tuple[str, str] | None = None
-    ) -> None:
+    def finish_those_of_the_dead(self, timeout: float | None, opened: tuple[str, str] | None = None) -> None:
         """Carry out what others decided and did not live to do.
 
         Args:
             opened: kind and name of the log that is opened.
 
-        Raises StorageDamaged: it is so damaged that nobody can tell what was put into it; others are not.
+        Raises Stalled: one who is not dead does not do it within `timeout`. StorageDamaged: the log that is
+        opened is so damaged that nobody can tell what was put into it; others are not.
         """
         if self._environment.has_transactions():
             with self._alone(timeout):
-                damaged = self._finish_all()
-            if opened in damaged:
-                raise damaged[opened]
+                left = self._finish_all()
+            problem = left.get(opened)
+            if isinstance(problem, StorageDamaged):
+                raise problem
 
-    def _finish_all(self) -> _Damaged:
-        """Which logs are too damaged for it: their part of it is left."""
-        damaged: _Damaged = {}
+    def without_acked(self, identity: tuple[str, str], group: NativeGroup, messages: list[Any]) -> list[Any]:
+        """Without what somebody has decided to ack: he may be dead, and is not waited for if he is not."""
+        try:
+            self.finish_those_of_the_dead(_BRIEFLY)
+        except (RingpostError, ShutDown):
+            self._writer.finish_later()
+        where = (*identity, group.info()["name"])
+        acked = {
+            sequence
+            for _, record in self._writer.decided.records()
+            for acks in record.acks
+            if (acks.kind, acks.name, acks.group) == where
+            for sequence in acks.sequences
+        }
+        group.settle([one for one in messages if one.sequence in acked])
+        return [one for one in messages if group.holds(one)]
+
+    def _finish_all(self) -> _Left:
+        """Why what is left to do could not be done, by log. Raises if something that was acked may be handed
+        out again."""
+        left: _Left = {}
         for transaction, record in self._writer.decided.records():
             logs: list[StoredLog] = []
-            acks = [one for one in record.acks if not self._tried(self._ack, one, logs, damaged)]
-            carry_out = partial(self._send_missing, transaction)
-            sends = [one for one in record.sends if not self._tried(carry_out, one, logs, damaged)]
-            left = Record(acks, sends)
-            if left != record:
-                try:
-                    self._end(transaction, logs, left)
-                except StorageDamaged as error:  # the next one finds out which of its logs it is
-                    _log.warning("a transaction cannot be ended: %s", error)
-        return damaged
+            acks = [one for one in record.acks if not self._has_acked(one, logs, left)]
+            sends = [one for one in record.sends if not self._has_sent(transaction, one, logs, left)]
+            if (acks, sends) != (record.acks, record.sends):
+                self._end_if_it_can(transaction, logs, Record(acks, sends))
+        if left:
+            self._writer.finish_later()
+        return left
 
-    def _tried(
-        self,
-        carry_out: Callable[[NativeLog, Any], None],
-        part: Acks | Sends,
-        logs: list[StoredLog],
-        damaged: _Damaged,
-    ) -> bool:
-        """False: it is left to do."""
+    def _end_if_it_can(self, transaction: bytes, logs: list[StoredLog], left: Record) -> None:
         try:
-            log = self._open_log(part.kind, part.name)
-            carry_out(log, part)
+            self._end(transaction, logs, left)
+        except (StorageDamaged, StorageFailed, Stalled, QueueDeleted) as error:
+            self._warn(
+                "the end of a transaction cannot be stored", error
+            )  # the next one finds all of it done
+            self._writer.finish_later()
+
+    def _has_acked(self, acks: Acks, logs: list[StoredLog], left: _Left) -> bool:
+        try:
+            log = self._open_log(acks.kind, acks.name, _ENOUGH)
+            _discard_all(log, acks)
         except (QueueNotFound, QueueDeleted):
-            return True  # right after it was carried out
+            return True  # deleted right after it
         except StorageDamaged as error:
-            _log.warning("a transaction cannot be carried out: %s", error)
-            damaged[part.kind, part.name] = error
+            left[acks.kind, acks.name] = error
+            self._warn("what a transaction has acked cannot be found", error)
             return False
-        logs.append(storage_of(log))  # stored with the record's end: else a reboot undoes what was done
+        logs.append(storage_of(log))  # stored with the record's end: else a reboot undoes it
         return True
 
-    def _ack(self, log: NativeLog, acks: Acks) -> None:
-        _discard_all(log, acks)
+    def _has_sent(self, transaction: bytes, sends: Sends, logs: list[StoredLog], left: _Left) -> bool:
+        try:
+            log = self._open_log(sends.kind, sends.name, _ENOUGH)
+            self._send_missing(log, transaction, sends)
+        except (QueueNotFound, QueueDeleted):
+            return True
+        except (StorageDamaged, StorageFailed, Full) as error:  # Stalled is a Full
+            left[sends.kind, sends.name] = error
+            self._warn("what a transaction has sent cannot be put", error)
+            return False
+        logs.append(storage_of(log))
+        return True
 
-    def _send_missing(self, transaction: bytes, log: NativeLog, sends: Sends) -> None:
+    def _warn(self, what: str, error: Exception) -> None:
+        """Once: it is tried again and again."""
+        text = f"{what}: {error}"
+        if text not in self._said:
+            self._said.add(text)
+            _log.warning("%s", text)
+
+    def _send_missing(self, log: NativeLog, transaction: bytes, sends: Sends) -> None:
         storage = storage_of(log)
-        with self._environment.alone():
+        with _decided() as patience, self._environment.alone(patience.left()):
             self._writer.write(storage)  # payloads of large messages are found in storage
         there = set(_marks_since(storage, sends.position))
         missing = [one for one in sends.messages if mark(transaction, one.number) not in there]
         _put(log, missing, storage.label)
+
+
+@contextlib.contextmanager
+def _decided() -> Iterator[Patience]:
+    """For a step of what was decided: it is to come to an end, for nobody else can do anything meanwhile."""
+    patience = Patience(_ENOUGH)
+    before = DECIDED.set(patience)
+    try:
+        yield patience
+    finally:
+        DECIDED.reset(before)
 
 
 def storage_of(log: NativeLog) -> StoredLog:
@@ -194,10 +266,13 @@ def storage_of(log: NativeLog) -> StoredLog:
 
 
 def _put(log: NativeLog, messages: list[Sent], label: str) -> None:
-    """It is decided: who deleted the queue meanwhile, or shut it down, did so right after it came."""
+    """It is decided: it goes beyond the queue's maxsize. Who deleted the queue meanwhile, or shut it down,
+    did so right after it came."""
     for one in messages:
+        parts = one.kind, one.payload, one.subject, one.headers, one.ttl_ms
         try:
-            log.send_raw(one.kind, one.payload, one.subject, one.headers, one.ttl_ms, durability="memory")
+            with _decided() as patience:
+                log.send_raw(*parts, timeout=patience.left(), durability="memory", beyond=True)
         except (ShutDown, QueueDeleted):
             _log.warning("%s was shut down or deleted while a transaction was carried out", label)
             return

@@ -27,11 +27,14 @@ from ringpost.errors import QueueDeleted, RingpostError, ShutDown, StorageFailed
 from ringpost.store import format as form
 from ringpost.store.decided import Decided
 from ringpost.store.environment import Environment
+from ringpost.store.later import DECIDED
 from ringpost.store.log import ALL, StoredLog
 
 INTERVAL = 0.005  # seconds: what a power cut may cost at level "interval"
 ACK_INTERVAL = 0.05  # seconds until acks are stored
 _RETRY = 1.0  # seconds, after the disk has failed
+_LOOK = 1.0  # seconds until transactions are looked for that nobody carries out
+_LONGEST_LOOK = 10.0  # between two looks
 
 if TYPE_CHECKING:
     from ringpost.store.transactions import Transactions
@@ -81,10 +84,12 @@ class Writer:
         Raises StorageFailed, QueueDeleted.
         """
         noted: set[StoredLog] = set()
+        self.decided.are_some = False
         try:
             plans = self._plans(wanted, noted)
             if then is not None or any(plan.needs_disk() for plan in plans):
-                used = self.environment.size() if self._most_bytes else 0
+                has_quota = self._most_bytes and DECIDED.get() is None
+                used = self.environment.size() if has_quota else 0
                 is_over = used > (self._most_bytes or 0)
                 with self.environment.begin(only_frames=then is None) as transaction:
                     if then is not None:
@@ -103,6 +108,8 @@ class Writer:
             raise
         for plan in plans:
             plan.publish()
+        if then is None and self.decided.are_some:
+            self.finish_later()  # until then, nothing of their logs is deleted
 
     def _plans(self, wanted: tuple[StoredLog, ...], noted: set[StoredLog]) -> list[_Plan]:
         """`noted` gets those that were. Not after the plan is made: what is noted meanwhile is not in it."""
@@ -152,6 +159,24 @@ class Writer:
                     self.write(log)
                 finally:
                     log.stored.leave()
+
+    # ---- transactions --------------------------------------------------------------------------
+
+    def finish_later(self) -> None:
+        """What somebody decided, if he does not carry it out himself meanwhile."""
+        self._committer.look_later()
+
+    def finish_those_of_the_dead(self) -> bool:
+        """False: there are some left."""
+        transactions, environment = self.transactions, self.environment
+        if transactions is None or not environment.is_there():
+            return True
+        try:
+            transactions.finish_those_of_the_dead(_LOOK)
+            return not environment.has_transactions()
+        except Exception as error:
+            _log.debug("transactions cannot be carried out now: %s", error)
+            return False
 
 
 def writer_of(environment: Environment, most_bytes: int | None) -> Writer:
@@ -265,6 +290,8 @@ class Committer:
         self._writer = weakref.ref(writer)
         self._changed = threading.Condition()
         self._due: float | None = None
+        self._look_at: float | None = None  # for transactions
+        self._pause = _LOOK
         self._kept: set[StoredLog] = set()  # closed perhaps before they were stored
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
@@ -272,6 +299,11 @@ class Committer:
 
     def note(self, log: StoredLog, soon: bool) -> None:
         self._come({log}, INTERVAL if soon else ACK_INTERVAL)
+
+    def look_later(self) -> None:
+        if self._look_at is None:
+            self._look_at = time.monotonic() + self._pause
+            self._come(set(), self._pause)
 
     def _come(self, logs: set[StoredLog], after: float) -> None:
         when = time.monotonic() + after
@@ -302,7 +334,22 @@ class Committer:
             except Exception as error:
                 if self.try_later(kept) and not isinstance(error, QueueDeleted):
                     _log.warning("what was put is not yet on disk: %s", error)
+            self._look(writer)
             del writer, kept
+
+    def _look(self, writer: Writer) -> None:
+        if self._look_at is None:
+            return
+        left = self._look_at - time.monotonic()
+        if left > 0:
+            self._come(set(), left)  # it came for something else
+            return
+        self._look_at = None
+        if writer.finish_those_of_the_dead():
+            self._pause = _LOOK
+        else:
+            self._pause = min(2 * self._pause, _LONGEST_LOOK)
+            self.look_later()
 
     def try_later(self, logs: set[StoredLog]) -> bool:
         """False: there is nothing left to try."""
@@ -328,6 +375,7 @@ class Committer:
         self._changed = threading.Condition()
         self._thread = None
         self._due = None
+        self._look_at = None
         self._pid = os.getpid()
         for log in self._kept:
             log.noted = False
