@@ -54,6 +54,7 @@ class StoredLog:
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored
         self.stored_to, self.stored_in = 0, -1  # up to where it is stored, as was known in which epoch
         self.noted = False  # the committer will come
+        self.is_spoilt = False  # what is stored is damaged: it is left to its own users to hear of
         self._writer = writer
         self._level = record.durability
         self._read: tuple[bytes, int, int] = (

@@ -22,8 +22,10 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import lmdb
+
 from ringpost._binding.contract import NativeLog
-from ringpost.errors import QueueDeleted, RingpostError, ShutDown, StorageFailed
+from ringpost.errors import QueueDeleted, RingpostError, ShutDown, StorageDamaged, StorageFailed
 from ringpost.store import format as form
 from ringpost.store.decided import Decided
 from ringpost.store.environment import Environment
@@ -81,7 +83,7 @@ class Writer:
         Args:
             then: gets the transaction, to add to it.
 
-        Raises StorageFailed, QueueDeleted.
+        Raises StorageFailed, QueueDeleted, StorageDamaged (one of these logs; others are left out then).
         """
         noted: set[StoredLog] = set()
         self.decided.are_some = False
@@ -91,12 +93,7 @@ class Writer:
                 has_quota = self._most_bytes and DECIDED.get() is None
                 used = self.environment.size() if has_quota else 0
                 is_over = used > (self._most_bytes or 0)
-                with self.environment.begin(only_frames=then is None) as transaction:
-                    if then is not None:
-                        then(
-                            transaction
-                        )  # first: the record of a transaction that ends keeps nothing any more
-                    plans = [plan for plan in plans if self._store(plan, transaction, not is_over, wanted)]
+                plans = self._commit(plans, wanted, then, not is_over)
                 for plan in plans:
                     plan.remember()
                 if is_over and plans and plans[0].is_waited_for():
@@ -108,6 +105,9 @@ class Writer:
             raise
         for plan in plans:
             plan.publish()
+        left = noted - {plan.log for plan in plans if not plan.is_waited_for()}
+        if left:
+            self._committer.try_later(left)
         if then is None and self.decided.are_some:
             self.finish_later()  # until then, nothing of their logs is deleted
 
@@ -115,7 +115,7 @@ class Writer:
         """`noted` gets those that were. Not after the plan is made: what is noted meanwhile is not in it."""
         plans = []
         others = [log for log in self.logs() if log not in wanted and (log.noted or log.is_pending())]
-        for log in (*wanted, *others):
+        for log in (*wanted, *(log for log in others if not log.is_spoilt)):
             if log.noted:
                 log.noted = False
                 noted.add(log)
@@ -126,6 +126,24 @@ class Writer:
                     raise  # else it is its own users' to hear of
         return plans
 
+    def _commit(
+        self,
+        plans: list[_Plan],
+        wanted: tuple[StoredLog, ...],
+        then: Callable[[Any], None] | None,
+        with_frames: bool,
+    ) -> list[_Plan]:
+        """In one transaction. Those that were carried out: all that are wanted, and of others those that can
+        be."""
+        while True:
+            try:
+                with self.environment.begin(only_frames=then is None) as transaction:
+                    if then is not None:
+                        then(transaction)  # first: a record that goes keeps nothing any more
+                    return [plan for plan in plans if self._store(plan, transaction, with_frames, wanted)]
+            except _Spoilt as spoilt:  # what it wrote is undone; once more without it
+                plans = [plan for plan in plans if plan is not spoilt.plan]
+
     def _store(self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]) -> bool:
         """False: it was deleted meanwhile, and is not one that the caller waits for."""
         try:
@@ -134,6 +152,13 @@ class Writer:
             if plan.log in wanted:
                 raise
             return False
+        except (OSError, lmdb.Error, MemoryError):
+            raise  # they are everybody's
+        except Exception as error:
+            if plan.log in wanted:
+                raise
+            plan.log.is_spoilt = True
+            raise _Spoilt(plan) from error
         return True
 
     def _over_quota(self, used: int) -> StorageFailed:
@@ -153,12 +178,17 @@ class Writer:
         self._committer.note(log, soon)
 
     def commit_noted(self) -> None:
+        problem: StorageDamaged | None = None
         for log in self.logs():
             if log.noted and log.stored.enter(ALL, 5.0):
                 try:
                     self.write(log)
+                except StorageDamaged as error:
+                    problem = error  # of this one: others are stored all the same
                 finally:
                     log.stored.leave()
+        if problem is not None:
+            raise problem
 
     # ---- transactions --------------------------------------------------------------------------
 
@@ -185,6 +215,14 @@ def writer_of(environment: Environment, most_bytes: int | None) -> Writer:
         environment.writer = Writer(environment, most_bytes)
     environment.writer.limit(most_bytes)
     return environment.writer
+
+
+class _Spoilt(Exception):
+    """A plan that nobody waits for cannot be carried out."""
+
+    def __init__(self, plan: _Plan) -> None:
+        super().__init__(plan.log.label)
+        self.plan = plan
 
 
 class _Plan:
@@ -224,6 +262,7 @@ class _Plan:
     def store(self, transaction: Any, environment: Environment, with_frames: bool) -> None:
         """W4. Raises QueueDeleted: this is not the ring any more that this log is stored from."""
         log, number = self.log, self.log.record.number
+        self._published, self._has_blocks = self._tail, log.has_blocks  # it may be tried a second time
         key = form.number_key(number)
         stored = log.stored_to
         if log.stored_in != environment.epoch:  # else nobody else has written since
@@ -274,6 +313,7 @@ class _Plan:
 
     def remember(self) -> None:
         """The transaction was committed, and not before: what was undone is not stored."""
+        self.log.is_spoilt = False
         self.log.has_blocks = self._has_blocks
         self.log.known_groups = {one.name: one for one in self._groups}
         self.log.stored_to, self.log.stored_in = self._stored
