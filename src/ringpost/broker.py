@@ -331,10 +331,10 @@ class Broker:
         Args:
             timeout: seconds that its end may wait for others; None: for ever.
 
-        Its end raises LeaseLost, StorageFailed and Stalled: nothing was done. Once it is decided it raises
-        none of them: what it sends goes beyond a queue's maxsize, if others filled it meanwhile, and beyond
-        the broker's quota; what cannot be done within some seconds (the disk is full, somebody is stopped) is
-        left to whoever comes next.
+        Its end raises LeaseLost, QueueDeleted, StorageFailed, StorageDamaged and Stalled: nothing was done.
+        Once it is decided it raises none of them: what it sends goes beyond the broker's quota, and beyond a
+        queue's maxsize if others filled it meanwhile; what cannot be done within some seconds (the disk is
+        full, somebody is stopped) is left to whoever comes next.
 
         Raises Unsupported here if the broker is in memory.
         """

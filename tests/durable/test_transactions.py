@@ -464,6 +464,45 @@ def test_the_process_is_stopped_that_carries_it_out(
     assert orders.empty()
 
 
+def test_what_was_put_after_a_reboot_is_found_where_nothing_was_stored_before(
+    url: str, durable: ringpost.Broker, reboot: Reboot
+) -> None:
+    """The ring begins where storage ends: what the first one who finishes it puts is not put again."""
+    durable.queue("invoices", durability="memory").put_many(range(100))
+    for step in ("T2", "T4 before"):
+        child = os.fork()
+        if child == 0:
+            _die_at(step)
+            with ringpost.connect(url) as broker:
+                if step == "T2":
+                    with broker.transaction() as tx:
+                        tx.send("invoices", "once")
+                broker.queue("other")  # where those of the dead are finished
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        if step == "T2":
+            reboot().close()
+    with ringpost.connect(url) as broker:
+        assert bodies(broker.queue("invoices")) == [*range(100), "once"]
+
+
+def test_a_queue_that_is_deleted_before_the_end(durable: ringpost.Broker) -> None:
+    """Nothing is done, and it says so."""
+    durable.queue("orders").put("one")
+    parcels = durable.queue("parcels")
+    with durable.queue("orders").consumer() as consumer:
+        message = consumer.receive(BOUND)
+        with pytest.raises(ringpost.QueueDeleted), durable.transaction() as tx:  # noqa: PT012
+            tx.ack(message)
+            tx.send(parcels, "x")
+            tx.send("invoices", "x")
+            durable.delete("parcels")
+        message.nack()
+    assert records(durable) == []
+    assert durable.queue("invoices").empty()
+    assert bodies(durable.queue("orders")) == ["one"]
+
+
 def test_while_others_consume(durable: ringpost.Broker) -> None:
     """What was put, got and acked before somebody looks for it is not sent again."""
     invoices = durable.queue("invoices")

@@ -1,7 +1,7 @@
 """Atomic consume-and-produce: acks and messages of several logs, all or nothing, whoever dies whenever.
 
     T1  hold what is to be acked, so that nobody else gets it
-    T2  commit a record of everything: the transaction is decided
+    T2  commit a record of everything, and what its logs have so far: the transaction is decided
     T3  ack; put the messages, each of which names the transaction and its number in it
     T4  commit what T3 did, and the record's end
 
@@ -99,27 +99,45 @@ class Transactions:
         settle: Callable[[], None],
         timeout: float | None,
     ) -> None:
-        """T2 to T4; `settle` acks, in `acked`. Raises StorageFailed, Stalled: nothing of it was done."""
+        """T2 to T4; `settle` acks, in `acked`. Raises StorageFailed, StorageDamaged, QueueDeleted, Stalled:
+        nothing of it was done."""
         patience = Patience(timeout)
         with self._alone(patience.left()):
             self._finish_all()
             logs = [storage_of(log) for _, _, log, _ in sends]
-            with self._environment.alone(patience.left()):
-                record = Record(
-                    acks,
-                    [
-                        Sends(kind, name, storage.stored.tail(), messages)
-                        for (kind, name, _, messages), storage in zip(sends, logs, strict=True)
-                    ],
-                )
-                with self._environment.begin() as writing:
-                    sealed = self._environment.values().seal(form.TRANSACTIONS, transaction, encode(record))
-                    writing.put(transaction, sealed, db=self._environment.table(form.TRANSACTIONS))
+            self._decide(transaction, acks, sends, logs, patience)
             with self._or_later():
                 settle()
                 for (_, _, log, messages), storage in zip(sends, logs, strict=True):
                     _put(log, messages, storage.label)
                 self._end(transaction, [*logs, *acked])
+
+    def _decide(
+        self,
+        transaction: bytes,
+        acks: list[Acks],
+        sends: list[tuple[str, str, NativeLog, list[Sent]]],
+        logs: list[StoredLog],
+        patience: Patience,
+    ) -> None:
+        """T2. With what these logs have so far: after a reboot none of them ends before the position that it
+        has now, and so what is put is always found behind it."""
+        environment = self._environment
+
+        def put(writing: Any) -> None:
+            sealed = environment.values().seal(form.TRANSACTIONS, transaction, encode(record))
+            writing.put(transaction, sealed, db=environment.table(form.TRANSACTIONS))
+
+        with _decided(), environment.alone(patience.left()):
+            positions = [storage.stored.tail() for storage in logs]
+            record = Record(
+                acks,
+                [
+                    Sends(kind, name, position, messages)
+                    for (kind, name, _, messages), position in zip(sends, positions, strict=True)
+                ],
+            )
+            self._writer.write(*logs, then=put)
 
     @contextlib.contextmanager
     def _or_later(self) -> Iterator[None]:
