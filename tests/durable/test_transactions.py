@@ -15,6 +15,7 @@ from durable.conftest import Reboot
 from ringpost.store import format as form
 from ringpost.store import transactions
 from ringpost.store.registry import Registry
+from ringpost.store.writer import Writer
 
 LARGE = 60_000
 
@@ -484,6 +485,53 @@ def test_what_was_put_after_a_reboot_is_found_where_nothing_was_stored_before(
             reboot().close()
     with ringpost.connect(url) as broker:
         assert bodies(broker.queue("invoices")) == [*range(100), "once"]
+
+
+@pytest.mark.parametrize("durability", ["commit", "memory"])
+def test_what_was_acked_after_a_reboot_that_forgot_who_had_it(
+    url: str, durable: ringpost.Broker, reboot: Reboot, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    """It is among others that were given back, of which somebody else may have been told before."""
+    orders = durable.queue("orders")
+    orders.put_many(["one", "two", "three", "four"])
+    child = os.fork()
+    if child == 0:
+        _die_at("T2")
+        with ringpost.connect(url) as broker:
+            orders = broker.queue("orders")
+            consumer = orders.consumer(prefetch=1)
+            held = [consumer.receive(BOUND), consumer.receive(BOUND)]
+            store_groups(orders)
+            held.append(consumer.receive(BOUND))
+            orders.put("five", durability=durability)
+            monkeypatch.setattr(Writer, "_plans", without_groups(Writer._plans))
+            with broker.transaction() as tx:
+                tx.ack_many([held[0], held[2]])
+                tx.send("invoices", "first")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    broker = reboot()
+    found = bodies(broker.queue("orders"))
+    assert sorted(found) == ["five", "four", "two"]
+    assert bodies(broker.queue("invoices")) == ["first"]
+
+
+def store_groups(queue: ringpost.Queue[Any]) -> None:
+    storage: Any = queue._log.storage  # type: ignore[union-attr]
+    storage.noted = True
+    storage.flush()
+
+
+def without_groups(plans: Any) -> Any:
+    """As if what was held had not been stored since."""
+
+    def make(*args: Any) -> Any:
+        made = plans(*args)
+        for plan in made:
+            plan._groups = list(plan.log.known_groups.values())
+        return made
+
+    return make
 
 
 def test_a_queue_that_is_deleted_before_the_end(durable: ringpost.Broker) -> None:

@@ -105,7 +105,7 @@ class Transactions:
         with self._alone(patience.left()):
             self._finish_all()
             logs = [storage_of(log) for _, _, log, _ in sends]
-            self._decide(transaction, acks, sends, logs, patience)
+            self._decide(transaction, acks, sends, logs, acked, patience)
             with self._or_later():
                 settle()
                 for (_, _, log, messages), storage in zip(sends, logs, strict=True):
@@ -118,10 +118,11 @@ class Transactions:
         acks: list[Acks],
         sends: list[tuple[str, str, NativeLog, list[Sent]]],
         logs: list[StoredLog],
+        acked: list[StoredLog],
         patience: Patience,
     ) -> None:
-        """T2. With what these logs have so far: after a reboot none of them ends before the position that it
-        has now, and so what is put is always found behind it."""
+        """T2. With what all these logs have so far: after a reboot none of them ends before it does now. So
+        what is put is always found behind that, and nothing else gets the number of what is acked."""
         environment = self._environment
 
         def put(writing: Any) -> None:
@@ -137,7 +138,7 @@ class Transactions:
                     for (kind, name, _, messages), position in zip(sends, positions, strict=True)
                 ],
             )
-            self._writer.write(*logs, then=put)
+            self._writer.write(*dict.fromkeys([*logs, *acked]), then=put)
 
     @contextlib.contextmanager
     def _or_later(self) -> Iterator[None]:
@@ -186,6 +187,8 @@ class Transactions:
 
     def without_acked(self, identity: tuple[str, str], group: NativeGroup, messages: list[Any]) -> list[Any]:
         """Without what somebody has decided to ack: he may be dead, and is not waited for if he is not."""
+        if DECIDED.get() is not None:
+            return messages  # who carries it out has asked for them
         try:
             self.finish_those_of_the_dead(_BRIEFLY)
         except (RingpostError, ShutDown):
@@ -301,14 +304,28 @@ def _discard_all(log: NativeLog, acks: Acks) -> None:
     if group is None:
         return
     not_yet = {sequence for sequence in acks.sequences if group.discard(sequence) is None}
-    while not_yet:  # after a reboot: they are to be handed out first
-        try:
+    if not_yet:
+        with _decided():  # what is received here nobody looks for in records once more
+            _take(group, not_yet)
+
+
+def _take(group: NativeGroup, sequences: set[int]) -> None:
+    """Ack what was not handed out yet: after a reboot."""
+    last, others = max(sequences), list[Any]()
+    try:
+        while sequences:
             messages: list[Any] = group.receive(_AT_ONCE, 0, False, None, binding.Delivery)
-        except (Empty, ShutDown):
-            return
-        group.settle([one for one in messages if one.sequence in not_yet])
-        not_yet -= {one.sequence for one in messages}
-        group.give_back([one for one in messages if not one.settled], 0, True)
+            group.settle([one for one in messages if one.sequence in sequences])
+            others += [one for one in messages if one.sequence not in sequences]
+            if any(one.sequence >= last for one in messages):
+                break  # all of them were handed out
+            sequences = sequences - {one.sequence for one in messages}
+    except Stalled:
+        raise
+    except (Empty, ShutDown):
+        pass
+    finally:
+        group.give_back(others, 0, True)
 
 
 def _group_of(log: NativeLog, name: str) -> NativeGroup | None:
