@@ -331,8 +331,12 @@ class Broker:
         Args:
             timeout: seconds that its end may wait for others; None: for ever.
 
-        Its end raises LeaseLost, StorageFailed and Stalled: nothing was done. Raises Unsupported here if the
-        broker is in memory.
+        Its end raises LeaseLost, QueueDeleted, StorageFailed, StorageDamaged and Stalled: nothing was done.
+        Once it is decided it raises none of them: what it sends goes beyond the broker's quota, and beyond a
+        queue's maxsize if others filled it meanwhile; what cannot be done within some seconds (the disk is
+        full, somebody is stopped) is left to whoever comes next.
+
+        Raises Unsupported here if the broker is in memory.
         """
         from ringpost.transaction import Transaction
 

@@ -124,8 +124,9 @@ class Levels:
         block: bool = True,
         timeout: float | None = None,
         durability: str | None = None,
+        beyond: bool = False,
     ) -> None:
-        self.level(0).send_raw(kind, payload, subject, headers, ttl_ms, block, timeout, durability)
+        self.level(0).send_raw(kind, payload, subject, headers, ttl_ms, block, timeout, durability, beyond)
 
     def send_many(
         self,

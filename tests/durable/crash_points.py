@@ -71,11 +71,35 @@ POINTS = [
     Point("registry: its ring is not made", "registry", "store.registry:Registry._make_ring", False),
     Point("registry: its ring is made", "registry", "store.registry:Registry._make_ring", True),
     Point("registry: a queue is about to go", "removal", "store.registry:Registry.remove", False),
-    Point("registry: its record is gone", "removal", "store.registry:Registry._delete_some", False),
+    Point("registry: the first of its records is gone", "removal", "store.registry:Registry._bury", True),
+    Point("registry: all its records are gone", "removal", "store.registry:Registry.remove", True, True),
     Point(
-        "registry: some of what it stored is gone", "removal", "store.registry:Registry._delete_some", True
+        "registry: its ring is there",
+        "removal",
+        "engines.durable:DurableEngine._finish_removal",
+        False,
+        True,
     ),
-    Point("registry: all of it is gone", "removal", "store.registry:Registry.remove", True),
+    Point(
+        "registry: a level is there", "removal", "engines.durable:DurableEngine._finish_removal", True, True
+    ),
+    Point(
+        "registry: some of what it stored is gone",
+        "removal",
+        "store.registry:Registry.delete_some",
+        True,
+        True,
+    ),
+    Point(
+        "registry: one level is left", "removal", "store.registry:Registry.delete_some", False, True, turn=3
+    ),
+    Point(
+        "registry: all of it is gone",
+        "removal",
+        "engines.durable:DurableEngine._finish_removals",
+        True,
+        True,
+    ),
     Point("schedule: a message is about to be noted", "scheduling", "scheduled:Schedule.add", False),
     Point(
         "schedule: the alarm is set, not committed",

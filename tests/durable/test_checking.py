@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,56 @@ def test_a_backup_while_it_is_used(durable: ringpost.Broker, tmp_path: Path) -> 
 def test_memory_has_no_backup(broker: ringpost.Broker, tmp_path: Path) -> None:
     with pytest.raises(ringpost.Unsupported, match="nothing to copy"):
         broker.backup(tmp_path / "copy")
+
+
+def spoil(broker: ringpost.Broker) -> ringpost.Topic[Any]:
+    """A topic of which a block is damaged that is to be written anew, with the next message of its key."""
+    topic = broker.topic("prices", retention=ringpost.Retention(compact=True))
+    topic.publish(bytes(1000), key="k")
+    damage(broker, form.BLOCKS, 0)
+    return topic
+
+
+@pytest.mark.parametrize("durability", ["commit", "interval"])
+def test_what_is_damaged_keeps_others_from_nothing(
+    durable: ringpost.Broker, reboot: Reboot, durability: str
+) -> None:
+    """In a process that has something for both to store."""
+    topic = spoil(durable)
+    before, after = durable.queue("before"), durable.queue("after")
+    before.put("one")
+    with pytest.raises(ringpost.StorageDamaged):
+        topic.publish("new", key="k")
+    before.put("two", durability=durability)
+    with pytest.raises(ringpost.StorageDamaged):
+        topic.publish("new", key="k")
+    after.put("three", durability=durability)
+    time.sleep(0.1)
+    before.flush()
+    broker = reboot()
+    assert drain(broker.queue("before")) == ["one", "two"]
+    assert drain(broker.queue("after")) == ["three"]
+
+
+def test_nothing_is_stored_of_what_cannot_be_stored_whole(durable: ringpost.Broker) -> None:
+    topic, jobs = spoil(durable), durable.queue("jobs")
+    environment = durable._engine._environment()  # type: ignore[attr-defined]
+    with pytest.raises(ringpost.StorageDamaged):
+        topic.publish(b"x" * LARGE, key="k")
+    jobs.put("stored")
+    with environment.read() as reading:
+        assert reading.stat(environment.table(form.PAYLOADS))["entries"] == 0
+    assert topic._log.storage.stored.durable() < topic._log.storage.stored.tail()  # type: ignore[union-attr]
+
+
+def test_the_committer_stores_others_too(durable: ringpost.Broker) -> None:
+    topic, jobs = spoil(durable), durable.queue("jobs")
+    topic.publish("new", key="k", durability="interval")
+    for number in range(20):
+        jobs.put(number, durability="interval")
+        time.sleep(0.01)
+    stored = jobs._log.storage.stored  # type: ignore[union-attr]
+    deadline = time.monotonic() + BOUND
+    while stored.durable() < stored.tail() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert stored.durable() == stored.tail()

@@ -299,8 +299,9 @@ class Log(Protocol):
         block: bool = True,
         timeout: float | None = None,
         durability: str | None = None,
+        beyond: bool = False,
     ) -> None:
-        """A body that was encoded before."""
+        """A body that was encoded before; `beyond`: also into a queue that has its maxsize."""
 
     def put_records(
         self,

@@ -65,6 +65,7 @@ _MAP_SIZES = (
 _MAPPED = 32 << 20  # bytes read until their pages are let go
 _READERS = 2048  # at one moment
 _SWEEP = 1000  # commits between two looks for readers that were killed: they keep pages from being used again
+PATIENCE = 30.0  # seconds that others may take who write
 _MAKING = 30.0  # seconds that another process may take to make the data file
 _FORK = 2.0  # seconds that a fork waits for other threads' transactions
 _ALWAYS = 2**64 - 1  # a position that nothing reaches
@@ -225,7 +226,7 @@ class Environment:
             binding.let_go(data)
 
     @contextmanager
-    def alone(self, timeout: float | None = 30.0) -> Iterator[None]:
+    def alone(self, timeout: float | None = PATIENCE) -> Iterator[None]:
         """Nobody else writes meanwhile. Raises Stalled."""
         if _identity_of(self.shm / _DOOR) != self._door_identity:
             self._find_door()  # somebody removed the shared memory: others meet behind another door now
