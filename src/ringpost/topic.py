@@ -319,6 +319,7 @@ class Topic(Generic[T]):
         Raises:
             SettingsMismatch: a subscriber of this name has another pattern or on_lag.
             TooManyProcesses: every subscriber's place is taken (123).
+            Stalled: a lock's holder is stopped.
             ValueError: not a pattern, a name or a start, or settings that do not go together.
         """
         lossy = on_lag == "drop-oldest"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,43 @@ def test_info_is_complete(binding: Any, place: Path) -> None:
     assert not info["deleted"]
     binding.remove(log.path)
     place.rmdir()
+
+
+def test_a_context_manager_is_as_contextlibs(binding: Any) -> None:
+    said: list[object] = []
+
+    @binding.contextmanager
+    def manager(first: int, *, second: int) -> Iterator[int]:
+        """What it says."""
+        try:
+            yield first + second
+        except KeyError:
+            said.append("suppressed")
+        except ValueError as error:
+            raise TypeError from error
+        finally:
+            said.append("left")
+
+    with manager(1, second=2) as found:
+        said.append(found)
+    with manager(1, second=2):
+        raise KeyError
+    with pytest.raises(TypeError), manager(1, second=2):
+        raise ValueError
+    for kind in (OSError, StopIteration, RuntimeError, KeyboardInterrupt):
+        raised = kind()
+        with pytest.raises(kind) as caught, manager(1, second=2):
+            raise raised
+        assert caught.value is raised
+    assert said == [3, "left", "suppressed", *["left"] * 6]
+    assert manager.__doc__ == "What it says."
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_context_manager_yields_once(binding: Any, count: int) -> None:
+    @binding.contextmanager
+    def manager() -> Iterator[None]:
+        yield from [None] * count
+
+    with pytest.raises(RuntimeError), manager():
+        pass

@@ -7,17 +7,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ringpost
 from conformance.conftest import MakeQueue
+from conformance.hammer import interrupt
 from conformance.patience import BOUND
+from ringpost.codecs import PickleCodec
 
 Queue = ringpost.Queue[Any]
 
 DELAY = 0.1
+NOWHERE = 2**64 - 1  # a position that nothing reaches
 LONG = 4 * DELAY
 
 
@@ -113,3 +117,23 @@ def test_a_batch_that_a_handler_ended_says_how_many_went_in(make: MakeQueue, sen
         queue.put_many(range(10), timeout=BOUND)
     assert raised.value.put == 3  # type: ignore[attr-defined]
     assert queue.get_many() == [0, 1, 2]
+
+
+def test_what_a_handler_raises_leaves_no_door_shut(binding: Any, shm_dir: Path) -> None:
+    """Nobody else would ever get in while this process lives."""
+    place = shm_dir / "doors"
+    place.mkdir(mode=0o700)
+    door = binding.create(str(place / "door"), "a door", PickleCodec("a door"), capacity=128 << 10)
+    stored = binding.Stored(door, door)
+
+    def enter() -> None:
+        with stored.entering(NOWHERE) as lead:
+            assert lead
+
+    def find_it_open() -> None:
+        with stored.entering(NOWHERE, 5.0) as lead:
+            assert lead
+
+    interrupt(enter, 1000, and_then=find_it_open)
+    binding.remove(door.path)
+    place.rmdir()

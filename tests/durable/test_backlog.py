@@ -16,6 +16,7 @@ from conformance.patience import BOUND, Call
 
 import ringpost
 from durable.conftest import Reboot
+from ringpost.store.blocks import Blocks
 
 SMALL = 128 << 10  # bytes: a ring of 64 KiB
 
@@ -177,6 +178,32 @@ def test_retention_never_takes_what_a_subscriber_needs(durable: ringpost.Broker)
         message = slow.receive(BOUND)
         assert message.body == number
         message.ack()
+
+
+def test_retention_takes_nothing_from_who_is_about_to_subscribe(
+    durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = durable.topic("news", capacity=SMALL, retention=ringpost.Retention(messages=10))
+    find_ends = Blocks.ends
+
+    def publish() -> None:
+        for start in range(0, 20_000, 1000):
+            topic.publish_many(("", number) for number in range(start, start + 1000))
+
+    def ends_while_others_publish(blocks: Blocks) -> Any:
+        found = find_ends(blocks)
+        if publisher.ident is None:
+            publisher.start()
+            publisher.join(1.0)  # it may have to wait until we subscribed
+        return found
+
+    publish()
+    publisher = threading.Thread(target=publish)
+    monkeypatch.setattr(Blocks, "ends", ends_while_others_publish)
+    subscriber = topic.subscribe("#", start="earliest")
+    publisher.join()
+    first = subscriber.receive(BOUND)
+    assert [subscriber.receive(BOUND).sequence for _ in range(20_000)][-1] == first.sequence + 20_000
 
 
 def test_space_is_used_again(durable: ringpost.Broker) -> None:

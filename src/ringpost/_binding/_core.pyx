@@ -829,13 +829,8 @@ cdef class Log:
     def open_group(self, str name, str pattern="", *, uint64_t policy=0, bint from_start=False,
                    bint lossy=False, bint ends_with_us=False, start=None):
         cdef rp_group_settings settings
-        cdef uint32_t handle = 0
-        cdef c_bool made = False
-        cdef rp_status status
         cdef bytes c_name = name.encode()
         cdef bytes c_pattern = pattern.encode()
-        cdef const char *name_text = c_name
-        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
         self.check_open()
         settings.pattern = c_pattern
         settings.policy = policy
@@ -843,12 +838,21 @@ cdef class Log:
         settings.lossy = lossy
         settings.ends_with_us = ends_with_us
         if from_start and start is None and self.is_stored:
-            start = self.need_storage().first()
+            with self.need_storage().keeping_first() as first:
+                return self.open_group_at(c_name, &settings, first)
+        return self.open_group_at(c_name, &settings, start)
+
+    cdef tuple open_group_at(self, bytes name, rp_group_settings *settings, start):
+        cdef const char *name_text = name
+        cdef uint32_t handle = 0
+        cdef c_bool made = False
+        cdef rp_status status
+        cdef int64_t deadline = rp_monotonic_ns() + PATIENCE
         settings.placed = start is not None
         settings.position, settings.sequence = start or (0, 0)
         while True:
             with nogil:
-                status = rp_group_open(self._log, name_text, &settings, deadline, &handle, &made)
+                status = rp_group_open(self._log, name_text, settings, deadline, &handle, &made)
             if status != RP_INTERRUPTED:
                 break
             self.interrupted()
@@ -1010,6 +1014,7 @@ cdef void copy_parts(char *to, const rp_message *message) noexcept nogil:
 
 
 include "stored.pxi"
+include "managing.pxi"
 include "place.pxi"
 include "group.pxi"
 include "records.pxi"

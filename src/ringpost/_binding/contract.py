@@ -7,8 +7,9 @@ A binding is a module with NAMES; tests/conformance runs on each. Bindings encod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 NAMES = (
     "NAME",
@@ -22,6 +23,7 @@ NAMES = (
     "any_ttl",
     "attach",
     "collect",
+    "contextmanager",
     "create",
     "find_frame",
     "frames_from_end",
@@ -101,6 +103,8 @@ class Delivery(Protocol):
 
 
 M = TypeVar("M")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Watch(Protocol):
@@ -374,7 +378,8 @@ class Log(Protocol):
         start: tuple[int, int] | None = None,
     ) -> tuple[Group, bool]:
         """Find or make a group. `start`: (position, sequence), with from_start, in a stored log.
-        FileExistsError: there is one with other settings."""
+        FileExistsError: there is one with other settings. Stalled: somebody was stopped in here, or while he
+        wrote to storage."""
 
     def groups(self) -> list[dict[str, Any]]: ...
     def set_alarm(self, when_ns: int) -> None:
@@ -415,17 +420,20 @@ class Storage(Protocol):
     def find(self, sequence: int, time_ns: int) -> tuple[int, int]:
         """(position, sequence) of the first frame with at least this sequence and time."""
 
-    def first(self) -> tuple[int, int] | None:
-        """(position, sequence) where a new group starts that starts at the beginning; None: the ring
-        knows."""
+    def keeping_first(self) -> AbstractContextManager[tuple[int, int] | None, bool | None]:
+        """(position, sequence) where a new group starts that starts at the beginning, and what it finds there
+        stays until the statement ends; None: the ring knows. Raises Stalled."""
 
 
 class Stored(Protocol):
     """A stored log as its storage sees it: Stored(log, door). See native/src/stored.h."""
 
     def __init__(self, log: NativeLog, door: NativeLog) -> None: ...
-    def enter(self, position: int, timeout: float | None = None) -> bool: ...
-    def leave(self) -> None: ...
+    def entering(self, position: int, timeout: float | None = None) -> AbstractContextManager[bool]:
+        """`with stored.entering(position) as lead`: True: it falls to the caller to write, and nobody else
+        does meanwhile, until the statement ends, whatever a signal handler raises at which moment. False:
+        everything below `position` is in storage. Raises Stalled."""
+
     def tail(self) -> int: ...
     def durable(self) -> int: ...
     def set_durable(self, position: int) -> None: ...
@@ -488,6 +496,12 @@ class Binding(Protocol):
         neither. None: there is none."""
 
     def any_ttl(self, messages: list[Any]) -> bool: ...
+    def contextmanager(
+        self, function: Callable[P, Iterator[T]]
+    ) -> Callable[P, AbstractContextManager[T, bool | None]]:
+        """As contextlib's. What a signal handler raises is raised in the generator, or outside of the
+        statement. (cffi: or on the way from one to the other: then the generator ends with the traceback.)"""
+
     def frames_from_end(self, data: bytes, count: int) -> int:
         """The offset of the `count`-th last frame; 0 if there are fewer. Raises ValueError."""
 

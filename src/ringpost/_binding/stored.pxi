@@ -89,24 +89,10 @@ cdef class Stored:
         self.log = log
         self.door = door
 
-    def enter(self, uint64_t position, timeout=None):
-        """True: it falls to the caller to write, and then to leave(). False: everything below `position` is in
-        storage. Raises Stalled."""
-        cdef c_bool lead = False
-        cdef rp_status status
-        cdef int64_t deadline = RP_NEVER if timeout is None else rp_monotonic_ns() + nanoseconds(timeout)
-        while True:
-            with nogil:
-                status = rp_commit_enter(self.log._log, self.door._log, position, deadline, &lead)
-            if status != RP_INTERRUPTED:
-                break
-            PyErr_CheckSignals()
-        if status != RP_OK:
-            raise self.log.fail(status, "store what was put into")
-        return lead
-
-    def leave(self):
-        rp_commit_leave(self.door._log)
+    def entering(self, uint64_t position, timeout=None):
+        """`with stored.entering(position) as lead`: True: it falls to the caller to write, and nobody else does
+        meanwhile. False: everything below `position` is in storage. Raises Stalled."""
+        return Turn.__new__(Turn, self, position, RP_NEVER if timeout is None else rp_monotonic_ns() + nanoseconds(timeout))
 
     def tail(self):
         return rp_tail(self.log._log)
@@ -244,6 +230,51 @@ cdef class Stored:
                                  rp_monotonic_ns() + PATIENCE)
         if status != RP_OK:
             raise self.log.fail(status, "restore a group of")
+
+
+@cython.final
+@cython.no_gc
+cdef class Turn:
+    """Of one writer: what Stored.entering() gives, for one `with`. In C: a signal handler may raise between any two
+    steps of Python, and a door that nobody leaves is shut as long as the process lives. Where CPython lets one in
+    between this and the statement's body, or its end, the statement forgets this, and that leaves, too."""
+
+    cdef Log log
+    cdef Log door
+    cdef uint64_t position
+    cdef int64_t deadline
+    cdef c_bool lead
+
+    def __cinit__(self, Stored stored not None, uint64_t position, int64_t deadline):
+        self.log = stored.log
+        self.door = stored.door
+        self.position = position
+        self.deadline = deadline
+
+    def __enter__(self):
+        cdef rp_status status
+        if self.lead:
+            raise RuntimeError("it is entered already")
+        while True:
+            with nogil:
+                status = rp_commit_enter(self.log._log, self.door._log, self.position, self.deadline, &self.lead)
+            if status != RP_INTERRUPTED:
+                break
+            PyErr_CheckSignals()
+        if status != RP_OK:
+            raise self.log.fail(status, "store what was put into")
+        return self.lead
+
+    def __exit__(self, *unused):
+        self.end()
+
+    def __dealloc__(self):
+        self.end()
+
+    cdef void end(self) noexcept:
+        if self.lead:
+            self.lead = False
+            rp_commit_leave(self.door._log)
 
 
 # ---- frames in private memory -----------------------------------------------------------------

@@ -7,7 +7,6 @@ fits into. The payload of a large message lies beside it, in parts of that size.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from ringpost._binding import binding
@@ -77,7 +76,7 @@ class Blocks:
             return noted
         return form.Progress(last.end, last.end_sequence, noted.ring)
 
-    @contextmanager
+    @binding.contextmanager
     def _reading(self, table: bytes | None) -> Iterator[Any]:
         environment = self._environment
         with environment.read() as transaction, transaction.cursor(environment.table(table)) as cursor:

@@ -17,7 +17,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ _SWEEP = 1000  # commits between two looks for readers that were killed: they ke
 PATIENCE = 30.0  # seconds that others may take who write
 _MAKING = 30.0  # seconds that another process may take to make the data file
 _FORK = 2.0  # seconds that a fork waits for other threads' transactions
+_PAUSE = 0.001  # seconds between two looks of who waits for them, or for the fork
 _ALWAYS = 2**64 - 1  # a position that nothing reaches
 
 # Locks, or mappings, of files that live on another machine prove nothing about processes here.
@@ -209,10 +210,10 @@ class Environment:
         """For who has a transaction."""
         return self._tables[name]
 
-    @contextmanager
+    @binding.contextmanager
     def read(self) -> Iterator[Any]:
         """A read transaction; nothing of it is good after it."""
-        with self._gate:
+        with self._gate.passing():
             if self._is_closed:
                 self._check_there()
             with self._environment.begin(buffers=True) as transaction:
@@ -225,18 +226,13 @@ class Environment:
             self._mapped = 0
             binding.let_go(data)
 
-    @contextmanager
-    def alone(self, timeout: float | None = PATIENCE) -> Iterator[None]:
-        """Nobody else writes meanwhile. Raises Stalled."""
+    def alone(self, timeout: float | None = PATIENCE) -> AbstractContextManager[bool]:
+        """`with environment.alone()`: nobody else writes meanwhile. Raises Stalled."""
         if _identity_of(self.shm / _DOOR) != self._door_identity:
             self._find_door()  # somebody removed the shared memory: others meet behind another door now
-        self._doorkeeper.enter(_ALWAYS, timeout)
-        try:
-            yield
-        finally:
-            self._doorkeeper.leave()
+        return self._doorkeeper.entering(_ALWAYS, timeout)
 
-    @contextmanager
+    @binding.contextmanager
     def begin(self, only_frames: bool = False) -> Iterator[Any]:
         """A write transaction of who is alone: on disk when it ends without an exception, undone else.
 
@@ -248,7 +244,7 @@ class Environment:
         """
         self._commits += 1
         try:
-            with self._gate:
+            with self._gate.passing():
                 self._check_there()
                 if self._commits % _SWEEP == 0:
                     self._environment.reader_check()
@@ -305,7 +301,7 @@ class Environment:
 
     def copy(self, place: Path) -> None:
         """A consistent copy, compacted, into an empty directory."""
-        with self._gate:
+        with self._gate.passing():
             self._environment.copy(str(place), compact=True)
 
     # ---- doors ---------------------------------------------------------------------------------
@@ -358,33 +354,37 @@ class Environment:
 
 
 class Gate:
-    """Counts transactions, so that a fork can wait until there is none."""
+    """Knows transactions, so that a fork can wait until there is none. Who waits looks again and again: it is
+    seldom, and nothing is ever locked that a signal handler could leave locked."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inside = 0
-        self._forking = False
+        self._inside: set[object] = set()
+        self._is_shut = False
 
-    def __enter__(self) -> None:
-        with self._changed:
-            while self._forking:
-                self._changed.wait()
-            self._inside += 1
-
-    def __exit__(self, *unused: object) -> None:
-        with self._changed:
-            self._inside -= 1
-            self._changed.notify_all()
+    @binding.contextmanager
+    def passing(self) -> Iterator[None]:
+        one = object()
+        try:
+            self._inside.add(one)
+            while self._is_shut:  # looked at after it was added: who shuts looks the other way round
+                self._inside.discard(one)
+                time.sleep(_PAUSE)
+                self._inside.add(one)
+            yield
+        finally:
+            self._inside.discard(one)
 
     def shut(self, timeout: float) -> bool:
-        with self._changed:
-            self._forking = True
-            return self._changed.wait_for(lambda: not self._inside, timeout)
+        deadline = time.monotonic() + timeout
+        self._is_shut = True
+        while self._inside:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_PAUSE)
+        return True
 
     def open(self) -> None:
-        with self._changed:
-            self._forking = False
-            self._changed.notify_all()
+        self._is_shut = False
 
 
 _open_environments: dict[tuple[int, int], Environment] = {}
@@ -556,7 +556,7 @@ def _check_file(path: Path, access: Access, shown: Path) -> None:
         )
 
 
-@contextmanager
+@binding.contextmanager
 def _one_by_one(place: Path, access: Access) -> Iterator[int]:
     """Gives a descriptor of the directory. Raises Stalled, NotOurs."""
     here = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

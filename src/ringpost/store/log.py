@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ringpost._binding import binding
@@ -22,6 +23,7 @@ ALL = 2**64 - 1  # behind every position
 
 _AHEAD = 4 << 20  # bytes of frames read from storage at once
 _TOGETHER = 64  # frames of one lease
+_PATIENCE = 30.0  # seconds for the door, where there is no timeout to go by
 _AGAIN = 1000  # looks at storage and ring, which move
 
 
@@ -102,19 +104,17 @@ class StoredLog:
 
     def commit_until(self, position: int, timeout: float | None) -> None:
         """Everything below `position` is on disk, by whoever writes it. Raises Stalled, StorageFailed."""
-        while self.stored.enter(position, timeout):
-            try:
+        while True:
+            with self.stored.entering(position, timeout) as lead:
+                if not lead:
+                    return
                 self._writer.write(self)
-            finally:
-                self.stored.leave()
 
     def flush(self, timeout: float | None = None) -> None:
         """With the acks of this process."""
-        if self.noted and self.stored.enter(ALL, timeout):
-            try:
+        if self.noted:
+            with self.stored.entering(ALL, timeout):
                 self._writer.write(self)
-            finally:
-                self.stored.leave()
         self.commit_until(self.stored.tail(), timeout)
 
     # ---- reading -------------------------------------------------------------------------------
@@ -203,10 +203,16 @@ class StoredLog:
             return self.stored.durable(), sequence
         return ends[1].end, ends[1].end_sequence
 
-    def first(self) -> tuple[int, int] | None:
-        """Of a topic: its oldest stored frame. None: there is none; or it is a queue: its consumers know."""
-        ends = self.blocks.ends() if self.record.retention is not None else None
-        return None if ends is None else (ends[0].position, ends[0].sequence)
+    @binding.contextmanager
+    def keeping_first(self) -> Iterator[tuple[int, int] | None]:
+        """Of a topic: its oldest stored frame, which nobody deletes meanwhile. None: there is none; or it
+        is a queue: its consumers know. Raises Stalled."""
+        if self.record.retention is None:
+            yield None
+            return
+        with self.stored.entering(ALL, _PATIENCE):  # who deletes looks at the groups first, behind this door
+            ends = self.blocks.ends()
+            yield None if ends is None else (ends[0].position, ends[0].sequence)
 
     def is_of(self, environment: Environment) -> bool:
         return self._writer.environment is environment

@@ -77,16 +77,11 @@ class Transactions:
         self._door: Stored | None = None
         self._said: set[str] = set()
 
-    @contextlib.contextmanager
-    def _alone(self, timeout: float | None) -> Iterator[None]:
+    def _alone(self, timeout: float | None) -> contextlib.AbstractContextManager[bool]:
         if self._door is None:
             log = self._environment.find_or_make_door(_DOOR)
             self._door = binding.Stored(log, log)
-        self._door.enter(ALL, timeout)
-        try:
-            yield
-        finally:
-            self._door.leave()
+        return self._door.entering(ALL, timeout)
 
     # ---- one of ours ---------------------------------------------------------------------------
 

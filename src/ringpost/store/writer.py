@@ -16,10 +16,11 @@ import contextlib
 import errno
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import lmdb
@@ -117,8 +118,8 @@ class Writer:
         others = [log for log in self.logs() if log not in wanted and (log.noted or log.is_pending())]
         for log in (*wanted, *(log for log in others if not log.is_spoilt)):
             if log.noted:
-                log.noted = False
                 noted.add(log)
+                log.noted = False
             try:
                 plans.append(_Plan(log, self))
             except (RingpostError, ShutDown):
@@ -177,16 +178,15 @@ class Writer:
         log.noted = True
         self._committer.note(log, soon)
 
-    def commit_noted(self) -> None:
+    def commit_noted(self, others: Collection[StoredLog] = ()) -> None:
         problem: StorageDamaged | None = None
         for log in self.logs():
-            if log.noted and log.stored.enter(ALL, 5.0):
+            if log.noted or log in others:
                 try:
-                    self.write(log)
+                    with log.stored.entering(ALL, 5.0):
+                        self.write(log)
                 except StorageDamaged as error:
                     problem = error  # of this one: others are stored all the same
-                finally:
-                    log.stored.leave()
         if problem is not None:
             raise problem
 
@@ -333,6 +333,7 @@ class Committer:
         self._look_at: float | None = None  # for transactions
         self._pause = _LOOK
         self._kept: set[StoredLog] = set()  # closed perhaps before they were stored
+        self._at_work: set[StoredLog] = set()  # the thread stores these right now
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         _committers.add(self)
@@ -346,6 +347,7 @@ class Committer:
             self._come(set(), self._pause)
 
     def _come(self, logs: set[StoredLog], after: float) -> None:
+        _finish_under_multiprocessing()
         when = time.monotonic() + after
         with self._changed:
             self._kept |= logs
@@ -365,7 +367,8 @@ class Committer:
                         self._thread = None  # nothing for a while: the next note() starts another
                         return
                 self._due = None
-                kept, self._kept = self._kept, set()
+                kept = self._at_work = self._kept
+                self._kept = set()
             writer = self._writer()
             if writer is None:
                 return
@@ -404,11 +407,11 @@ class Committer:
         return bool(left)
 
     def finish(self) -> None:
-        """At the end of the process: store what was noted."""
+        """At the end of the process: store what was noted, and what the thread will not live to store."""
         writer = self._writer()
-        if writer is not None and self._pid == os.getpid() and self._due is not None:
+        if writer is not None and self._pid == os.getpid():
             with contextlib.suppress(Exception):
-                writer.commit_noted()
+                writer.commit_noted(self._at_work)
 
     def forget(self) -> None:
         """In a forked child: the thread is the parent's, and so is its work."""
@@ -417,9 +420,10 @@ class Committer:
         self._due = None
         self._look_at = None
         self._pid = os.getpid()
-        for log in self._kept:
+        self._kept, self._at_work = set(), set()
+        writer = self._writer()
+        for log in [] if writer is None else writer.logs():  # not only those that are kept: see _at_work
             log.noted = False
-        self._kept = set()
 
 
 _committers: weakref.WeakSet[Committer] = weakref.WeakSet()
@@ -431,7 +435,21 @@ def _finish_all() -> None:
         committer.finish()
 
 
+_finalizer: Any = None
+
+
+def _finish_under_multiprocessing() -> None:
+    """Children that it forked end without atexit, and begin without the finalizers that were there before."""
+    global _finalizer
+    util = sys.modules.get("multiprocessing.util")  # there, if this is such a child
+    if util is not None and (_finalizer is None or not _finalizer.still_active()):
+        # a negative priority: after it has joined this process's children; but before anonymous queues go
+        _finalizer = util.Finalize(None, _finish_all, exitpriority=-50)
+
+
 def _forget_all() -> None:
+    global _finalizer
+    _finalizer = None
     for committer in list(_committers):
         committer.forget()
 

@@ -8,6 +8,7 @@ with, may leave messages in this process's hands until it ends.
 
 from __future__ import annotations
 
+from contextlib import contextmanager as contextmanager  # a handler that raises in there: see contract.py
 from typing import TYPE_CHECKING
 
 from ringpost._binding._cffi.delivery import Delivery as Delivery

@@ -52,6 +52,22 @@ static rp_status rpc_take_large(rp_log *log, uint32_t group, uint64_t sequence, 
     return status;
 }
 
+/* A writer's turn: the struct itself says whether it is to be left. */
+typedef struct rpc_turn {
+    rp_log *door;
+    bool lead;
+} rpc_turn;
+
+static rp_status rpc_enter(rp_log *log, rpc_turn *turn, uint64_t position, int64_t deadline) {
+    return rp_commit_enter(log, turn->door, position, deadline, &turn->lead);
+}
+
+static void rpc_leave(rpc_turn *turn) {
+    if (!turn->lead) return;
+    turn->lead = false;
+    rp_commit_leave(turn->door);
+}
+
 /* Handles, which end once. */
 static void rpc_detach(rp_log **log) {
     rp_log *last = *log;

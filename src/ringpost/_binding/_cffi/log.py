@@ -16,6 +16,7 @@ from ringpost._binding._cffi.native import (
     PATIENCE,
     QUEUE_GROUP,
     TOO_MANY,
+    Pointer,
     deadline_of,
     ffi,
     fields_of,
@@ -120,16 +121,22 @@ class Log(Putting, Taking):
         start: tuple[int, int] | None = None,
     ) -> tuple[Group, bool]:
         text = ffi.new("char[]", pattern.encode())
-        deadline = monotonic_ns() + PATIENCE
         self.check_open()
-        if from_start and start is None and self.is_stored:
-            start = self.need_storage().first()
         settings = ffi.new("rp_group_settings *")
         settings.pattern = text
         settings.policy = policy
         settings.from_start = bool(from_start)
         settings.lossy = bool(lossy)
         settings.ends_with_us = bool(ends_with_us)
+        if from_start and start is None and self.is_stored:
+            with self.need_storage().keeping_first() as first:
+                return self._open_group_at(name, settings, first)
+        return self._open_group_at(name, settings, start)
+
+    def _open_group_at(
+        self, name: str, settings: Pointer, start: tuple[int, int] | None
+    ) -> tuple[Group, bool]:
+        deadline = monotonic_ns() + PATIENCE
         settings.placed = start is not None
         settings.position, settings.sequence = start or (0, 0)
         handle, made = ffi.new("uint32_t *"), ffi.new("bool *")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from ringpost._binding._cffi.handle import MOST_GROUPS
@@ -44,25 +45,11 @@ class Stored:
         if log is None or door is None:
             raise TypeError("a stored log has a log and a door")
 
-    def enter(self, position: int, timeout: float | None = None) -> bool:
-        """True: it falls to the caller to write, and then to leave(). False: everything below `position` is
-        in storage. Raises Stalled."""
+    def entering(self, position: int, timeout: float | None = None) -> Turn:
+        """`with stored.entering(position) as lead`: True: it falls to the caller to write, and nobody else
+        does meanwhile. False: everything below `position` is in storage. Raises Stalled."""
         deadline = NEVER if timeout is None else monotonic_ns() + nanoseconds(timeout)
-        lead = ffi.new("bool *")
-        status = INTERRUPTED
-        try:
-            while status == INTERRUPTED:
-                status = lib.rp_commit_enter(self.log.log, self._door.log, position, deadline, lead)
-        except BaseException:
-            if lead[0]:
-                self.leave()
-            raise
-        if status != OK:
-            raise self.log.fail(status, "store what was put into")
-        return bool(lead[0])
-
-    def leave(self) -> None:
-        lib.rp_commit_leave(self._door.log)
+        return Turn(self.log, self._door, position, deadline)
 
     def tail(self) -> int:
         return int(lib.rp_tail(self.log.log))
@@ -174,6 +161,44 @@ class Stored:
         status = lib.rp_group_import(self.log.log, state, entries, monotonic_ns() + PATIENCE)
         if status != OK:
             raise self.log.fail(status, "restore a group of")
+
+
+@final
+class Turn:
+    """Of one writer: what Stored.entering() gives, for one `with`. A signal handler may raise between any two
+    steps of Python, and a door that nobody leaves is shut as long as the process lives. So C says whether it
+    is to be left, and leaves it: when the statement ends, or when nobody refers to this any more. (One more
+    handler that raises while __enter__ handles what the first one raised: then the door is left with the
+    traceback.)"""
+
+    __slots__ = ("_deadline", "_door", "_ending", "_log", "_position", "_turn")
+
+    def __init__(self, log: Log, door: Log, position: int, deadline: int) -> None:
+        self._log = log
+        self._door = door
+        self._position = position
+        self._deadline = deadline
+        self._turn = ffi.new("rpc_turn *", (door.log, False))
+        self._ending = ffi.gc(self._turn, lib.rpc_leave)
+
+    def __enter__(self) -> bool:
+        status = INTERRUPTED
+        try:
+            while status == INTERRUPTED:
+                status = lib.rpc_enter(self._log.log, self._turn, self._position, self._deadline)
+            if status != OK:
+                raise self._log.fail(status, "store what was put into")
+            lead: bool = self._turn.lead
+            return lead
+        except BaseException:
+            lib.rpc_leave(self._turn)
+            raise
+
+    @property
+    def __exit__(self) -> Callable[..., None]:
+        """Python looks it up before it enters: a function of C, in which no signal handler runs."""
+        exit_: Callable[..., None] = self._ending.__exit__
+        return exit_
 
 
 def _view(data: Pointer, size: int) -> memoryview:
