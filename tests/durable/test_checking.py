@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lmdb.verify
 import pytest
 from conformance.patience import BOUND, Call
 
@@ -47,6 +48,56 @@ def test_a_sound_one(durable: ringpost.Broker, place: Path) -> None:
 def test_none(tmp_path: Path) -> None:
     with pytest.raises(ringpost.QueueNotFound, match="no durable broker in"):
         ringpost.verify(tmp_path)
+
+
+@pytest.fixture
+def written_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Whenever verify() has read where LMDB's pages are, and before it looks at them, something happens."""
+
+    def prepare(happen: Callable[[], object]) -> None:
+        load = lmdb.verify._Verifier.load_metas
+
+        def load_and_wait(verifier: Any) -> None:
+            load(verifier)
+            Call(happen).result()
+
+        monkeypatch.setattr(lmdb.verify._Verifier, "load_metas", load_and_wait)
+
+    return prepare
+
+
+def use(queue: ringpost.Queue[Any]) -> None:
+    """Pages become free, and are used again."""
+    for _ in range(20):
+        queue.put_many([b"x" * 5000] * 10)
+        queue.get_many(10)
+        queue.flush()
+
+
+def test_others_write_meanwhile(
+    durable: ringpost.Broker, place: Path, written_meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    queue = durable.queue("jobs")
+    queue.put_many([b"y" * 5000] * 100)
+    use(queue)
+    written_meanwhile(lambda: use(queue))
+    assert ringpost.verify(place).problems == ()
+
+
+def test_damage_is_found_while_others_write(
+    durable: ringpost.Broker, place: Path, written_meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    durable.queue("kept").put_many([b"y" * 5000] * 10)
+    queue = durable.queue("jobs")
+    use(queue)
+    with (place / "data.mdb").open("r+b") as file:
+        page = file.read().index(b"y" * 4000) // 4096
+        file.seek(page * 4096)
+        file.write((page + 1).to_bytes(8, "little"))  # another one's number
+    looks: list[None] = []
+    written_meanwhile(lambda: (use(queue), looks.append(None)))
+    assert any(f"page {page} " in problem for problem in ringpost.verify(place).problems)
+    assert len(looks) > 1
 
 
 def damage(broker: ringpost.Broker, table: bytes | None, which: int) -> None:

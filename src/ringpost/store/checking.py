@@ -21,6 +21,9 @@ from ringpost.store.environment import DATA, SIDE, Environment, open_environment
 from ringpost.store.registry import Registry
 from ringpost.store.values import Values
 
+_HEAD = 1 << 16  # bytes: LMDB's two meta pages, of the largest size that pages have
+_LOOKS = 3
+
 
 @dataclass(frozen=True)
 class StoredQueue:
@@ -71,7 +74,8 @@ def verify(
 ) -> Verification:
     """Look at everything that a durable broker has stored: LMDB's structure, each block, each large payload.
 
-    Programs may use the broker meanwhile. It takes as long as reading the files does.
+    Programs may use the broker meanwhile. It takes as long as reading the files does, and what they delete in
+    this time leaves no room for what they write.
 
     Args:
         skip_damaged: give up messages that are damaged, so that consumers pass over them, as if they had
@@ -83,18 +87,62 @@ def verify(
     place, opener = Path(directory), key_of(key) or from_environment()
     if not (place / DATA).exists():
         raise QueueNotFound(f"there is no durable broker in {place}")
-    try:
-        problems = list(lmdb.verify.verify(str(place)))  # type: ignore[no-untyped-call]
-    except lmdb.verify.VerifyError as error:
-        raise StorageFailed(errno.EIO, f"{error}; restore a backup", str(place)) from error
-    if problems:
-        return Verification(tuple(problems), ())
+    look = _look_at_structure(place)
+    if look.problems and not look.was_written:  # opening a damaged file may kill this process: not before
+        return look.verification()
     environment = open_environment(place, create=False, key=opener, access=access_found(place))
+    if look.problems and (look := _look_while_others_write(environment)).problems:
+        return look.verification()
     found = _Findings()
     for kind, name, record in Registry(environment).all():
         _look_at(environment, kind, name, record, found)
     given_up = _give_up(environment, found) if skip_damaged else ()
     return Verification(tuple(found.problems), tuple(found.queues), given_up)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """At LMDB's pages. Where somebody wrote meanwhile, pages were perhaps used again before they were looked
+    at, and are no damage."""
+
+    place: Path
+    problems: tuple[str, ...]
+    was_written: bool
+    cannot_begin: Exception | None = None
+
+    def verification(self) -> Verification:
+        """Raises StorageFailed."""
+        if self.cannot_begin is not None:
+            raise StorageFailed(
+                errno.EIO, f"{self.cannot_begin}; restore a backup", str(self.place)
+            ) from self.cannot_begin
+        return Verification(self.problems, ())
+
+
+def _look_at_structure(place: Path) -> _Look:
+    before, problems, cannot_begin = _head(place), [], None
+    try:
+        problems = list(lmdb.verify.verify(str(place)))  # type: ignore[no-untyped-call]
+    except lmdb.verify.VerifyError as error:
+        problems, cannot_begin = [str(error)], error
+    return _Look(place, tuple(problems), _head(place) != before, cannot_begin)
+
+
+def _head(place: Path) -> bytes:
+    """Each commit changes it."""
+    with (place / DATA).open("rb") as file:
+        return file.read(_HEAD)
+
+
+def _look_while_others_write(environment: Environment) -> _Look:
+    """What a reader may still read is not used again. Only between the sizes that are read first, of the file
+    and of what is in it, somebody may commit: that is not there when looked for again."""
+    for _ in range(_LOOKS):
+        with environment.read():
+            look = _look_at_structure(environment.place)
+        if not look.problems or not look.was_written:
+            break
+    return look
 
 
 def _look_at(
