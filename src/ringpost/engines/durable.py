@@ -223,8 +223,7 @@ class DurableEngine(ring.RingEngine):
     def backup(self, path: str | os.PathLike[str]) -> None:
         from ringpost.store.checking import backup
 
-        self.flush()
-        backup(self._environment(), Path(path))
+        backup(self._environment(), Path(path), self.flush)
 
     def flush(self, timeout: float | None = None) -> None:
         """Also of logs that nobody here has open any more."""
