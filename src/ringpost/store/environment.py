@@ -447,6 +447,7 @@ def forget_environment(environment: Environment) -> None:
             (here / name).unlink(missing_ok=True)
         for name in (SIDE, NEW):
             directory.remove_tree(here / name)
+        directory.remove_unfinished(here)
 
 
 def _identity(path: Path) -> tuple[int, int]:
