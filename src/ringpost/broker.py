@@ -383,12 +383,13 @@ class Broker:
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """A copy of a durable broker, while it is used: connect to it as to any other. It has everything that
-        was put before.
+        was put before. A scheduled message that becomes due while it is made may be delivered twice by it.
 
         Args:
             path: a directory, new or empty.
 
-        Raises FileExistsError, StorageFailed; Unsupported for a broker in memory.
+        Raises FileExistsError, StorageFailed, Stalled: no copy is left then; Unsupported for a broker in
+        memory.
         """
         self._check_open()
         make = getattr(self._engine, "backup", None)

@@ -46,7 +46,7 @@ _held_by_fork: list[threading.Lock] = []
 class SideStore:
     """One broker's. Get it from `side_store()`: LMDB forbids opening a file twice in a process."""
 
-    def __init__(self, place: Path, access: Access, durable: bool = False) -> None:
+    def __init__(self, place: Path, access: Access, durable: bool = False, values: Values = PLAIN) -> None:
         self._place = place
         self._access = access
         self._durable = durable
@@ -60,7 +60,7 @@ class SideStore:
         self._environment: Any = None  # opened when it is needed first, by who has the lock
         self._tables: dict[bytes, Any] = {}
         self._writes = 0
-        self.values: Values = PLAIN
+        self.values = values
         """How what is in the tables lies there."""
 
     def _open_lock(self, path: Path) -> int:
@@ -214,14 +214,12 @@ def side_store(broker: Path, access: Access = PRIVATE) -> SideStore:
     return _open_store(broker / NAME, access, durable=False)
 
 
-def durable_side_store(place: Path, access: Access = PRIVATE, values: Values = PLAIN) -> SideStore:
+def durable_side_store(place: Path, access: Access, values: Values) -> SideStore:
     """The same on disk, in the directory `place`."""
-    store = _open_store(place.resolve(), access, durable=True)
-    store.values = values
-    return store
+    return _open_store(place.resolve(), access, durable=True, values=values)
 
 
-def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
+def _open_store(place: Path, access: Access, durable: bool, values: Values = PLAIN) -> SideStore:
     with _guard:
         store = _open_stores.get(place)
         if store is not None and not store.is_there():  # destroyed, and perhaps made again
@@ -230,7 +228,7 @@ def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
             store = None
         if store is None:
             try:
-                store = _open_stores[place] = SideStore(place, access, durable)
+                store = _open_stores[place] = SideStore(place, access, durable, values)
             except FileNotFoundError:
                 raise QueueDeleted(
                     f"the broker in {place.parent} was deleted; open its queues again"

@@ -210,7 +210,7 @@ class DurableEngine(ring.RingEngine):
         return durable_side_store(self._place / SIDE, self._access, values)
 
     def destroy(self) -> None:
-        from ringpost.engines import directory
+        from ringpost.engines import directory, segments
         from ringpost.sidestore import close_store
 
         environment = self._environment()
@@ -218,11 +218,13 @@ class DurableEngine(ring.RingEngine):
             for name in self.list_logs(kind):
                 binding.remove(str(self._path(kind, name)))
         directory.remove_fifos(environment.shm, everything=True, access=self._access)
+        segments.remove_unfinished(environment.shm)
         close_store(self._place / SIDE)
         environment.remove_doors()
         directory.remove_if_empty(environment.shm)
         forget_environment(environment)
         self._is_destroyed = True
+        directory.remove_unfinished(self._place.parent)
         try:
             self._place.rmdir()
         except OSError:
@@ -236,8 +238,7 @@ class DurableEngine(ring.RingEngine):
     def backup(self, path: str | os.PathLike[str]) -> None:
         from ringpost.store.checking import backup
 
-        self.flush()
-        backup(self._environment(), Path(path))
+        backup(self._environment(), Path(path), self.flush)
 
     def flush(self, timeout: float | None = None) -> None:
         """Also of logs that nobody here has open any more."""

@@ -53,7 +53,7 @@ DATA = "data.mdb"
 SIDE = "side"  # the side store's folder in the broker's
 _DOOR = "storage.door"
 _KEYS = b"keys"  # in the table meta, of a sealed broker
-_NEW = ".new"  # where the data file is made, in the broker's directory
+NEW = ".new"  # where the data file is made, or copied to, in the broker's directory
 
 LOCK = "lock.mdb"
 _LOCK_SIZE = 192 << 10  # bytes: more than _READERS need
@@ -446,8 +446,9 @@ def forget_environment(environment: Environment) -> None:
     with directory.opened(place, environment.access, readable=True) as here:
         for name in (DATA, LOCK, domain.NAME):
             (here / name).unlink(missing_ok=True)
-        for name in (SIDE, _NEW):
+        for name in (SIDE, NEW):
             directory.remove_tree(here / name)
+        directory.remove_unfinished(here)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -504,7 +505,7 @@ def _make_data(place: Path, access: Access) -> None:
     with _one_by_one(place, access) as descriptor:
         here = directory.name_of(descriptor)
         if not os.path.lexists(here / DATA):
-            made = here / _NEW
+            made = here / NEW
             directory.remove_tree(made)  # its maker died
             directory.make_one(made, access)
             directory.make_empty_file(made / DATA, access)
@@ -513,7 +514,7 @@ def _make_data(place: Path, access: Access) -> None:
                 environment.open_db(table)
             environment.close()
             for parent in place.resolve().parents:
-                _sync_directory(parent)  # perhaps they were made right now
+                sync_directory(parent)  # perhaps they were made right now
             (made / DATA).rename(here / DATA)
             directory.remove_tree(made)
         _make_lock_file(here, access)
@@ -576,7 +577,7 @@ def _one_by_one(place: Path, access: Access) -> Iterator[int]:
         os.close(here)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """One that we may not look into is nobody's that we made."""
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
