@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 
@@ -28,6 +28,9 @@ from ringpost.engines import directory
 from ringpost.engines.access import PRIVATE, Access
 from ringpost.errors import QueueDeleted, Stalled, Status, failure
 from ringpost.store.values import PLAIN, Values
+
+if TYPE_CHECKING:
+    from ringpost.notes import Notes
 
 NAME = "side.lmdb"
 DATA = "data.mdb"
@@ -62,6 +65,8 @@ class SideStore:
         self._writes = 0
         self.values: Values = PLAIN
         """How what is in the tables lies there."""
+        self.shm: Path | None = None
+        """The broker's directory in shared memory, if this is not in there itself."""
 
     def _open_lock(self, path: Path) -> int:
         """A backup has none."""
@@ -135,6 +140,12 @@ class SideStore:
         """For who has a transaction."""
         return self._tables[name]
 
+    def notes(self, log_id: bytes, table: bytes) -> Notes:
+        """For who is alone."""
+        from ringpost.notes import Notes
+
+        return Notes(self.shm or directory.name_of(self._here), log_id, table, self._access)
+
     def is_there(self) -> bool:
         """Is it still the one that others find?"""
         try:
@@ -157,6 +168,8 @@ class SideStore:
     def forget(self, log_id: bytes) -> None:
         """Whatever is kept for a log that is gone."""
         with self.write() as transaction:
+            for name in TABLES:
+                self.notes(log_id, name).remove()
             for table in self._tables.values():
                 with transaction.cursor(table) as cursor:
                     found = cursor.set_range(log_id)
@@ -214,10 +227,13 @@ def side_store(broker: Path, access: Access = PRIVATE) -> SideStore:
     return _open_store(broker / NAME, access, durable=False)
 
 
-def durable_side_store(place: Path, access: Access = PRIVATE, values: Values = PLAIN) -> SideStore:
+def durable_side_store(
+    place: Path, access: Access = PRIVATE, values: Values = PLAIN, shm: Path | None = None
+) -> SideStore:
     """The same on disk, in the directory `place`."""
     store = _open_store(place.resolve(), access, durable=True)
     store.values = values
+    store.shm = shm
     return store
 
 

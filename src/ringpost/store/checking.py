@@ -238,7 +238,7 @@ def _copy_side_store(environment: Environment, to: Path) -> None:
     from ringpost.sidestore import durable_side_store
 
     to.mkdir(mode=0o700)
-    durable_side_store(source, environment.access).copy(to)
+    durable_side_store(source, environment.access, shm=environment.shm).copy(to)
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,222 @@
+"""Where storing fails after a message was put: who tries again confirms it, and puts no copy."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ringpost
+from durable.conftest import Reboot
+from ringpost.scheduled import Schedule
+from ringpost.sidestore import SideStore
+from ringpost.store.log import StoredLog
+from ringpost.store.writer import Writer
+
+QUOTA = "2m"
+PIECE = b"x" * 8000
+
+Queue = ringpost.Queue[Any]
+
+
+class Disk:
+    """Fails on demand: for what waits for it, or for the side store."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = self.side_is_full = False
+        self.attempts = 0
+        real_write, real_begin = Writer.write, SideStore.begin
+
+        def write(writer: Writer, *logs: StoredLog, then: Callable[[Any], None] | None = None) -> None:
+            if self.is_full:
+                self.attempts += 1
+                raise ringpost.StorageFailed(errno.ENOSPC, "the disk is full")
+            real_write(writer, *logs, then=then)
+
+        @contextlib.contextmanager
+        def begin(store: SideStore) -> Iterator[Any]:
+            with real_begin(store) as transaction:
+                yield transaction
+                if self.side_is_full:
+                    self.attempts += 1
+                    raise ringpost.StorageFailed(errno.ENOSPC, "the disk is full")
+
+        monkeypatch.setattr(Writer, "write", write)
+        monkeypatch.setattr(SideStore, "begin", begin)
+        monkeypatch.setattr("ringpost.scheduled._RETRY", 1)  # ns
+
+    def fill(self, what: str) -> None:
+        self.is_full, self.side_is_full = what == "the log's", what == "the side store's"
+
+    def make_room(self) -> None:
+        self.is_full = self.side_is_full = False
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def scheduled(queue: Queue) -> int:
+    return Schedule(queue._log, queue._broker._engine.side_store).count()  # type: ignore[union-attr]
+
+
+def fill(queue: Queue) -> int:
+    """To the broker's quota. How many were confirmed."""
+    for put in range(1000):
+        try:
+            queue.put(PIECE)
+        except ringpost.StorageFailed:
+            return put
+    raise AssertionError("there is no quota")
+
+
+def drain(queue: Queue) -> list[Any]:
+    found: list[Any] = []
+    with contextlib.suppress(ringpost.Empty):
+        while True:
+            found.append(queue.get(timeout=0.3))
+    return found
+
+
+def notes_of(shm_dir: Path) -> list[Path]:
+    return list(shm_dir.rglob("*.notes"))
+
+
+# ---- what is due ------------------------------------------------------------------------------
+
+
+def test_a_queue_over_its_quota_can_be_emptied(durable: ringpost.Broker, url: str, shm_dir: Path) -> None:
+    with ringpost.connect(f"{url}?max_bytes={QUOTA}") as broker:
+        queue = broker.queue("jobs", capacity=256 << 10)
+        queue.producer().send(b"due", delay=0.05)
+        put = fill(queue)
+        time.sleep(0.05)
+        found = Counter(drain(queue))
+        while scheduled(queue):  # until the next try
+            found.update(drain(queue))
+        assert found[b"due"] == 1
+        assert found[PIECE] in (put, put + 1)
+        assert scheduled(queue) == 0
+        assert not notes_of(shm_dir)
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+@pytest.mark.parametrize("what", ["the log's", "the side store's"])
+def test_what_is_due_comes_once(
+    durable: ringpost.Broker, disk: Disk, shm_dir: Path, what: str, priority: int
+) -> None:
+    queue = durable.queue("jobs", priorities=True)
+    for number in range(3):
+        queue.producer().send(number, delay=0.01, priority=priority)
+    time.sleep(0.02)
+    disk.fill(what)
+    assert queue.get(timeout=5) == 0  # it is in the ring
+    for _ in range(5):
+        assert queue._log.on_alarm is not None
+        queue._log.on_alarm()  # as every call that takes
+    assert queue.qsize() == 2
+    assert disk.attempts >= 3
+    assert scheduled(queue) == 3
+    disk.make_room()
+    assert sorted(drain(queue)) == [1, 2]
+    assert scheduled(queue) == 0
+    assert not notes_of(shm_dir)
+
+
+def test_other_processes_know_of_it(durable: ringpost.Broker, disk: Disk, monkeypatch: Any) -> None:
+    """Notes lie in shared memory; where that is full, who put remembers."""
+    queue = durable.queue("jobs")
+    queue.producer().send("due", delay=0)
+    disk.fill("the log's")
+    assert queue.get(timeout=5) == "due"
+    monkeypatch.setattr("ringpost.notes._here", {})  # as in another process
+    disk.make_room()
+    assert drain(queue) == []
+    assert scheduled(queue) == 0
+
+
+def test_full_shared_memory_leaves_notes_to_who_put(
+    durable: ringpost.Broker, disk: Disk, monkeypatch: Any
+) -> None:
+    def fail(*unused: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("ringpost.notes.Notes._write", fail)
+    queue = durable.queue("jobs")
+    queue.producer().send("due", delay=0)
+    disk.fill("the log's")
+    assert queue.get(timeout=5) == "due"
+    for _ in range(3):
+        with pytest.raises(ringpost.Empty):
+            queue.get(timeout=0.01)
+    disk.make_room()
+    assert drain(queue) == []
+    assert scheduled(queue) == 0
+
+
+def test_what_was_not_stored_comes_again_after_a_reboot(
+    durable: ringpost.Broker, disk: Disk, reboot: Reboot
+) -> None:
+    durable.queue("jobs").producer().send("due", delay=0)
+    disk.fill("the log's")
+    with durable.queue("jobs").consumer() as consumer:
+        assert consumer.receive(timeout=5).body == "due"
+    disk.make_room()
+    queue = reboot().queue("jobs")
+    assert drain(queue) == ["due"]
+    assert scheduled(queue) == 0
+
+
+def test_notes_of_a_ring_that_was_lost_do_not_count(
+    durable: ringpost.Broker, disk: Disk, reboot: Reboot, shm_dir: Path
+) -> None:
+    """RINGPOST_SHM_DIR may lie on a disk, and notes be there after a reboot whose ring is made anew."""
+    durable.queue("jobs").producer().send("due", delay=0)
+    disk.fill("the log's")
+    with durable.queue("jobs").consumer() as consumer:
+        assert consumer.receive(timeout=5).body == "due"
+    (note,) = notes_of(shm_dir)
+    kept = note.read_bytes()
+    disk.make_room()
+    broker = reboot()
+    queue = broker.queue("jobs")
+    note.write_bytes(kept)
+    assert drain(queue) == ["due"]
+    assert not notes_of(shm_dir)
+
+
+@pytest.mark.parametrize("length", [0, 1, 20])
+def test_half_a_note_is_none(durable: ringpost.Broker, disk: Disk, shm_dir: Path, length: int) -> None:
+    """Its writer died: the message comes twice."""
+    queue = durable.queue("jobs")
+    queue.producer().send("due", delay=0)
+    disk.fill("the log's")
+    assert queue.get(timeout=5) == "due"
+    (note,) = notes_of(shm_dir)
+    note.write_bytes(note.read_bytes()[:length])
+    disk.make_room()
+    assert drain(queue) == ["due"]
+    assert scheduled(queue) == 0
+
+
+def test_notes_go_with_their_queue_and_with_their_broker(url: str, disk: Disk, shm_dir: Path) -> None:
+    broker = ringpost.connect(url)
+    for name in ("one", "another"):
+        queue = broker.queue(name)
+        queue.producer().send("due", delay=0)
+        disk.fill("the log's")
+        assert queue.get(timeout=5) == "due"
+    disk.make_room()
+    assert len(notes_of(shm_dir)) == 2
+    broker.delete("one")
+    assert len(notes_of(shm_dir)) == 1
+    broker.destroy()
+    broker.close()
+    assert [each for each in shm_dir.rglob("*") if each.is_file()] == []
