@@ -62,7 +62,7 @@ class Producer(Generic[T]):
         if dedup_window is not None:
             from ringpost.dedup import Window
 
-            self._window = Window(bytes(log.info()["log_id"]), self._need_store(), dedup_window)
+            self._window = Window(log, self._need_store(), dedup_window)
         self._lends = False  # it was checked
         self._closed = False
 
@@ -105,7 +105,10 @@ class Producer(Generic[T]):
 
         Raises:
             Full: no room within the timeout, or at once where overflow="raise".
-            ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError: as Queue.put().
+            ShutDown, QueueDeleted, MessageTooLarge, EncodeError: as Queue.put().
+            StorageFailed, Stalled: as Queue.put(). With a `dedup_window` the same message_id once more puts
+                no copy; it returns False when the message is stored.
+            SegmentFull: no room in shared memory for what is kept aside.
             Unsupported: a priority, and the queue has none.
             ValueError: a priority or a ttl out of range; delay and not_before together, or for an
                 anonymous queue; this producer is closed.
@@ -251,6 +254,7 @@ class Producer(Generic[T]):
             try:
                 return self._window.send_once(
                     message_id,
+                    to,
                     lambda: to.send(
                         body, None, envelope, ttl_ms, False, self._grace, durability or self._durability
                     ),

@@ -220,3 +220,93 @@ def test_notes_go_with_their_queue_and_with_their_broker(url: str, disk: Disk, s
     broker.destroy()
     broker.close()
     assert [each for each in shm_dir.rglob("*") if each.is_file()] == []
+
+
+# ---- what is sent once ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+@pytest.mark.parametrize("what", ["the log's", "the side store's"])
+def test_an_id_is_sent_once(
+    durable: ringpost.Broker, disk: Disk, shm_dir: Path, what: str, priority: int
+) -> None:
+    queue = durable.queue("jobs", priorities=True)
+    producer = queue.producer(dedup_window=600)
+    disk.fill(what)
+    for _ in range(3):
+        with pytest.raises(ringpost.StorageFailed):
+            producer.send("once", message_id="1", priority=priority)
+    assert queue.qsize() == 1
+    disk.make_room()
+    assert not producer.send("once", message_id="1")
+    assert not notes_of(shm_dir)
+    assert not producer.send("once", message_id="1", priority=priority)
+    assert drain(queue) == ["once"]
+
+
+def test_an_id_that_is_known_is_stored(durable: ringpost.Broker, disk: Disk, reboot: Reboot) -> None:
+    producer = durable.queue("jobs").producer(dedup_window=600)
+    disk.fill("the log's")
+    with pytest.raises(ringpost.StorageFailed):
+        producer.send("once", message_id="1")
+    disk.make_room()
+    assert not producer.send("once", message_id="1")
+    queue = reboot().queue("jobs")
+    assert not queue.producer(dedup_window=600).send("once", message_id="1")
+    assert drain(queue) == ["once"]
+
+
+def test_an_id_whose_message_a_reboot_took_away_is_sent(
+    durable: ringpost.Broker, disk: Disk, reboot: Reboot
+) -> None:
+    disk.fill("the log's")
+    with pytest.raises(ringpost.StorageFailed):
+        durable.queue("jobs").producer(dedup_window=600).send("once", message_id="1")
+    queue = reboot().queue("jobs")
+    disk.make_room()
+    queue = reboot().queue("jobs")
+    assert queue.producer(dedup_window=600).send("once", message_id="1")
+    assert drain(queue) == ["once"]
+
+
+def test_the_next_one_has_all_of_them_stored(durable: ringpost.Broker, disk: Disk, shm_dir: Path) -> None:
+    queue = durable.queue("jobs", priorities=True)
+    producer = queue.producer(dedup_window=600)
+    disk.fill("the log's")
+    for number in range(3):
+        with pytest.raises(ringpost.StorageFailed):
+            producer.send(number, message_id=str(number), priority=number)
+    assert producer.send("in memory", message_id="4", durability="memory")
+    assert notes_of(shm_dir)
+    disk.make_room()
+    assert producer.send("next", message_id="5")
+    assert not notes_of(shm_dir)
+    assert not any(producer.send("", message_id=str(number)) for number in range(6) if number != 3)
+    assert sorted(map(str, drain(queue))) == ["0", "1", "2", "in memory", "next"]
+
+
+def test_a_window_that_is_over_is_over_for_what_was_noted(durable: ringpost.Broker, disk: Disk) -> None:
+    queue = durable.queue("jobs")
+    producer = queue.producer(dedup_window=0.05)
+    disk.fill("the log's")
+    with pytest.raises(ringpost.StorageFailed):
+        producer.send("once", message_id="1")
+    time.sleep(0.06)
+    disk.make_room()
+    assert producer.send("again", message_id="1")
+    assert drain(queue) == ["once", "again"]
+
+
+def test_nothing_is_noted_of_what_found_no_room(durable: ringpost.Broker, disk: Disk) -> None:
+    """The ring is full of what cannot be stored: it is not in there."""
+    queue = durable.queue("jobs", capacity=256 << 10)
+    disk.fill("the log's")
+    with pytest.raises(ringpost.StorageFailed):
+        queue.put_many([PIECE] * 1000, durability="memory")
+    producer = queue.producer(dedup_window=600)
+    for _ in range(2):
+        with pytest.raises(ringpost.StorageFailed):
+            producer.send(PIECE, message_id="1")
+    disk.make_room()
+    assert producer.send(b"once", message_id="1")
+    assert drain(queue)[-1] == b"once"

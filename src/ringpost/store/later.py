@@ -46,6 +46,11 @@ class Unconfirmed:
                 LATER.reset(token)
             self.confirm()
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """False: confirm() has nothing to do."""
+        return bool(self._logs)
+
     def confirm(self, timeout: float = STORING) -> None:
         """Raises StorageFailed, Stalled, QueueDeleted."""
         for log in list(self._logs):
