@@ -50,6 +50,7 @@ class Disk:
         monkeypatch.setattr(Writer, "write", write)
         monkeypatch.setattr(SideStore, "begin", begin)
         monkeypatch.setattr("ringpost.scheduled._RETRY", 1)  # ns
+        monkeypatch.setattr("ringpost.consumer._LATER", 0.01)
 
     def fill(self, what: str) -> None:
         self.is_full, self.side_is_full = what == "the log's", what == "the side store's"
@@ -310,3 +311,106 @@ def test_nothing_is_noted_of_what_found_no_room(durable: ringpost.Broker, disk: 
     disk.make_room()
     assert producer.send(b"once", message_id="1")
     assert drain(queue)[-1] == b"once"
+
+
+# ---- dead letters -----------------------------------------------------------------------------
+
+
+def test_what_is_rejected_is_buried_once(durable: ringpost.Broker, disk: Disk) -> None:
+    queue = durable.queue("jobs")
+    queue.put("bad")
+    letters = queue.dead_letters()
+    with queue.consumer(dead_letters=True) as consumer:
+        message = consumer.receive(timeout=5)
+        assert len(letters) == 0
+        disk.fill("the log's")
+        for _ in range(3):
+            with pytest.raises(ringpost.StorageFailed):
+                message.reject()
+        assert len(letters) == 1
+        disk.make_room()
+        message.reject()
+        assert [each.body for _, each in letters.peek()] == ["bad"]
+    assert queue.stats().unfinished == 0
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["receive", "receive_many"])
+def test_what_is_expired_is_buried_once_and_others_come(
+    durable: ringpost.Broker, disk: Disk, many: bool
+) -> None:
+    queue = durable.queue("jobs")
+    queue.producer().send("expired", ttl=0.001)
+    queue.put("good")
+    letters = queue.dead_letters()
+    assert len(letters) == 0
+    time.sleep(0.01)
+    disk.fill("the log's")
+    with queue.consumer(dead_letters=True) as consumer:
+
+        def receive() -> Any:
+            return consumer.receive_many(1, timeout=0)[0] if many else consumer.receive(timeout=0)
+
+        receive().ack()
+        for _ in range(3):
+            time.sleep(0.011)
+            with pytest.raises(ringpost.Empty):
+                receive()
+        assert len(letters) == 1
+        disk.make_room()
+        time.sleep(0.011)
+        with pytest.raises(ringpost.Empty):
+            receive()
+        assert queue.stats().unfinished == 0
+    assert [each.body for _, each in letters.peek()] == ["expired"]
+
+
+def test_a_letter_that_found_no_room_is_written(durable: ringpost.Broker, disk: Disk) -> None:
+    """The dead letters' ring is full of what cannot be stored: it is not in there."""
+    queue = durable.queue("jobs")
+    queue.put(PIECE)
+    letters = queue.dead_letters()
+    disk.fill("the log's")
+    with pytest.raises(ringpost.StorageFailed):
+        letters.queue.put_many([PIECE] * 10_000, durability="memory")
+    before = len(letters)
+    with queue.consumer(dead_letters=True) as consumer:
+        message = consumer.receive(timeout=5)
+        for _ in range(2):
+            with pytest.raises(ringpost.StorageFailed):
+                message.reject()
+        disk.make_room()
+        message.reject()
+    assert len(letters) == before + 1
+    assert queue.stats().unfinished == 0
+
+
+def test_a_message_and_its_letter_are_not_both_lost(
+    durable: ringpost.Broker, disk: Disk, reboot: Reboot
+) -> None:
+    queue = durable.queue("jobs")
+    queue.put("bad")
+    assert len(queue.dead_letters()) == 0
+    with queue.consumer(dead_letters=True) as consumer:
+        message = consumer.receive(timeout=5)
+        disk.fill("the log's")
+        with pytest.raises(ringpost.StorageFailed):
+            message.reject()
+        queue = reboot().queue("jobs")
+        disk.make_room()
+    assert "bad" in drain(queue) + [each.body for _, each in queue.dead_letters().peek()]
+
+
+def test_a_letter_is_replayed_once(durable: ringpost.Broker, disk: Disk) -> None:
+    queue = durable.queue("jobs")
+    queue.put("bad")
+    letters = queue.dead_letters()
+    with queue.consumer(dead_letters=True) as consumer:
+        consumer.receive(timeout=5).reject()
+    disk.fill("the log's")
+    for _ in range(3):
+        with pytest.raises(ringpost.StorageFailed):
+            letters.replay()
+    assert queue.qsize() <= 1
+    disk.make_room()
+    assert letters.replay() == 1
+    assert queue.qsize() <= 2
