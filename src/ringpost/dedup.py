@@ -60,8 +60,9 @@ class Window:
                     for each in stored:
                         self._remember(transaction, store, each, put[each].until_ns)
                     self._sweep(transaction, store, now)
-            except BaseException:
+            except BaseException as error:
                 if put != noted:
+                    error.put = 1  # type: ignore[attr-defined]  # see errors.was_put()
                     notes.write(put)
                 raise
             if len(stored) == len(put):

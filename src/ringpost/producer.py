@@ -13,7 +13,7 @@ from ringpost._binding.contract import Loan as Room
 from ringpost._binding.contract import Log
 from ringpost.codecs import Kind
 from ringpost.envelope import Envelope, seal
-from ringpost.errors import Empty, Full, Unsupported
+from ringpost.errors import Empty, Full, Stalled, Unsupported
 from ringpost.loan import Loan, Order, Way, check_takes_arrays
 from ringpost.message import Message
 
@@ -259,6 +259,8 @@ class Producer(Generic[T]):
                         body, None, envelope, ttl_ms, False, self._grace, durability or self._durability
                     ),
                 )
+            except Stalled:
+                raise  # it may have been put; and is no lack of room
             except Full:
                 if self._overflow == "raise" or (deadline is not None and time.monotonic() >= deadline):
                     raise
@@ -302,6 +304,8 @@ class Producer(Generic[T]):
         while True:
             try:
                 return attempt(False, self._grace)
+            except Stalled:
+                raise  # it may have been put; and is no lack of room
             except Full:
                 if self._overflow == "raise":
                     raise

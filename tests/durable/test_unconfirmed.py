@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import time
@@ -14,6 +15,7 @@ import pytest
 
 import ringpost
 from durable.conftest import Reboot
+from ringpost import aio
 from ringpost.scheduled import Schedule
 from ringpost.sidestore import SideStore
 from ringpost.store.log import StoredLog
@@ -414,3 +416,123 @@ def test_a_letter_is_replayed_once(durable: ringpost.Broker, disk: Disk) -> None
     disk.make_room()
     assert letters.replay() == 1
     assert queue.qsize() <= 2
+
+
+# ---- somebody is stopped at the door ----------------------------------------------------------
+
+
+@pytest.fixture
+def stall(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """So many commits come to their timeout, which is five seconds at least, at once."""
+    real, left = StoredLog.commit_until, [0]
+
+    def commit_until(log: StoredLog, position: int, timeout: float | None) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise ringpost.Stalled("a process holds the door")
+        real(log, position, timeout)
+
+    monkeypatch.setattr(StoredLog, "commit_until", commit_until)
+    return lambda times: left.__setitem__(0, times)
+
+
+Stall = Callable[[int], None]
+
+
+def test_an_id_is_sent_once_by_who_was_stalled(durable: ringpost.Broker, stall: Stall) -> None:
+    queue = durable.queue("jobs")
+    producer = queue.producer(dedup_window=600)
+    stall(1)
+    with pytest.raises(ringpost.Stalled):
+        producer.send("once", message_id="1")
+    assert not producer.send("once", message_id="1")
+    assert drain(queue) == ["once"]
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop-oldest"])
+def test_a_task_sends_an_id_once(durable: ringpost.Broker, stall: Stall, overflow: Any) -> None:
+    queue = durable.queue("jobs")
+
+    async def send() -> None:
+        producer = aio.Queue.of(queue).producer(overflow=overflow, dedup_window=600)
+        assert await producer.send("first", message_id="0")
+        stall(1)
+        with pytest.raises(ringpost.Stalled):
+            await producer.send("once", message_id="1")
+        assert not await producer.send("once", message_id="1")
+
+    asyncio.run(send())
+    assert drain(queue) == ["first", "once"]
+
+
+@pytest.mark.parametrize("window", [None, 600.0], ids=["", "dedup"])
+def test_nothing_is_dropped_for_who_was_stalled(
+    durable: ringpost.Broker, stall: Stall, window: float | None
+) -> None:
+    queue = durable.queue("jobs")
+    producer = queue.producer(overflow="drop-oldest", dedup_window=window)
+    queue.put("confirmed")
+    stall(1)
+    with pytest.raises(ringpost.Stalled) as caught:
+        producer.send("new", message_id="1")
+    assert caught.value.put == 1  # type: ignore[attr-defined]
+    assert drain(queue) == ["confirmed", "new"]
+
+
+def test_what_is_lent_is_sent_once(durable: ringpost.Broker, stall: Stall) -> None:
+    pytest.importorskip("numpy")
+    queue = durable.queue("jobs")
+    loan = queue.producer(overflow="drop-oldest").loan(3, "u1")
+    loan.array[:] = 7
+    stall(1)
+    with pytest.raises(ringpost.Stalled):
+        loan.commit()
+    assert not loan.open
+    assert [list(each) for each in drain(queue)] == [[7, 7, 7]]
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["", "somebody wants an error"])
+@pytest.mark.parametrize("how", ["publish", "publish_many", "loan"])
+def test_it_is_published_once(durable: ringpost.Broker, stall: Stall, how: str, strict: bool) -> None:
+    topic = durable.topic("news")
+
+    def publish() -> None:
+        if how == "publish":
+            topic.publish("one")
+        elif how == "publish_many":
+            topic.publish_many([("", "one")])
+        else:
+            pytest.importorskip("numpy")
+            with topic.loan(3, "u1") as array:
+                array[:] = 7
+
+    with topic.subscribe(on_lag="error" if strict else "block") as subscriber:
+        stall(1)
+        with pytest.raises(ringpost.Stalled) as caught:
+            publish()
+        assert caught.value.put == 1  # type: ignore[attr-defined]
+        assert len(subscriber.receive_many(timeout=5)) == 1
+        with pytest.raises(ringpost.Empty):
+            subscriber.receive(timeout=0.05)
+
+
+def test_what_is_due_waits_for_who_is_stopped(durable: ringpost.Broker, disk: Disk, stall: Stall) -> None:
+    queue = durable.queue("jobs")
+    queue.producer().send("due", delay=0)
+    stall(3)
+    assert drain(queue) == ["due"]
+    assert scheduled(queue) == 0
+
+
+def test_a_letter_is_written_once_by_who_was_stalled(durable: ringpost.Broker, stall: Stall) -> None:
+    queue = durable.queue("jobs")
+    queue.put("bad")
+    letters = queue.dead_letters()
+    with queue.consumer(dead_letters=True) as consumer:
+        message = consumer.receive(timeout=5)
+        assert len(letters) == 0
+        stall(1)
+        with pytest.raises(ringpost.Stalled):
+            message.reject()
+        message.reject()
+    assert len(letters) == 1
