@@ -225,6 +225,9 @@ def backup(environment: Environment, to: Path) -> None:
             each.chmod(stat.S_IRUSR | stat.S_IWUSR)
             _sync(each)
         _sync(to)
+    except StorageFailed:
+        shutil.rmtree(to, ignore_errors=True)
+        raise
     except lmdb.Error as error:
         shutil.rmtree(to, ignore_errors=True)
         number = getattr(error, "code", None) or errno.EIO
