@@ -46,7 +46,8 @@ class Schedule:
     def add(self, due_ns: int, message: Stored) -> None:
         """Deliver it at `due_ns` (CLOCK_REALTIME).
 
-        Raises MessageTooLarge, ShutDown and QueueDeleted, as putting it now would; Stalled.
+        Raises MessageTooLarge, ShutDown and QueueDeleted, as putting it now would; Stalled, StorageFailed,
+        SegmentFull.
         """
         self._check(len(message.payload) + len(message.headers or b""))
         due_ns = min(max(due_ns, 1), _LATEST)
