@@ -377,6 +377,9 @@ class Level:
     def label(self) -> str:
         return self._log.label
 
+    def info(self) -> dict[str, Any]:
+        return self._log.info()
+
     def encode(self, item: object) -> tuple[int, Any]:
         return self._log.encode(item)
 

@@ -111,9 +111,11 @@ POINTS = [
     Point("schedule: it is committed", "scheduling", "sidestore:SideStore.begin", True, True),
     Point("schedule: it is due, not put", "moving", "scheduled:Schedule._put", False, True),
     Point("schedule: it is put, still noted", "moving", "scheduled:Schedule._put", True, True),
+    Point("schedule: it is stored, still noted", "moving", "store.later:Unconfirmed.confirm", True, True),
     Point("schedule: it is put, the alarm rings still", "moving", "sidestore:SideStore.begin", True, True),
     Point("dedup: nothing is put", "sending_once", "sidestore:SideStore.begin", False),
-    Point("dedup: it is put, its id is not noted", "sending_once", "dedup:Window._sweep", False),
+    Point("dedup: it is put, not stored", "sending_once", "store.later:Unconfirmed.confirm", False),
+    Point("dedup: it is stored, its id is not noted", "sending_once", "dedup:Window._sweep", False),
     Point("dedup: its id is not committed", "sending_once", "dedup:Window._sweep", True),
     Point("dedup: its id is committed", "sending_once", "sidestore:SideStore.begin", True, True),
 ]

@@ -207,7 +207,7 @@ class DurableEngine(ring.RingEngine):
         environment = self._opened or self._environment()
         environment.catch_up()  # nothing is sealed with a key that somebody has rotated
         values = environment.values(OF_THE_SIDE_STORE)
-        return durable_side_store(self._place / SIDE, self._access, values)
+        return durable_side_store(self._place / SIDE, self._access, values, environment.shm)
 
     def destroy(self) -> None:
         from ringpost.engines import directory, segments

@@ -308,7 +308,9 @@ def _copy_side_store(environment: Environment, to: Path) -> None:
     from ringpost.sidestore import durable_side_store
 
     to.mkdir(mode=0o700)
-    durable_side_store(source, environment.access, environment.values(OF_THE_SIDE_STORE)).copy(to)
+    durable_side_store(
+        source, environment.access, environment.values(OF_THE_SIDE_STORE), environment.shm
+    ).copy(to)
 
 
 def _make_durable(made: Path) -> None:

@@ -313,8 +313,9 @@ class Environment:
         """Who destroys the broker does."""
         for door in self.shm.glob("*.door"):
             binding.remove(str(door))
-        for link in self.shm.glob(f"{LINKS}*"):
-            link.unlink(missing_ok=True)
+        for pattern in (f"{LINKS}*", "*.notes"):
+            for each in self.shm.glob(pattern):
+                each.unlink(missing_ok=True)
 
     def stored(self, log: NativeLog) -> Stored:
         return binding.Stored(log, self._door)

@@ -72,11 +72,18 @@ class StoredLog:
         if level == "commit":
             later = LATER.get()
             if later is None:
-                self.commit_until(self.stored.tail(), timeout)
+                self._confirm(timeout)
             else:
                 later.add(self)
         elif level == "interval" and not self.noted:
             self._writer.note(self, soon=True)
+
+    def _confirm(self, timeout: float | None) -> None:
+        try:
+            self.commit_until(self.stored.tail(), timeout)
+        except BaseException as error:
+            error.put = 1  # type: ignore[attr-defined]  # see errors.was_put(); who put many says how many
+            raise
 
     def after_settle(self) -> None:
         if not self.noted:
