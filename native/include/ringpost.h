@@ -142,6 +142,7 @@ typedef struct rp_message {
     size_t subject_len, headers_len, body_len;
     uint32_t ttl_ms;
     uint8_t kind;
+    bool beyond; /* also into a log that has max_messages already */
 } rp_message;
 
 static inline uint64_t rp_align(uint64_t bytes) { return (bytes + RP_ALIGN - 1) & ~(uint64_t)(RP_ALIGN - 1); }

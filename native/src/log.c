@@ -129,7 +129,8 @@ static rp_status refresh_limit(rp_log *log, uint64_t tail, uint64_t sequence) {
     return RP_OK;
 }
 
-/* A1: RP_OK with room for at least one frame of `bytes`, and `*out` saying for how much. */
+/* A1: RP_OK with room for at least one frame of `bytes`, and `*out` saying for how much.
+ * `messages` 0: for one that counts for nothing. */
 static rp_status find_room(rp_log *log, uint64_t bytes, uint64_t messages, uint64_t all_bytes, room *out) {
     out->tail = rp_load_relaxed(&log->head->tail);
     if (out->tail % RP_ALIGN) return RP_CORRUPT;
@@ -142,7 +143,7 @@ static rp_status find_room(rp_log *log, uint64_t bytes, uint64_t messages, uint6
     if (status == RP_OK) status = refresh_limit(log, out->tail, out->sequence);
     if (status == RP_OK) status = room_by_cache(log, out);
     if (status != RP_OK) return status;
-    return out->bytes >= bytes && out->messages >= 1 ? RP_OK : RP_FULL;
+    return out->bytes >= bytes && (out->messages >= 1 || messages == 0) ? RP_OK : RP_FULL;
 }
 
 rp_status rp_drop_history(rp_log *log, rp_wait *wait) {
@@ -216,7 +217,7 @@ rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait)
     room at;
     rp_status status = begin(log, wait, &now);
     if (rp_unlikely(status != RP_OK)) return status;
-    status = find_room(log, span, 1, span, &at);
+    status = find_room(log, span, !message->beyond, span, &at);
     if (rp_likely(status == RP_OK))
         status = give_up_oldest(log, at.tail + span + RP_STUB, rp_load_relaxed(&log->head->limit));
     if (rp_unlikely(status != RP_OK)) return give_back(log, status);
@@ -240,12 +241,12 @@ rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait)
 }
 
 rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *header, const rp_descriptor *descriptor,
-                                rp_wait *wait) {
+                                bool beyond, rp_wait *wait) {
     uint64_t size = sizeof(rp_frame) + sizeof(rp_descriptor), span = rp_align(size), now;
     room at;
     rp_status status = begin(log, wait, &now);
     if (status != RP_OK) return status;
-    status = find_room(log, span, 1, span, &at);
+    status = find_room(log, span, !beyond, span, &at);
     if (status == RP_OK)
         status = give_up_oldest(log, at.tail + span + RP_STUB, rp_load_relaxed(&log->head->limit));
     if (status != RP_OK) return give_back(log, status);

@@ -56,7 +56,7 @@ rp_status rp_progress(rp_log *log, uint64_t *read, uint64_t *read_sequence, uint
 
 rp_status rp_try_put_with(rp_log *log, const rp_message *message, rp_wait *wait);
 rp_status rp_try_put_descriptor(rp_log *log, const rp_frame *frame, const rp_descriptor *descriptor,
-                                rp_wait *wait);
+                                bool beyond, rp_wait *wait);
 /* Release what a consumer that died in T4 (group.h) has taken but not released. True: there may be room. */
 bool rp_repair_groups(rp_log *log);
 /* Give up history as far as the next large frame that every group has acked, for the pool's sake: RP_OK. RP_FULL:

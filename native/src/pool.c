@@ -147,7 +147,7 @@ rp_status rp_commit(rp_log *log, rp_loan *loan, const rp_message *parts, int64_t
     rp_descriptor descriptor = {.length = loan->length, .first = loan->first, .granules = loan->granules};
     rp_wait wait = rp_wait_until(deadline);
     for (;;) {
-        rp_status status = rp_try_put_descriptor(log, &header, &descriptor, &wait);
+        rp_status status = rp_try_put_descriptor(log, &header, &descriptor, parts->beyond, &wait);
         if (status != RP_BUSY && status != RP_FULL) return status;
         status = rp_wait_for_room(log, status, &wait);
         if (status != RP_OK) return status;

@@ -249,7 +249,8 @@ static rp_status give_name(int fd, const char *temporary, const rp_place *place)
     int result = temporary[0] ? rp_rename_in(place, temporary, place->name)
                               : linkat(AT_FDCWD, via_descriptor, place->fd, place->name, AT_SYMLINK_FOLLOW);
     if (result == 0) return RP_OK;
-    if (errno == ENOENT && rp_is_gone(place)) return RP_NOT_FOUND;
+    if (errno == ENOENT && (temporary[0] || rp_is_gone(place)))
+        return RP_NOT_FOUND; /* somebody has taken it for what the dead left, or the directory is gone */
     return errno == EEXIST ? RP_EXISTS : errno == ENOSPC ? RP_NO_SPACE : RP_SYSTEM;
 }
 

@@ -90,6 +90,14 @@ static void max_messages_bound_what_is_unread(void) {
         CHECK_IS(try_put_number(log, put), RP_FULL);
         CHECK_OK(rp_is_full(log, &full));
         CHECK(full);
+        if (round % 5 == 0) {
+            rp_message beyond = {.body = &put, .body_len = sizeof put, .beyond = true};
+            CHECK_OK(rp_try_put(log, &beyond));
+            put++;
+            CHECK_IS(try_put_number(log, put), RP_FULL);
+            CHECK_EQ(take_number(log, 0), taken++);
+            CHECK_IS(try_put_number(log, put), RP_FULL);
+        }
         for (int i = round % 3; i >= 0; i--) CHECK_EQ(take_number(log, 0), taken++);
     }
     while (try_take_number(log, 0, &number) == RP_OK) {

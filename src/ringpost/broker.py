@@ -331,8 +331,12 @@ class Broker:
         Args:
             timeout: seconds that its end may wait for others; None: for ever.
 
-        Its end raises LeaseLost, StorageFailed and Stalled: nothing was done. Raises Unsupported here if the
-        broker is in memory.
+        Its end raises LeaseLost, QueueDeleted, StorageFailed, StorageDamaged and Stalled: nothing was done.
+        Once it is decided it raises none of them: what it sends goes beyond the broker's quota, and beyond a
+        queue's maxsize if others filled it meanwhile; what cannot be done within some seconds (the disk is
+        full, somebody is stopped) is left to whoever comes next.
+
+        Raises Unsupported here if the broker is in memory.
         """
         from ringpost.transaction import Transaction
 
@@ -379,12 +383,13 @@ class Broker:
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """A copy of a durable broker, while it is used: connect to it as to any other. It has everything that
-        was put before.
+        was put before. A scheduled message that becomes due while it is made may be delivered twice by it.
 
         Args:
             path: a directory, new or empty.
 
-        Raises FileExistsError, StorageFailed; Unsupported for a broker in memory.
+        Raises FileExistsError, StorageFailed, Stalled: no copy is left then; Unsupported for a broker in
+        memory.
         """
         self._check_open()
         make = getattr(self._engine, "backup", None)

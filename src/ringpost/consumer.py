@@ -14,13 +14,25 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ringpost._binding import binding
 from ringpost._binding.contract import Group
 from ringpost.backoff import Backoff
-from ringpost.errors import Crowded, DecodeError, Empty, Full, LeaseLost, RingpostError, ShutDown, Stalled
+from ringpost.errors import (
+    Crowded,
+    DecodeError,
+    Empty,
+    Full,
+    LeaseLost,
+    QueueDeleted,
+    RingpostError,
+    ShutDown,
+    Stalled,
+    StorageFailed,
+)
 from ringpost.message import Message
 
 if TYPE_CHECKING:
     from ringpost.deadletters import DeadLetters
     from ringpost.readiness import Readiness
     from ringpost.requests import Replies
+    from ringpost.store.later import Unconfirmed
 
 
 T = TypeVar("T")
@@ -79,7 +91,8 @@ class Consumer(Generic[T]):
         self._owed: list[
             tuple[Message[T], float]
         ] = []  # given back, with a delay, when there is room to note it
-        self._buried: set[Message[Any]] = set()  # dead letters, not yet settled
+        self._buried: dict[Message[Any], Unconfirmed] = {}  # dead letters, not yet stored or settled
+        self._dying: deque[tuple[float, Message[T], str]] = deque()  # to be buried: when, and why
         self._pid = os.getpid()
         self._closed = False
         _consumers.add(self)
@@ -239,11 +252,15 @@ class Consumer(Generic[T]):
         return True
 
     def _bury_or_keep(self, message: Message[T], reason: str) -> None:
-        """Where the dead letters are full it is looked at again a little later."""
+        """Where there is no room for its letter, anybody looks at it again a little later. Where the letter
+        could not be stored this consumer does, who knows of it."""
         try:
             self._bury(message, reason)
-        except Full as full:
-            _log.warning("%s", full)
+        except (Full, StorageFailed) as problem:
+            _log.warning("%s", problem)
+            if message in self._buried:
+                self._dying.append((time.monotonic() + _LATER, message, reason))
+                return
             self._held.discard(message)
             self._group.give_back([message], _LATER, True)
         except LeaseLost:
@@ -298,6 +315,8 @@ class Consumer(Generic[T]):
     def _look_after_returns(self) -> None:
         if self._owed:
             self._pay_back()
+        if self._dying:
+            self._bury_the_dying()
         if _left_over:
             _give_back_left_over()
 
@@ -310,6 +329,18 @@ class Consumer(Generic[T]):
                 return  # others must settle something first
             self._owed.pop()
 
+    def _bury_the_dying(self) -> None:
+        now = time.monotonic()
+        for _ in range(len(self._dying)):
+            try:
+                when, message, reason = self._dying.popleft()
+            except IndexError:
+                return  # another thread is at it
+            if when > now:
+                self._dying.append((when, message, reason))
+            elif message in self._held and not message.settled:
+                self._bury_or_keep(message, reason)
+
     def _reject(self, message: Message[T], reason: str, patience: float | None = None) -> None:
         self._check_unsettled(message)
         self._bury(message, reason, patience)
@@ -317,14 +348,23 @@ class Consumer(Generic[T]):
 
     def _bury(self, message: Message[T], reason: str, patience: float | None = None) -> None:
         """To the dead letters, if there are any. Settled afterwards: a death in between loses nothing."""
-        if self._dead_letters is not None and message not in self._buried:
-            self._dead_letters._add(message, reason)
-            self._buried.add(message)  # what follows may have to be done again
+        if self._dead_letters is not None:
+            if message not in self._buried:
+                self._buried[message] = self._dead_letters._add(message, reason)
+            self._have_letter_stored(message)  # this and what follows may have to be done again
         held = self._group.settle_one(message, patience)
-        self._buried.discard(message)
+        self._buried.pop(message, None)
         self._held.discard(message)
         if not held:
             raise _lost([message])
+
+    def _have_letter_stored(self, message: Message[T]) -> None:
+        """Before it is settled: else a reboot could take it out of both."""
+        try:
+            self._buried[message].confirm()
+        except QueueDeleted:
+            del self._buried[message]  # with the letter: it needs another one
+            raise
 
     def _extend(self, message: Message[T], seconds: float | None, patience: float | None = None) -> None:
         self._check_unsettled(message)
@@ -366,6 +406,7 @@ class Consumer(Generic[T]):
         held += [message for message, _ in self._owed]
         self._held.clear()
         self._owed.clear()
+        self._dying.clear()
         if held and not self._group.log.closed:
             self._group.give_back(held)
 
@@ -397,6 +438,7 @@ class Consumer(Generic[T]):
         self._ahead.clear()
         self._held.clear()
         self._owed.clear()
+        self._dying.clear()
         self._buried.clear()
 
     @property

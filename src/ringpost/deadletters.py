@@ -12,9 +12,10 @@ import msgspec
 
 from ringpost._binding.contract import Log
 from ringpost.envelope import Envelope, seal
-from ringpost.errors import Empty, Full, ShutDown, Unsupported
+from ringpost.errors import Empty, Full, ShutDown, Stalled, Unsupported
 from ringpost.levels import Levels
 from ringpost.message import Message
+from ringpost.store.later import STORING, Unconfirmed
 
 if TYPE_CHECKING:
     from ringpost.queue import Queue
@@ -63,8 +64,9 @@ class DeadLetters:
     def __len__(self) -> int:
         return self.queue.qsize()
 
-    def _add(self, message: Message[Any], reason: str) -> None:
-        """Raises Full, at once: whoever receives must not wait for who looks after dead letters."""
+    def _add(self, message: Message[Any], reason: str) -> Unconfirmed:
+        """Put it; who calls has it stored. Raises Full, at once: whoever receives must not wait for who looks
+        after dead letters; StorageFailed, Stalled: it was not put."""
         death = Death(
             reason=reason,
             queue=self._source,
@@ -76,15 +78,21 @@ class DeadLetters:
         )
         headers = {**message.headers, DEATH: msgspec.to_builtins(death)}
         envelope = msgspec.structs.replace(message._open(), headers=headers)
+        log, unconfirmed = self.queue._log, Unconfirmed()
         try:
-            self.queue._log.send_raw(
-                message.kind, message.payload, message.raw_subject, seal(envelope), block=False
+            unconfirmed.put(
+                lambda: log.send_raw(
+                    message.kind, message.payload, message.raw_subject, seal(envelope), block=False
+                )
             )
+        except Stalled:
+            raise
         except Full as full:
             raise Full(
                 f"{full}: the dead letters of {self._source!r} have no room for message {message.id}, which "
                 "stays where it is; replay() or delete some of them"
             ) from None
+        return unconfirmed
 
     def peek(self, limit: int = 100) -> list[tuple[Death, Message[Any]]]:
         """The first of them, without taking them."""
@@ -104,12 +112,15 @@ class DeadLetters:
         many. A death of this process in between may leave one in both queues.
 
         Raises Full as soon as there is no room for one; its attribute `put` says how many are back. Raises
-        Unsupported for those of a topic: every subscriber would get them again.
+        StorageFailed, Stalled: the last one may be in both queues, and no more are put back as long as the
+        queue cannot be stored. Raises Unsupported for those of a topic: every subscriber would get them
+        again.
         """
         if self._log is None:
             raise Unsupported(f"the dead letters of topic {self._source!r} have no queue to go back to")
         left = len(self) if limit is None else min(limit, len(self))
         done = 0
+        self._log.flush(STORING)  # else each call would put back what it cannot take out of here
         with self.queue.consumer(prefetch=min(left, 256) or 1) as consumer:
             while done < left:
                 try:

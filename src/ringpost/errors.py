@@ -32,8 +32,15 @@ class RingpostError(Exception):
 class Stalled(RingpostError, Empty, Full):
     """A process that holds a lock of the queue is alive but does not run (stopped, frozen, swapped out).
 
-    Both an `Empty` and a `Full`, so that code which handles a timeout handles this one too.
+    Both an `Empty` and a `Full`, so that code which handles a timeout handles this one too. If it is the
+    lock of those who write to the disk, what was put is in the queue, and not confirmed: the exception's
+    attribute `put` says how many messages are.
     """
+
+
+def was_put(error: BaseException) -> bool:
+    """What failed came after the put: whoever puts it again puts a copy."""
+    return bool(getattr(error, "put", 0))
 
 
 class MessageTooLarge(RingpostError, ValueError):
@@ -52,7 +59,8 @@ class StorageFailed(RingpostError, OSError):
     """The disk did not take what was to be stored (full, over quota, broken, gone).
 
     What was put is not confirmed. It is still in shared memory: it may be delivered, and is stored with the
-    next commit that succeeds.
+    next commit that succeeds. The exception's attribute `put`, where it has one, says how many messages
+    that are.
     """
 
 

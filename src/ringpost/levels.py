@@ -124,8 +124,9 @@ class Levels:
         block: bool = True,
         timeout: float | None = None,
         durability: str | None = None,
+        beyond: bool = False,
     ) -> None:
-        self.level(0).send_raw(kind, payload, subject, headers, ttl_ms, block, timeout, durability)
+        self.level(0).send_raw(kind, payload, subject, headers, ttl_ms, block, timeout, durability, beyond)
 
     def send_many(
         self,
@@ -375,6 +376,9 @@ class Level:
     @property
     def label(self) -> str:
         return self._log.label
+
+    def info(self) -> dict[str, Any]:
+        return self._log.info()
 
     def encode(self, item: object) -> tuple[int, Any]:
         return self._log.encode(item)

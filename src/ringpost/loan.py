@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ringpost._binding.contract import Loan as Room
 from ringpost.codecs import Kind, array_head
-from ringpost.errors import EncodeError
+from ringpost.errors import EncodeError, was_put
 
 if TYPE_CHECKING:
     import numpy
@@ -71,10 +71,15 @@ class Loan:
     def commit(self) -> None:
         """Send it: in a time that does not depend on its size. It is read-only from then on.
 
-        Raises what sending raises (the loan is then still open), and ValueError if it was committed or
-        aborted before, or in a forked child.
+        Raises what sending raises (the loan is then still open, unless it was sent and could not be stored),
+        and ValueError if it was committed or aborted before, or in a forked child.
         """
-        self._way.commit(self._open_room(), len(self._way.subject), len(self._way.headers))
+        try:
+            self._way.commit(self._open_room(), len(self._way.subject), len(self._way.headers))
+        except BaseException as error:
+            if was_put(error):
+                self._let_go()
+            raise
         self._let_go()
 
     def abort(self) -> None:

@@ -175,7 +175,11 @@ class Message(Received[T]):
         self.holder._nack(self, delay, requeue)
 
     def reject(self, reason: str = "rejected") -> None:
-        """Nobody should try again: to the dead letters, or away where there are none. Raises LeaseLost."""
+        """Nobody should try again: to the dead letters, or away where there are none.
+
+        Raises LeaseLost. Full: the dead letters have no room; StorageFailed, Stalled: its letter is not
+        stored. It is still held then: reject() it again, which writes no second letter.
+        """
         self.holder._reject(self, reason)
 
     def extend(self, seconds: float | None) -> None:

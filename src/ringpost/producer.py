@@ -13,7 +13,7 @@ from ringpost._binding.contract import Loan as Room
 from ringpost._binding.contract import Log
 from ringpost.codecs import Kind
 from ringpost.envelope import Envelope, seal
-from ringpost.errors import Empty, Full, Unsupported
+from ringpost.errors import Empty, Full, Stalled, Unsupported
 from ringpost.loan import Loan, Order, Way, check_takes_arrays
 from ringpost.message import Message
 
@@ -62,7 +62,7 @@ class Producer(Generic[T]):
         if dedup_window is not None:
             from ringpost.dedup import Window
 
-            self._window = Window(bytes(log.info()["log_id"]), self._need_store(), dedup_window)
+            self._window = Window(log, self._need_store(), dedup_window)
         self._lends = False  # it was checked
         self._closed = False
 
@@ -105,7 +105,10 @@ class Producer(Generic[T]):
 
         Raises:
             Full: no room within the timeout, or at once where overflow="raise".
-            ShutDown, QueueDeleted, Stalled, MessageTooLarge, EncodeError: as Queue.put().
+            ShutDown, QueueDeleted, MessageTooLarge, EncodeError: as Queue.put().
+            StorageFailed, Stalled: as Queue.put(). With a `dedup_window` the same message_id once more puts
+                no copy; it returns False when the message is stored.
+            SegmentFull: no room in shared memory for what is kept aside.
             Unsupported: a priority, and the queue has none.
             ValueError: a priority or a ttl out of range; delay and not_before together, or for an
                 anonymous queue; this producer is closed.
@@ -251,10 +254,13 @@ class Producer(Generic[T]):
             try:
                 return self._window.send_once(
                     message_id,
+                    to,
                     lambda: to.send(
                         body, None, envelope, ttl_ms, False, self._grace, durability or self._durability
                     ),
                 )
+            except Stalled:
+                raise  # it may have been put; and is no lack of room
             except Full:
                 if self._overflow == "raise" or (deadline is not None and time.monotonic() >= deadline):
                     raise
@@ -298,6 +304,8 @@ class Producer(Generic[T]):
         while True:
             try:
                 return attempt(False, self._grace)
+            except Stalled:
+                raise  # it may have been put; and is no lack of room
             except Full:
                 if self._overflow == "raise":
                     raise

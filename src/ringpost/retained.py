@@ -23,14 +23,14 @@ class Retained:
         self._store = store
 
     def keep(self, subject: bytes, message: Stored) -> None:
-        """Instead of what was kept for this subject. Raises Stalled."""
+        """Instead of what was kept for this subject. Raises Stalled, StorageFailed, SegmentFull."""
         store = self._store()
         with store.write() as transaction:
             key = self._key(store, subject)
             transaction.put(key, store.values.seal(_TABLE, key, pack(message)), db=store.table(_TABLE))
 
     def clear(self, subject: bytes) -> bool:
-        """False: nothing was kept."""
+        """False: nothing was kept. Raises Stalled, StorageFailed, SegmentFull."""
         store = self._store()
         with store.write() as transaction:
             return bool(transaction.delete(self._key(store, subject), db=store.table(_TABLE)))

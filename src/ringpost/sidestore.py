@@ -13,21 +13,25 @@ forks within one: the child could not open the store again.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 
 from ringpost._binding import binding
 from ringpost.engines import directory
 from ringpost.engines.access import PRIVATE, Access
-from ringpost.errors import QueueDeleted, Stalled, Status, failure
+from ringpost.errors import QueueDeleted, RingpostError, Stalled, Status, failure
 from ringpost.store.values import PLAIN, Values
+
+if TYPE_CHECKING:
+    from ringpost.notes import Notes
 
 NAME = "side.lmdb"
 DATA = "data.mdb"
@@ -36,6 +40,7 @@ TABLES = (b"scheduled", b"sent", b"retained")
 
 _MAP_SIZE = 1 << 36  # address space, not memory: the file grows as needed
 _PAUSE = 0.001  # seconds between two tries for the lock
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _FORK = 2.0  # seconds that a fork waits for other threads' transactions
 
 _open_stores: dict[Path, SideStore] = {}
@@ -46,7 +51,7 @@ _held_by_fork: list[threading.Lock] = []
 class SideStore:
     """One broker's. Get it from `side_store()`: LMDB forbids opening a file twice in a process."""
 
-    def __init__(self, place: Path, access: Access, durable: bool = False) -> None:
+    def __init__(self, place: Path, access: Access, durable: bool = False, values: Values = PLAIN) -> None:
         self._place = place
         self._access = access
         self._durable = durable
@@ -54,14 +59,20 @@ class SideStore:
         with directory.opened(place.parent, access, readable=durable) as parent:
             directory.make_one(parent / place.name, access, fill=self._make_files)
             self._here = directory.open_directory(parent / place.name, access)
-        self._lock_file = self._open_lock(directory.name_of(self._here) / LOCK)
+        try:
+            self._lock_file = self._open_lock(directory.name_of(self._here) / LOCK)
+        except BaseException:
+            os.close(self._here)
+            raise
         found = os.fstat(self._lock_file)
         self._identity = (found.st_dev, found.st_ino)
         self._environment: Any = None  # opened when it is needed first, by who has the lock
         self._tables: dict[bytes, Any] = {}
         self._writes = 0
-        self.values: Values = PLAIN
+        self.values = values
         """How what is in the tables lies there."""
+        self.shm: Path | None = None
+        """The broker's directory in shared memory, if this is not in there itself."""
 
     def _open_lock(self, path: Path) -> int:
         """A backup has none."""
@@ -81,7 +92,7 @@ class SideStore:
 
     @binding.contextmanager
     def alone(self, timeout: float = 5.0) -> Iterator[None]:
-        """Nobody else writes meanwhile. Raises Stalled."""
+        """Nobody else writes meanwhile. Raises Stalled, SegmentFull, StorageFailed."""
         with self._locked(fcntl.LOCK_EX, timeout):
             self._open()
             yield
@@ -92,11 +103,8 @@ class SideStore:
 
         Raises SegmentFull, StorageFailed.
         """
-        try:
-            with self._environment.begin(write=True) as transaction:
-                yield transaction
-        except lmdb.Error as error:
-            raise self._failed(error) from error
+        with self._told_of_failures(), self._environment.begin(write=True) as transaction:
+            yield transaction
 
     @binding.contextmanager
     def write(self, timeout: float = 5.0) -> Iterator[Any]:
@@ -106,19 +114,55 @@ class SideStore:
 
     @binding.contextmanager
     def read(self, timeout: float = 5.0) -> Iterator[Any]:
-        """Raises Stalled."""
-        if self._environment is None:
-            with self.alone():
-                pass
-        with self._locked(fcntl.LOCK_SH, timeout), self._environment.begin() as transaction:
+        """Raises Stalled, SegmentFull, StorageFailed."""
+        with (
+            self._locked_to_read(timeout),
+            self._told_of_failures(),
+            self._environment.begin() as transaction,
+        ):
             yield transaction
+
+    @binding.contextmanager
+    def _locked_to_read(self, timeout: float) -> Iterator[None]:
+        while True:
+            with self._locked(fcntl.LOCK_SH, timeout):
+                if self._environment is not None:
+                    yield
+                    return
+            with self.alone():  # opens it; another thread may close it before we come back
+                pass
+
+    @binding.contextmanager
+    def _told_of_failures(self) -> Iterator[None]:
+        """After one LMDB may refuse whatever follows: the next one opens it anew."""
+        try:
+            yield
+        except lmdb.Error as error:
+            failed = self._failed(error)
+            if self._environment is not None:
+                environment, self._environment = self._environment, None
+                environment.close()
+            raise failed from error
 
     def _open(self) -> None:
         if self._environment is not None:
             return
-        here = directory.name_of(self._here)
-        environment = lmdb.open(
-            str(here),
+        try:
+            environment = self._open_environment()
+        except lmdb.Error as error:
+            raise self._failed(error) from error
+        try:
+            tables = {name: environment.open_db(name) for name in TABLES}
+        except BaseException as error:
+            environment.close()  # LMDB would not let it be opened again
+            if isinstance(error, lmdb.Error):
+                raise self._failed(error) from error
+            raise
+        self._tables, self._environment = tables, environment
+
+    def _open_environment(self) -> Any:
+        return lmdb.open(
+            str(directory.name_of(self._here)),
             map_size=_MAP_SIZE,
             max_dbs=len(TABLES),
             max_spare_txns=0,
@@ -128,12 +172,16 @@ class SideStore:
             mode=self._access.file_mode,
             lib_version=0,
         )
-        self._tables = {name: environment.open_db(name) for name in TABLES}
-        self._environment = environment
 
     def table(self, name: bytes) -> Any:
         """For who has a transaction."""
         return self._tables[name]
+
+    def notes(self, log_id: bytes, table: bytes) -> Notes:
+        """For who is alone."""
+        from ringpost.notes import Notes
+
+        return Notes(self.shm or directory.name_of(self._here), log_id, table, self._access)
 
     def is_there(self) -> bool:
         """Is it still the one that others find?"""
@@ -144,7 +192,8 @@ class SideStore:
         return (found.st_dev, found.st_ino) == self._identity
 
     def copy(self, place: Path) -> None:
-        """A consistent copy, compacted, into an empty directory. Raises Stalled."""
+        """A consistent copy, compacted, into an empty directory. Raises Stalled, SegmentFull,
+        StorageFailed."""
         with self.alone():
             self._environment.copy(str(place), compact=True)
 
@@ -157,6 +206,8 @@ class SideStore:
     def forget(self, log_id: bytes) -> None:
         """Whatever is kept for a log that is gone."""
         with self.write() as transaction:
+            for name in TABLES:
+                self.notes(log_id, name).remove()
             for table in self._tables.values():
                 with transaction.cursor(table) as cursor:
                     found = cursor.set_range(log_id)
@@ -205,14 +256,8 @@ class SideStore:
             return False
         return True
 
-    def _failed(self, error: lmdb.Error) -> Exception:
-        if self._durable:
-            from ringpost.store.environment import failed
-
-            return failed(self._place, error)
-        return failure(
-            Status.NO_SPACE, "keep", "what is scheduled, and remembered,", path=str(self._place / DATA)
-        )
+    def _failed(self, error: Exception) -> Exception:
+        return _failed(self._place, self._durable, error)
 
     def _stalled(self) -> Stalled:
         return Stalled(
@@ -221,19 +266,29 @@ class SideStore:
         )
 
 
+def _failed(place: Path, durable: bool, error: Exception) -> Exception:
+    if durable:
+        from ringpost.store.environment import failed
+
+        return failed(place, error)
+    what, path = "what is scheduled, and remembered,", str(place / DATA)
+    is_damaged = isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError))
+    return failure(Status.CORRUPT if is_damaged else Status.NO_SPACE, "keep", what, path=path)
+
+
 def side_store(broker: Path, access: Access = PRIVATE) -> SideStore:
     """The store of the broker in a directory, opened once in a process, and again after a fork."""
     return _open_store(broker / NAME, access, durable=False)
 
 
-def durable_side_store(place: Path, access: Access = PRIVATE, values: Values = PLAIN) -> SideStore:
+def durable_side_store(place: Path, access: Access, values: Values, shm: Path | None = None) -> SideStore:
     """The same on disk, in the directory `place`."""
-    store = _open_store(place.resolve(), access, durable=True)
-    store.values = values
+    store = _open_store(place.resolve(), access, durable=True, values=values)
+    store.shm = shm
     return store
 
 
-def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
+def _open_store(place: Path, access: Access, durable: bool, values: Values = PLAIN) -> SideStore:
     with _guard:
         store = _open_stores.get(place)
         if store is not None and not store.is_there():  # destroyed, and perhaps made again
@@ -242,11 +297,15 @@ def _open_store(place: Path, access: Access, durable: bool) -> SideStore:
             store = None
         if store is None:
             try:
-                store = _open_stores[place] = SideStore(place, access, durable)
+                store = _open_stores[place] = SideStore(place, access, durable, values)
             except FileNotFoundError:
                 raise QueueDeleted(
                     f"the broker in {place.parent} was deleted; open its queues again"
                 ) from None
+            except OSError as error:
+                if error.errno not in _NO_ROOM or isinstance(error, RingpostError):
+                    raise
+                raise _failed(place, durable, error) from error
         return store
 
 

@@ -19,7 +19,7 @@ from ringpost.backoff import Backoff
 from ringpost.codecs import Kind
 from ringpost.deadletters import DeadLetters
 from ringpost.envelope import Envelope, seal
-from ringpost.errors import Full, SettingsMismatch
+from ringpost.errors import Full, SettingsMismatch, was_put
 from ringpost.loan import Loan, Order, Way, check_takes_arrays
 from ringpost.producer import milliseconds
 from ringpost.speech import Speech
@@ -117,7 +117,9 @@ class Topic(Generic[T]):
         ttl_ms = 0 if ttl is None else milliseconds(ttl)
         try:
             self._log.send(body, encoded, envelope, ttl_ms, False, self._grace, durability)
-        except Full:
+        except Full as full:
+            if was_put(full):
+                raise
             self._check_laggards()
             if timeout == 0:
                 raise
@@ -195,7 +197,9 @@ class Topic(Generic[T]):
     def _with_room(self, attempt: Callable[[bool, float | None], R], timeout: float | None) -> R:
         try:
             return attempt(False, self._grace)
-        except Full:
+        except Full as full:
+            if was_put(full):
+                raise
             self._check_laggards()
             if timeout == 0:
                 raise
@@ -243,6 +247,8 @@ class Topic(Generic[T]):
             return self._log.send_many(parts, False, None, durability)
         except Full as full:
             put = int(full.put)  # type: ignore[attr-defined]
+            if put == len(parts):
+                raise  # not for lack of room: they are not confirmed
             if put:
                 return put
             self._check_laggards()
@@ -263,7 +269,9 @@ class Topic(Generic[T]):
             is_strict = any(each["policy"] == _ERROR for each in self._log.groups())
             try:
                 return send(_SLICE if is_strict and (timeout is None or timeout > _SLICE) else timeout)
-            except Full:
+            except Full as full:
+                if was_put(full):
+                    raise
                 self._check_laggards()
                 if deadline is not None:
                     timeout = deadline - time.monotonic()

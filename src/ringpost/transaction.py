@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ class Transaction:
         self._id = new_id()
         self._acks: list[Message[Any]] = []
         self._sends: list[tuple[NativeLog, _Raw]] = []
+        self._counts: Counter[int] = Counter()  # of what it sends, by the log's storage
         self._is_over = False
 
     def ack(self, message: Message[Any]) -> None:
@@ -129,8 +131,12 @@ class Transaction:
         info, size = log.info(), len(payload) + len(headers or b"") + len(subject or b"")
         if size > info["max_payload"]:
             raise failure(_Status.TOO_LARGE, "put", log.label, size=size, most=info["max_payload"])
-        if info["max_messages"] and info["ready"] >= info["max_messages"]:
-            raise Full(f"{log.label} is full: {info['ready']} messages wait in it")
+        waiting = info["ready"] + self._counts[id(log.storage)]
+        if info["max_messages"] and waiting >= info["max_messages"]:
+            raise Full(
+                f"{log.label} is full: {waiting} messages wait in it, with those that this transaction sends"
+            )
+        self._counts[id(log.storage)] += 1
         self._sends.append((log, (kind, payload, subject, headers, milliseconds(ttl))))
 
     def _is_ours(self, log: Any) -> bool:
@@ -144,7 +150,8 @@ class Transaction:
     # ---- the end -------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        from ringpost.store.transactions import Acks, Sent, storage_of
+        from ringpost.store.decided import Acks, Sent
+        from ringpost.store.transactions import storage_of
 
         acks: dict[tuple[str, str, str], list[int]] = {}
         for message in self._acks:
@@ -163,6 +170,7 @@ class Transaction:
             self._id,
             [Acks(*where, sequences) for where, sequences in acks.items()],
             list(sends.values()),
+            [storage_of(message.group.log) for message in self._acks],  # type: ignore[arg-type]
             self._settle,
             self._timeout,
         )

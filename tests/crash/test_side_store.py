@@ -6,10 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import lmdb
 import pytest
 
 import ringpost
@@ -159,3 +161,44 @@ def test_a_killed_reader_does_not_let_the_store_grow_for_ever(broker: ringpost.B
 
     before = grow(1000)
     assert grow(3000) == before
+
+
+def test_a_full_store_holds_nobody_up_and_nothing_comes_twice(
+    broker: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/dev/shm is full: what is due cannot be forgotten, and is taken all the same."""
+    queue, real, is_full = broker.queue("q"), SideStore.begin, True
+    for number in range(TOTAL):
+        queue.producer().send(number, delay=0)
+
+    @contextmanager
+    def begin(store: SideStore) -> Iterator[Any]:
+        with real(store) as transaction:
+            yield transaction
+            if is_full:
+                raise ringpost.SegmentFull("no room")
+
+    monkeypatch.setattr(SideStore, "begin", begin)
+    monkeypatch.setattr("ringpost.scheduled._RETRY", 1)  # ns
+    for number in range(TOTAL):
+        assert queue.get(timeout=PATIENCE) == number
+        time.sleep(0.02)  # the next one tries again
+    producer = queue.producer(dedup_window=60)
+    for _ in range(3):
+        with pytest.raises(ringpost.SegmentFull):
+            producer.send("once", message_id="1")
+    is_full = False
+    assert not producer.send("once", message_id="1")
+    assert queue.get_many() == ["once"]
+    assert Schedule(queue._log, lambda: store_of(broker)).count() == 0
+    assert list(store_of(broker)._place.glob("*.notes")) == []
+
+
+def test_it_is_opened_anew_after_a_failure(broker: ringpost.Broker) -> None:
+    queue = broker.queue("q")
+    queue.producer().send("due", delay=0)
+    before = store_of(broker)._environment
+    with pytest.raises(ringpost.SegmentFull), store_of(broker).write():
+        raise lmdb.PanicError("a fatal error")
+    assert queue.get(timeout=PATIENCE) == "due"
+    assert store_of(broker)._environment is not before

@@ -71,11 +71,35 @@ POINTS = [
     Point("registry: its ring is not made", "registry", "store.registry:Registry._make_ring", False),
     Point("registry: its ring is made", "registry", "store.registry:Registry._make_ring", True),
     Point("registry: a queue is about to go", "removal", "store.registry:Registry.remove", False),
-    Point("registry: its record is gone", "removal", "store.registry:Registry._delete_some", False),
+    Point("registry: the first of its records is gone", "removal", "store.registry:Registry._bury", True),
+    Point("registry: all its records are gone", "removal", "store.registry:Registry.remove", True, True),
     Point(
-        "registry: some of what it stored is gone", "removal", "store.registry:Registry._delete_some", True
+        "registry: its ring is there",
+        "removal",
+        "engines.durable:DurableEngine._finish_removal",
+        False,
+        True,
     ),
-    Point("registry: all of it is gone", "removal", "store.registry:Registry.remove", True),
+    Point(
+        "registry: a level is there", "removal", "engines.durable:DurableEngine._finish_removal", True, True
+    ),
+    Point(
+        "registry: some of what it stored is gone",
+        "removal",
+        "store.registry:Registry.delete_some",
+        True,
+        True,
+    ),
+    Point(
+        "registry: one level is left", "removal", "store.registry:Registry.delete_some", False, True, turn=3
+    ),
+    Point(
+        "registry: all of it is gone",
+        "removal",
+        "engines.durable:DurableEngine._finish_removals",
+        True,
+        True,
+    ),
     Point("schedule: a message is about to be noted", "scheduling", "scheduled:Schedule.add", False),
     Point(
         "schedule: the alarm is set, not committed",
@@ -87,9 +111,11 @@ POINTS = [
     Point("schedule: it is committed", "scheduling", "sidestore:SideStore.begin", True, True),
     Point("schedule: it is due, not put", "moving", "scheduled:Schedule._put", False, True),
     Point("schedule: it is put, still noted", "moving", "scheduled:Schedule._put", True, True),
+    Point("schedule: it is stored, still noted", "moving", "store.later:Unconfirmed.confirm", True, True),
     Point("schedule: it is put, the alarm rings still", "moving", "sidestore:SideStore.begin", True, True),
     Point("dedup: nothing is put", "sending_once", "sidestore:SideStore.begin", False),
-    Point("dedup: it is put, its id is not noted", "sending_once", "dedup:Window._sweep", False),
+    Point("dedup: it is put, not stored", "sending_once", "store.later:Unconfirmed.confirm", False),
+    Point("dedup: it is stored, its id is not noted", "sending_once", "dedup:Window._sweep", False),
     Point("dedup: its id is not committed", "sending_once", "dedup:Window._sweep", True),
     Point("dedup: its id is committed", "sending_once", "sidestore:SideStore.begin", True, True),
 ]

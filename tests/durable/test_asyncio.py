@@ -6,6 +6,7 @@ import asyncio
 import errno
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -257,5 +258,49 @@ def test_a_storm_of_cancellations(run: Run, durable: ringpost.Broker, url: str) 
             assert len(found) == len(set(found))
             assert set(done) <= set(found)
             assert len(done) >= 200
+
+    run(main())
+
+
+class Crowded(ThreadPoolExecutor):
+    """Has no thread for the calls with these numbers, from 1."""
+
+    def __init__(self, *without: int) -> None:
+        super().__init__()
+        self.without = without
+        self.calls = 0
+
+    def submit(self, *args: Any, **keywords: Any) -> Any:
+        self.calls += 1
+        if self.calls in self.without:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*args, **keywords)
+
+
+def test_who_gets_no_thread_is_told_and_others_go_on(run: Run, durable: ringpost.Broker) -> None:
+    async def main() -> None:
+        queue = aio.Queue.of(durable.queue("jobs"))
+        asyncio.get_running_loop().set_default_executor(Crowded(1))
+        with pytest.raises(RuntimeError, match="thread"):
+            await queue.put("first")
+        await queue.put("second")
+        assert await queue.get_many() == ["first", "second"]
+
+    run(main())
+
+
+def test_who_waits_for_the_next_flush_hears_that_there_is_no_thread(
+    run: Run, durable: ringpost.Broker
+) -> None:
+    async def main() -> None:
+        queue = aio.Queue.of(durable.queue("jobs"))
+        executor = Crowded(2)
+        asyncio.get_running_loop().set_default_executor(executor)
+        outcomes = await asyncio.gather(*(queue.put(number) for number in range(3)), return_exceptions=True)
+        assert outcomes[0] is None
+        assert [type(each) for each in outcomes[1:]] == [RuntimeError, RuntimeError]
+        assert executor.calls == 2
+        await queue.put(3)
+        assert await queue.get_many() == [0, 1, 2, 3]
 
     run(main())

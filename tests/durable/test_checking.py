@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lmdb
+import lmdb.verify
 import pytest
 from conformance.patience import BOUND, Call
+from crash.children import Nursery
+from crash.fixtures import fork as fork
 
 import ringpost
 from durable.conftest import Reboot
+from ringpost.sidestore import SideStore
 from ringpost.store import format as form
+from ringpost.store.environment import Environment
 
 LARGE = 100_000
 
@@ -47,6 +57,56 @@ def test_a_sound_one(durable: ringpost.Broker, place: Path) -> None:
 def test_none(tmp_path: Path) -> None:
     with pytest.raises(ringpost.QueueNotFound, match="no durable broker in"):
         ringpost.verify(tmp_path)
+
+
+@pytest.fixture
+def written_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Whenever verify() has read where LMDB's pages are, and before it looks at them, something happens."""
+
+    def prepare(happen: Callable[[], object]) -> None:
+        load = lmdb.verify._Verifier.load_metas
+
+        def load_and_wait(verifier: Any) -> None:
+            load(verifier)
+            Call(happen).result()
+
+        monkeypatch.setattr(lmdb.verify._Verifier, "load_metas", load_and_wait)
+
+    return prepare
+
+
+def use(queue: ringpost.Queue[Any]) -> None:
+    """Pages become free, and are used again."""
+    for _ in range(20):
+        queue.put_many([b"x" * 5000] * 10)
+        queue.get_many(10)
+        queue.flush()
+
+
+def test_others_write_meanwhile(
+    durable: ringpost.Broker, place: Path, written_meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    queue = durable.queue("jobs")
+    queue.put_many([b"y" * 5000] * 100)
+    use(queue)
+    written_meanwhile(lambda: use(queue))
+    assert ringpost.verify(place).problems == ()
+
+
+def test_damage_is_found_while_others_write(
+    durable: ringpost.Broker, place: Path, written_meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    durable.queue("kept").put_many([b"y" * 5000] * 10)
+    queue = durable.queue("jobs")
+    use(queue)
+    with (place / "data.mdb").open("r+b") as file:
+        page = file.read().index(b"y" * 4000) // 4096
+        file.seek(page * 4096)
+        file.write((page + 1).to_bytes(8, "little"))  # another one's number
+    looks: list[None] = []
+    written_meanwhile(lambda: (use(queue), looks.append(None)))
+    assert any(f"page {page} " in problem for problem in ringpost.verify(place).problems)
+    assert len(looks) > 1
 
 
 def damage(broker: ringpost.Broker, table: bytes | None, which: int) -> None:
@@ -159,6 +219,177 @@ def test_a_backup_while_it_is_used(durable: ringpost.Broker, tmp_path: Path) -> 
             copy.destroy()
 
 
+@pytest.fixture
+def between_the_copies(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Of the queues, and of what is beside them: something happens when one is made, and before the other."""
+
+    def prepare(happen: Callable[[], object]) -> None:
+        made: list[str] = []
+        for kind in (Environment, SideStore):
+
+            def copy(self: Any, place: Path, original: Any = kind.copy) -> None:
+                if made:
+                    happen()
+                made.append(str(place))
+                original(self, place)
+
+            monkeypatch.setattr(kind, "copy", copy)
+
+    return prepare
+
+
+def test_what_becomes_due_while_a_backup_is_made_is_in_it(
+    durable: ringpost.Broker, tmp_path: Path, between_the_copies: Callable[[Callable[[], object]], None]
+) -> None:
+    queue = durable.queue("jobs")
+    with queue.producer() as producer:
+        producer.send("later", delay=0.2)
+    between_the_copies(lambda: queue.get(timeout=BOUND))
+    durable.backup(tmp_path / "copy")
+    assert queue.empty()
+    with ringpost.connect(f"ring://{tmp_path / 'copy'}") as copy:
+        assert copy.queue("jobs").get(timeout=BOUND) == "later"
+        assert set(drain(copy.queue("jobs"))) <= {"later"}
+        copy.destroy()
+
+
+def test_a_backup_has_no_id_without_its_message(
+    durable: ringpost.Broker, tmp_path: Path, between_the_copies: Callable[[Callable[[], object]], None]
+) -> None:
+    with durable.queue("jobs").producer(dedup_window=1000) as producer:
+        producer.send("before", message_id="1")
+        between_the_copies(lambda: producer.send("meanwhile", message_id="2"))
+        durable.backup(tmp_path / "copy")
+    with ringpost.connect(f"ring://{tmp_path / 'copy'}") as copy:
+        with copy.queue("jobs").producer(dedup_window=1000) as producer:
+            producer.send("before", message_id="1")
+            producer.send("meanwhile", message_id="2")
+        found = drain(copy.queue("jobs"))
+        assert found[0] == "before"
+        assert set(found[1:]) == {"meanwhile"}
+        copy.destroy()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("kind", [Environment, SideStore])
+@pytest.mark.parametrize(
+    ("problem", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), ringpost.StorageFailed),
+        (lmdb.Error("it does not work"), ringpost.StorageFailed),
+        (ringpost.Stalled("somebody does not run"), ringpost.Stalled),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_nothing_is_left_of_a_backup_that_failed(
+    durable: ringpost.Broker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+    problem: BaseException,
+    raised: type[BaseException],
+    is_there: bool,
+) -> None:
+    with durable.queue("jobs").producer() as producer:
+        producer.send("later", delay=1000)
+        producer.send("now")
+    original = kind.copy
+
+    def fail(self: Any, place: Path) -> None:
+        original(self, place)
+        raise problem
+
+    to = tmp_path / "copy"
+    if is_there:
+        to.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "copy", fail)
+        with pytest.raises(raised):
+            durable.backup(to)
+    assert to.exists() == is_there
+    assert not is_there or list(to.iterdir()) == []
+    durable.backup(to)
+    assert sorted(os.listdir(to)) == ["data.mdb", "side"]
+    assert ringpost.verify(to).ok
+    ringpost.connect(f"ring://{to}").destroy()
+
+
+@pytest.mark.parametrize("kind", [Environment, SideStore])
+def test_killed_while_a_backup_is_made(
+    durable: ringpost.Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fork: Nursery, kind: Any
+) -> None:
+    """What is left is no broker: it has no data file with a part of the messages."""
+    with durable.queue("jobs").producer() as producer:
+        producer.send("later", delay=1000)
+        producer.send("now")
+    to, original = tmp_path / "copy", kind.copy
+
+    def die(self: Any, place: Path) -> None:
+        original(self, place)
+        os._exit(9)
+
+    monkeypatch.setattr(kind, "copy", die)
+    assert fork(lambda: durable.backup(to)).wait() == 9
+    with pytest.raises(ringpost.QueueNotFound):
+        ringpost.verify(to)
+    with pytest.raises(FileExistsError):
+        durable.backup(to)
+    shutil.rmtree(to)
+
+
 def test_memory_has_no_backup(broker: ringpost.Broker, tmp_path: Path) -> None:
     with pytest.raises(ringpost.Unsupported, match="nothing to copy"):
         broker.backup(tmp_path / "copy")
+
+
+def spoil(broker: ringpost.Broker) -> ringpost.Topic[Any]:
+    """A topic of which a block is damaged that is to be written anew, with the next message of its key."""
+    topic = broker.topic("prices", retention=ringpost.Retention(compact=True))
+    topic.publish(bytes(1000), key="k")
+    damage(broker, form.BLOCKS, 0)
+    return topic
+
+
+@pytest.mark.parametrize("durability", ["commit", "interval"])
+def test_what_is_damaged_keeps_others_from_nothing(
+    durable: ringpost.Broker, reboot: Reboot, durability: str
+) -> None:
+    """In a process that has something for both to store."""
+    topic = spoil(durable)
+    before, after = durable.queue("before"), durable.queue("after")
+    before.put("one")
+    with pytest.raises(ringpost.StorageDamaged):
+        topic.publish("new", key="k")
+    before.put("two", durability=durability)
+    with pytest.raises(ringpost.StorageDamaged):
+        topic.publish("new", key="k")
+    after.put("three", durability=durability)
+    time.sleep(0.1)
+    before.flush()
+    broker = reboot()
+    assert drain(broker.queue("before")) == ["one", "two"]
+    assert drain(broker.queue("after")) == ["three"]
+
+
+def test_nothing_is_stored_of_what_cannot_be_stored_whole(durable: ringpost.Broker) -> None:
+    topic, jobs = spoil(durable), durable.queue("jobs")
+    environment = durable._engine._environment()  # type: ignore[attr-defined]
+    with pytest.raises(ringpost.StorageDamaged):
+        topic.publish(b"x" * LARGE, key="k")
+    jobs.put("stored")
+    with environment.read() as reading:
+        assert reading.stat(environment.table(form.PAYLOADS))["entries"] == 0
+    assert topic._log.storage.stored.durable() < topic._log.storage.stored.tail()  # type: ignore[union-attr]
+
+
+def test_the_committer_stores_others_too(durable: ringpost.Broker) -> None:
+    topic, jobs = spoil(durable), durable.queue("jobs")
+    topic.publish("new", key="k", durability="interval")
+    for number in range(20):
+        jobs.put(number, durability="interval")
+        time.sleep(0.01)
+    stored = jobs._log.storage.stored  # type: ignore[union-attr]
+    deadline = time.monotonic() + BOUND
+    while stored.durable() < stored.tail() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert stored.durable() == stored.tail()

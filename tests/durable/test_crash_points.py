@@ -21,10 +21,15 @@ from conformance.patience import BOUND
 import ringpost
 from durable.conftest import lose_shared_memory
 from durable.crash_points import POINTS, Point, arm, die_together
+from ringpost.engines import Kind
+from ringpost.engines.durable import DurableEngine
+from ringpost.store import format as form
+from ringpost.store.registry import Registry
 
 STRIDE = int(os.environ.get("CRASH_POINT_STRIDE", "7"))  # of the system calls
 BEFORE = [b"%d" % i for i in range(5)]
 NEW = [b"new", b"x" * 100_000, b"newer"]
+TO_REMOVE = [(0, b"0" * 30_000), (9, b"9"), (4, b"4" * 300_000)]
 SMALL = 256 << 10
 
 
@@ -79,7 +84,11 @@ def registry(broker: ringpost.Broker, armed: Callable[[], None]) -> None:
 
 
 def removal(broker: ringpost.Broker, armed: Callable[[], None]) -> None:
-    broker.queue("another").put_many([b"x" * 30_000] * 10)
+    """Of a queue with priorities, in more than one step."""
+    queue = broker.queue("another", priorities=True)
+    producer = queue.producer()
+    for priority, body in TO_REMOVE:
+        producer.send(body, priority=priority)
     armed()
     broker.delete("another")
 
@@ -169,6 +178,8 @@ def check(broker: ringpost.Broker, point: Point) -> None:
         assert jobs[:5] == BEFORE
         assert jobs[5:] == [b"once"] or (jobs[5:] == [b"once"] * 2 and not point.decided)
         assert again != point.decided
+    elif point.scene == "removal":
+        check_removal(broker, point)
     else:
         jobs = drain(broker, "jobs")
         assert jobs in (BEFORE, BEFORE + NEW)
@@ -180,6 +191,27 @@ def check(broker: ringpost.Broker, point: Point) -> None:
     assert drain(broker, "another")[-1] == b"later"
     broker.queue("jobs").put(b"later")
     assert drain(broker, "jobs") == [b"later"]
+
+
+def check_removal(broker: ringpost.Broker, point: Point) -> None:
+    """Whoever makes it anew finds nothing of it, and nothing of it is stored."""
+    is_there = "another" in broker.list()
+    assert is_there != point.decided
+    broker.queue("another", priorities=True)
+    found = drain(broker, "another")
+    assert sorted(found) == (sorted(body for _, body in TO_REMOVE) if is_there else [])
+    assert is_there or len(broker._engine.list_logs(Kind.LEVEL)) == 0
+    assert drain(broker, "jobs") == BEFORE
+    engine = broker._engine
+    assert isinstance(engine, DurableEngine)
+    registry, environment = Registry(engine._environment()), engine._environment()
+    known = {form.number_key(record.number) for _, _, record in registry.all()}
+    with environment.read() as reading:
+        for table in (form.PROGRESS, form.GROUPS, form.PAYLOADS, form.BLOCKS):
+            with reading.cursor(environment.table(table)) as cursor:
+                rows = {bytes(key[:4]) for key, _ in cursor if bytes(key) not in form.TABLES}
+            assert rows <= known
+    assert registry.removed() == []
 
 
 def check_replay(broker: ringpost.Broker, name: str) -> None:

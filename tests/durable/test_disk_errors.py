@@ -98,3 +98,51 @@ for _ in range(40):
     lose_shared_memory(shm_dir)
     with ringpost.connect(f"ring://{place}") as broker:
         broker.destroy()
+
+
+ASIDE = """
+import json, sys
+import ringpost
+
+broker = ringpost.connect(f"ring://{sys.argv[1]}")
+failures = 0
+
+def insist(call):
+    global failures
+    for _ in range(40):
+        try:
+            return call()
+        except ringpost.StorageFailed:
+            failures += 1
+    return call()
+
+queue = insist(lambda: broker.queue("jobs", capacity=256 << 10))
+producer = insist(lambda: queue.producer(dedup_window=600))
+for number in range(10):
+    insist(lambda: queue.producer().send(f"late {number}", delay=0))
+    insist(lambda: producer.send(f"once {number}", message_id=str(number)))
+found = []
+while len(set(found)) < 20 or queue.qsize():
+    found.append(queue.get(timeout=10))
+print(json.dumps([failures, found]))
+"""
+
+
+@pytest.mark.parametrize("how", ["ENOSPC", "EIO", "short", "sync"])
+@pytest.mark.parametrize("at", [*range(34, 50, 2), 55, 61, 70])
+def test_what_is_kept_aside(recorder: Path, tmp_path: Path, shm_dir: Path, how: str, at: int) -> None:
+    """From its first write on: told as what it is, and it goes on. What is sent once comes once."""
+    place = tmp_path / "broker"
+    environment = {**os.environ, "LD_PRELOAD": str(recorder), "RECORDER_LOG": str(tmp_path / "log")}
+    environment |= {"FAIL_HOW": how, "FAIL_AT": str(at // (3 if how == "sync" else 1)), "FAIL_UNTIL": str(at)}
+    done = subprocess.run(
+        [sys.executable, "-c", ASIDE, str(place)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    failures, found = json.loads(done.stdout)
+    assert failures
+    once = [f"once {number}" for number in range(10)]
+    assert sorted(each for each in found if each in once) == once
+    lose_shared_memory(shm_dir)
+    with ringpost.connect(f"ring://{place}") as broker:
+        broker.destroy()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.patience import BOUND
+from conformance.patience import BOUND, Call
 
 import ringpost
 from durable.sealing import KEY, after_reboot, bytes_on_disk, drain, environment_of, rows_of
@@ -209,3 +209,19 @@ def test_the_same_again_looks_otherwise(sealed: ringpost.Broker) -> None:
     assert len(blocks) == 20
     assert len({block[:24] for block in blocks}) == 20
     assert len({block[24:] for block in blocks}) == 20
+
+
+def test_a_backup_leaves_what_waits_sealed(sealed: ringpost.Broker, place: Path, tmp_path: Path) -> None:
+    """Somebody sends, and waits for who has the side store, while a backup is made."""
+    queue, text = sealed.queue("jobs"), b"a secret that waits to be sent"
+    with queue.producer() as producer:
+        producer.send("first", delay=0.001)
+        with sealed._engine.side_store().alone():  # type: ignore[attr-defined]
+            send = Call(producer.send, text, delay=0.001)
+            assert send.is_blocked()
+            backup = Call(sealed.backup, tmp_path / "copy")
+            assert backup.is_blocked()
+        send.result()
+        backup.result()
+    assert text not in bytes_on_disk(place)
+    assert [queue.get(timeout=BOUND) for _ in range(2)] == ["first", text]

@@ -12,7 +12,10 @@ from conformance.patience import BOUND
 
 import ringpost
 from durable.conftest import Reboot
+from ringpost.store import format as form
 from ringpost.store import transactions
+from ringpost.store.registry import Registry
+from ringpost.store.writer import Writer
 
 LARGE = 60_000
 
@@ -220,6 +223,334 @@ def test_a_consumer_that_was_waiting_gets_nothing_that_was_acked(url: str, durab
     assert durable.queue("invoices").get(timeout=BOUND) == "first"
 
 
+def publish_and_die(url: str, step: str, **message: Any) -> None:
+    """In a transaction, under the topic "news": in a child that dies there."""
+    child = os.fork()
+    if child == 0:
+        _die_at(step)
+        with ringpost.connect(url) as broker, broker.transaction() as tx:
+            tx.publish(broker.topic("news"), **message)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def records(broker: ringpost.Broker) -> list[Any]:
+    return broker._engine._writer().decided.records()  # type: ignore[attr-defined, no-any-return]
+
+
+def all_of(topic: ringpost.Topic[Any]) -> list[Any]:
+    topic.publish("end")
+    found: list[Any] = []
+    with topic.subscribe(start="earliest") as subscriber:
+        while not found or found[-1] != "end":
+            found.append(subscriber.receive(BOUND).body)
+    return found[:-1]
+
+
+def test_what_the_dead_published_is_found_though_retention_is_exceeded(
+    url: str, durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has the topic open already goes on before anybody looks for the dead."""
+    monkeypatch.setattr("ringpost.store.writer._LOOK", 1000.0)
+    news = durable.topic("news", capacity=256 << 10, retention=ringpost.Retention(bytes=100_000))
+    publish_and_die(url, "T4 before", body="of the dead")
+    for number in range(400):
+        news.publish(bytes(10_000) + b"%d" % number)
+    assert durable._engine._environment().size() > 4_000_000  # type: ignore[attr-defined]
+    durable.queue("other").put(1)  # opening finishes it
+    assert records(durable) == []
+    news.publish("one more")
+    assert durable._engine._environment().size() < 1_000_000  # type: ignore[attr-defined]
+    found = all_of(news)
+    assert "of the dead" not in found  # it is too old by now, and was not sent once more
+    assert found[-2][-3:] == b"399"
+
+
+def test_what_the_dead_published_stays_where_it_is_though_it_is_superseded(
+    url: str, durable: ringpost.Broker, reboot: Reboot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringpost.store.writer._LOOK", 1000.0)
+    news = durable.topic("news", capacity=256 << 10, retention=ringpost.Retention(compact=True))
+    publish_and_die(url, "T4 before", body="old", key="k")
+    news.publish("newer", key="k")
+    news.publish("new", key="k")
+    broker = reboot()
+    broker.queue("other").put(1)
+    assert records(broker) == []
+    news = broker.topic("news")
+    news.publish("something else", key="other")  # what was put off is made up for
+    assert all_of(news) == ["new", "something else"]
+
+
+def test_a_topic_to_which_only_transactions_publish_is_compacted(
+    durable: ringpost.Broker, reboot: Reboot
+) -> None:
+    news = durable.topic("news", retention=ringpost.Retention(compact=True))
+    for number in range(50):
+        with durable.transaction() as tx:
+            tx.publish(news, bytes(10_000) + b"%d" % number, key="k")
+    assert durable._engine._environment().size() < 250_000  # type: ignore[attr-defined]
+    found = all_of(reboot().topic("news"))
+    assert [each[10_000:] for each in found] == [b"49"]
+
+
+def lose_what_was_published(broker: ringpost.Broker, news: ringpost.Topic[Any]) -> None:
+    """All blocks of the topic "news" but the last."""
+    broker.flush()
+    news.publish("after")
+    engine: Any = broker._engine
+    environment = engine._environment()
+    record = Registry(environment).find("topic", "news")
+    assert record is not None
+    prefix = form.number_key(record.number)
+    with environment.alone(), environment.begin() as writing:
+        with writing.cursor(environment.table(form.BLOCKS)) as cursor:
+            keys = [bytes(key) for key, _ in cursor if bytes(key[:4]) == prefix]
+        assert len(keys) > 1
+        for key in keys[:-1]:
+            writing.delete(key, db=environment.table(form.BLOCKS))
+
+
+def test_a_log_that_is_too_damaged_to_look_for_what_was_sent(
+    url: str, durable: ringpost.Broker, reboot: Reboot, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others are opened as ever, and the rest of the transaction is carried out."""
+    news = durable.topic("news")
+    news.publish("before")
+    durable.queue("orders").put_many(["one", "two"])
+    child = os.fork()
+    if child == 0:
+        _die_at("T4 before")
+        with ringpost.connect(url) as broker, broker.transaction() as tx:
+            tx.ack(broker.queue("orders").consumer().receive(BOUND))
+            tx.publish(broker.topic("news"), "of the dead")
+            tx.send("invoices", "first")
+        os._exit(1)
+    os.waitpid(child, 0)
+    lose_what_was_published(durable, news)
+    broker = reboot()
+    assert bodies(broker.queue("orders")) == ["two"]
+    assert "cannot be put" in caplog.text
+    assert bodies(broker.queue("invoices")) == ["first"]
+    with pytest.raises(ringpost.StorageDamaged, match="cannot be told"):
+        broker.topic("news")
+    with broker.transaction() as tx:
+        tx.send("invoices", "second")
+    assert bodies(broker.queue("invoices")) == ["second"]
+    broker.delete_topic("news")  # as it says
+    assert bodies(broker.queue("invoices")) == []
+    assert records(broker) == []
+    broker.topic("news").publish("again")
+
+
+def until_carried_out(broker: ringpost.Broker) -> None:
+    deadline = time.monotonic() + BOUND
+    while records(broker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert records(broker) == []
+
+
+def test_who_writes_sees_to_what_the_dead_decided(url: str, durable: ringpost.Broker) -> None:
+    """Nobody opens anything, and nothing is given back: else the disk would fill up."""
+    news = durable.topic("news", retention=ringpost.Retention(bytes=10_000))
+    publish_and_die(url, "T2", body="of the dead")
+    news.publish("a")
+    until_carried_out(durable)
+    assert "of the dead" in all_of(news)
+
+
+def test_what_it_sends_counts(durable: ringpost.Broker) -> None:
+    small = durable.queue("small", maxsize=3)
+    small.put("a")
+    with durable.transaction() as tx:
+        tx.send(small, "b")
+        tx.send("small", "c")
+        with pytest.raises(ringpost.Full):
+            tx.send("small", "d")
+    assert bodies(small) == ["a", "b", "c"]
+    assert small.put("e") is None
+
+
+def test_what_was_decided_goes_beyond_maxsize(durable: ringpost.Broker) -> None:
+    """Others fill the queue before the end. Nobody waits for them to consume."""
+    small = durable.queue("small", maxsize=2)
+    with durable.transaction(timeout=BOUND) as tx:
+        tx.send(small, "a")
+        tx.send(small, b"x" * LARGE)
+        small.put("first")
+        small.put("second")
+    assert records(durable) == []
+    with pytest.raises(ringpost.Full):
+        small.put_nowait("no")
+    assert bodies(small) == ["first", "second", "a", b"x" * LARGE]
+    small.put_nowait("again")
+
+
+def test_what_was_decided_goes_beyond_the_quota(url: str, durable: ringpost.Broker) -> None:
+    """The ring is full, and storage takes no more of others."""
+    durable.close()
+    with ringpost.connect(f"{url}?max_bytes=1m") as broker:
+        jobs = broker.queue("jobs", capacity=256 << 10)
+        with pytest.raises(ringpost.StorageFailed):  # noqa: PT012
+            while True:
+                jobs.put(bytes(10_000), durability="memory", timeout=BOUND)
+        with broker.transaction() as tx:
+            for number in range(50):
+                tx.send(jobs, bytes(10_000) + b"%d" % number)
+        assert records(broker) == []
+        found = [each[10_000:] for each in bodies(jobs)]
+        assert found[-50:] == [b"%d" % number for number in range(50)]
+
+
+@pytest.mark.parametrize("error", [ringpost.StorageFailed(28, "the disk is full"), ringpost.Full()])
+def test_what_fails_once_it_is_decided_is_done_later(
+    durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The end does not say that nothing was done: who tried again would send twice."""
+    durable.queue("orders").put_many(["one", "two"])
+    put, failures = transactions._put, [error]
+
+    def put_in_vain(*args: Any) -> None:
+        if failures:
+            raise failures.pop()
+        put(*args)
+
+    with durable.queue("orders").consumer() as consumer:
+        message = consumer.receive(BOUND)
+        monkeypatch.setattr(transactions, "_put", put_in_vain)
+        with durable.transaction() as tx:
+            tx.ack(message)
+            tx.send("invoices", "first")
+        assert message.settled
+    assert failures == []
+    until_carried_out(durable)
+    assert bodies(durable.queue("invoices")) == ["first"]
+    assert bodies(durable.queue("orders")) == ["two"]
+
+
+def test_the_process_is_stopped_that_carries_it_out(
+    url: str, durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are told, and go on with what they have open."""
+    orders = durable.queue("orders")
+    orders.put_many(["one", "two"])
+    child = os.fork()
+    if child == 0:
+        put = transactions._put
+        transactions._put = lambda *args: (os.kill(os.getpid(), signal.SIGSTOP), put(*args))[1]
+        with ringpost.connect(url) as broker:
+            consumer = broker.queue("orders").consumer(prefetch=1)
+            with broker.transaction() as tx:
+                tx.ack(consumer.receive(BOUND))
+                tx.send("invoices", "first")
+        os._exit(0)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    try:
+        monkeypatch.setattr("ringpost.engines.durable.PATIENCE", 0.2)
+        with pytest.raises(ringpost.Stalled):
+            durable.queue("other")
+        with pytest.raises(ringpost.Stalled), durable.transaction(timeout=0.2) as tx:
+            tx.send(orders, "three")
+        consumer = orders.consumer()
+        consumer.receive(BOUND).nack()
+        again = consumer.receive(BOUND)  # whether a transaction has acked it is looked for
+        assert (again.body, again.deliveries) == ("two", 2)
+        again.ack()
+    finally:
+        os.kill(child, signal.SIGCONT)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert records(durable) == []
+    assert bodies(durable.queue("invoices")) == ["first"]
+    assert orders.empty()
+
+
+def test_what_was_put_after_a_reboot_is_found_where_nothing_was_stored_before(
+    url: str, durable: ringpost.Broker, reboot: Reboot
+) -> None:
+    """The ring begins where storage ends: what the first one who finishes it puts is not put again."""
+    durable.queue("invoices", durability="memory").put_many(range(100))
+    for step in ("T2", "T4 before"):
+        child = os.fork()
+        if child == 0:
+            _die_at(step)
+            with ringpost.connect(url) as broker:
+                if step == "T2":
+                    with broker.transaction() as tx:
+                        tx.send("invoices", "once")
+                broker.queue("other")  # where those of the dead are finished
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        if step == "T2":
+            reboot().close()
+    with ringpost.connect(url) as broker:
+        assert bodies(broker.queue("invoices")) == [*range(100), "once"]
+
+
+@pytest.mark.parametrize("durability", ["commit", "memory"])
+def test_what_was_acked_after_a_reboot_that_forgot_who_had_it(
+    url: str, durable: ringpost.Broker, reboot: Reboot, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    """It is among others that were given back, of which somebody else may have been told before."""
+    orders = durable.queue("orders")
+    orders.put_many(["one", "two", "three", "four"])
+    child = os.fork()
+    if child == 0:
+        _die_at("T2")
+        with ringpost.connect(url) as broker:
+            orders = broker.queue("orders")
+            consumer = orders.consumer(prefetch=1)
+            held = [consumer.receive(BOUND), consumer.receive(BOUND)]
+            store_groups(orders)
+            held.append(consumer.receive(BOUND))
+            orders.put("five", durability=durability)
+            monkeypatch.setattr(Writer, "_plans", without_groups(Writer._plans))
+            with broker.transaction() as tx:
+                tx.ack_many([held[0], held[2]])
+                tx.send("invoices", "first")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    broker = reboot()
+    found = bodies(broker.queue("orders"))
+    assert sorted(found) == ["five", "four", "two"]
+    assert bodies(broker.queue("invoices")) == ["first"]
+
+
+def store_groups(queue: ringpost.Queue[Any]) -> None:
+    storage: Any = queue._log.storage  # type: ignore[union-attr]
+    storage.noted = True
+    storage.flush()
+
+
+def without_groups(plans: Any) -> Any:
+    """As if what was held had not been stored since."""
+
+    def make(*args: Any) -> Any:
+        made = plans(*args)
+        for plan in made:
+            plan._groups = list(plan.log.known_groups.values())
+        return made
+
+    return make
+
+
+def test_a_queue_that_is_deleted_before_the_end(durable: ringpost.Broker) -> None:
+    """Nothing is done, and it says so."""
+    durable.queue("orders").put("one")
+    parcels = durable.queue("parcels")
+    with durable.queue("orders").consumer() as consumer:
+        message = consumer.receive(BOUND)
+        with pytest.raises(ringpost.QueueDeleted), durable.transaction() as tx:  # noqa: PT012
+            tx.ack(message)
+            tx.send(parcels, "x")
+            tx.send("invoices", "x")
+            durable.delete("parcels")
+        message.nack()
+    assert records(durable) == []
+    assert durable.queue("invoices").empty()
+    assert bodies(durable.queue("orders")) == ["one"]
+
+
 def test_while_others_consume(durable: ringpost.Broker) -> None:
     """What was put, got and acked before somebody looks for it is not sent again."""
     invoices = durable.queue("invoices")
@@ -236,7 +567,7 @@ def test_after_a_disk_error_storage_is_opened_again(durable: ringpost.Broker) ->
     environment = durable._engine._environment()  # type: ignore[attr-defined]
     transactions = durable._engine.transactions()  # type: ignore[attr-defined]
     environment._reopen()
-    assert transactions._pending() == []
+    assert transactions._writer.decided.records() == []
     with durable.queue("a").consumer() as consumer, durable.transaction() as tx:
         tx.ack(consumer.receive(timeout=BOUND))
         tx.send("b", 2)

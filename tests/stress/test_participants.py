@@ -31,6 +31,7 @@ def put_and_die(queue: ringpost.Queue[int], number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.timeout(600)  # a large parent forks slowly, more so on a busy machine
 def test_more_processes_than_slots_over_time(broker: ringpost.Broker, fork: Nursery) -> None:
     queue = broker.queue("q", capacity=CAPACITY)
     children: list[Child] = []

@@ -6,6 +6,7 @@ import ast
 import builtins
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ def public() -> dict[str, object]:
     return found
 
 
+@cache
 def docstrings() -> dict[str, str]:
     """Of every module, class and function, as it is written."""
     found = {}

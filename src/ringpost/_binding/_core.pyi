@@ -258,6 +258,7 @@ class Log:
         block: bool = True,
         timeout: float | None = None,
         durability: str | None = None,
+        beyond: bool = False,
     ) -> None: ...
     def send_many(
         self,

@@ -393,15 +393,21 @@ cdef class Log:
         return int(kind), b"".join(buffer) if type(buffer) is tuple else bytes(buffer)
 
     def send_raw(self, uint8_t kind, payload, bytes subject=None, bytes headers=None, uint32_t ttl_ms=0,
-                 bint block=True, timeout=None, durability=None):
-        """A body that was encoded before."""
+                 bint block=True, timeout=None, durability=None, bint beyond=False):
+        """A body that was encoded before; `beyond`: also into a queue that has its maxsize."""
         cdef Py_buffer view
+        cdef rp_message message
         self.check_open()
         if durability is not None:
             self.check_durability(durability)
+        set_parts(&message, subject, headers, ttl_ms)
+        message.kind = kind
+        message.beyond = beyond
         PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        message.body = view.buf
+        message.body_len = view.len
         try:
-            self.put_buffer(kind, <const char *>view.buf, view.len, subject, headers, ttl_ms, block, timeout)
+            self.put_message(&message, block, timeout)
         finally:
             PyBuffer_Release(&view)
         if self.is_stored:
@@ -423,30 +429,34 @@ cdef class Log:
     cdef int put_buffer(self, uint8_t kind, const char *data, size_t size, bytes subject, bytes headers,
                         uint32_t ttl_ms, bint block, timeout) except -1:
         cdef rp_message message
-        cdef rp_status status
-        cdef int64_t deadline
         set_parts(&message, subject, headers, ttl_ms)
         message.body = data
         message.body_len = size
         message.kind = kind
-        if message.subject_len + message.headers_len + size > RP_INLINE_MAX:
-            return self.put_large(&message, deadline_of(block, timeout))
-        status = rp_try_put(self._log, &message)
+        return self.put_message(&message, block, timeout)
+
+    @cython.final
+    cdef int put_message(self, const rp_message *message, bint block, timeout) except -1:
+        cdef rp_status status
+        cdef int64_t deadline
+        if message.subject_len + message.headers_len + message.body_len > RP_INLINE_MAX:
+            return self.put_large(message, deadline_of(block, timeout))
+        status = rp_try_put(self._log, message)
         if status == RP_OK:
             return 0
         if status == RP_FULL and self.made_room():
-            status = rp_try_put(self._log, &message)
+            status = rp_try_put(self._log, message)
         if status == RP_BUSY or (status == RP_FULL and block):
             deadline = deadline_of(block, timeout)
             while True:
                 with nogil:
-                    status = rp_put(self._log, &message, deadline)
+                    status = rp_put(self._log, message, deadline)
                 if status != RP_INTERRUPTED:
                     break
                 self.interrupted()
                 self.made_room()
         if status != RP_OK:
-            raise self.fail(status, "put", size)
+            raise self.fail(status, "put", message.body_len)
         return 0
 
     cdef int put_parts(self, uint8_t kind, tuple buffers, bytes subject, bytes headers, uint32_t ttl_ms,
@@ -459,7 +469,7 @@ cdef class Log:
         message.kind = kind
         return self.put_large(&message, deadline, parts)
 
-    cdef int put_large(self, rp_message *message, int64_t deadline, _Parts parts=None) except -1:
+    cdef int put_large(self, const rp_message *message, int64_t deadline, _Parts parts=None) except -1:
         """The body is the message's own, or `parts`."""
         cdef rp_loan loan
         cdef rp_status status
@@ -981,6 +991,7 @@ cdef void set_parts(rp_message *message, bytes subject, bytes headers, uint32_t 
     message.subject_len = message.headers_len = 0
     message.subject = message.headers = NULL
     message.ttl_ms = ttl_ms
+    message.beyond = False
     if subject is not None:
         message.subject = PyBytes_AS_STRING(subject)
         message.subject_len = PyBytes_GET_SIZE(subject)

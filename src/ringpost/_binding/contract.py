@@ -303,8 +303,9 @@ class Log(Protocol):
         block: bool = True,
         timeout: float | None = None,
         durability: str | None = None,
+        beyond: bool = False,
     ) -> None:
-        """A body that was encoded before."""
+        """A body that was encoded before; `beyond`: also into a queue that has its maxsize."""
 
     def put_records(
         self,
@@ -398,7 +399,7 @@ class Storage(Protocol):
 
     def after_put(self, durability: str | None, timeout: float | None) -> None:
         """Something was put; wait until it is as durable as it shall be, `timeout` seconds at most. Raises
-        Stalled, StorageFailed."""
+        Stalled, StorageFailed, with the attribute `put`: 1."""
 
     def after_settle(self) -> None: ...
     def handed_out_again(self, group: NativeGroup, messages: list[Any]) -> list[Any]:

@@ -100,6 +100,7 @@ cdef extern from "ringpost.h" nogil:
         size_t body_len
         uint32_t ttl_ms
         uint8_t kind
+        bint beyond
 
     ctypedef struct rp_loan:
         void *data

@@ -35,7 +35,11 @@ class Message(Received[Any]):
         await patiently(lambda patience: self.holder._nack(self._as_sync(), delay, requeue, patience))
 
     async def reject(self, reason: str = "rejected") -> None:
-        """Nobody should try again: to the dead letters, or away where there are none. Raises LeaseLost."""
+        """Nobody should try again: to the dead letters, or away where there are none.
+
+        Raises LeaseLost. Full: the dead letters have no room; StorageFailed, Stalled: its letter is not
+        stored. It is still held then: reject() it again, which writes no second letter.
+        """
         await patiently(lambda patience: self.holder._reject(self._as_sync(), reason, patience))
 
     async def extend(self, seconds: float | None) -> None:

@@ -97,6 +97,8 @@ class Producer:
         while True:
             try:
                 return await asyncio.to_thread(attempt)
+            except Stalled:
+                raise  # it may have been put; and is no lack of room
             except Full:
                 if self._overflow == "raise" or (deadline is not None and loop.time() >= deadline):
                     raise

@@ -90,8 +90,8 @@ class _Flights:
         def flush() -> None:
             log.commit_until(log.stored.tail(), _PATIENCE)
 
+        flight = self._loop.run_in_executor(None, flush)  # may raise: there is no thread to be had
         self._flying = result
-        flight = self._loop.run_in_executor(None, flush)
         flight.add_done_callback(lambda done: self._end(log, done))
         return result
 
@@ -108,7 +108,12 @@ class _Flights:
                 result.set_exception(error)
                 result.exception()  # whoever waited may be gone
         if following is not None:
-            self._begin(log, following)
+            try:
+                self._begin(log, following)
+            except RuntimeError as error:
+                if not following.done():
+                    following.set_exception(error)
+                    following.exception()
 
 
 _flights: weakref.WeakKeyDictionary[_Loop, weakref.WeakKeyDictionary[StoredLog, _Flights]] = (

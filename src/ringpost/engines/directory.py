@@ -5,7 +5,9 @@ A group's: /dev/shm/ringpost-group-GID/BROKER/QUEUE.queue.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -23,6 +25,8 @@ SUFFIX = ".queue"
 _FIFO = re.compile(r"(.*)\.[0-9a-f]{8}\.fifo(\.[0-9a-f]{16}\.new)?")  # made by native/src/watch.c
 ANONYMOUS = ".anonymous"  # no broker can be named so: leading dots are quoted
 _ATTEMPTS = 10
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.new")  # made by make_one()
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 200  # bytes of a quoted name; file systems allow 255
 
 
@@ -75,26 +79,120 @@ def make(path: Path, access: Access = PRIVATE) -> None:
 
 
 def make_one(path: Path, access: Access, fill: Callable[[Path], None] | None = None) -> None:
-    """A directory has its mode and its group, and what `fill` puts into it, before it has its name: nobody
-    ever sees less. Raises NotOurs: there is another one."""
+    """A directory has its mode and its group, and what `fill` puts into it (files), before it has its name:
+    nobody ever sees less. Raises NotOurs: there is another one."""
     if not os.path.lexists(path):
         access.check_member()
+        remove_unfinished(path.parent)
+        with _unfinished(path) as made:
+            try:
+                if fill is not None:
+                    fill(made)
+                if access.gid is not None:
+                    for each in (made, *made.iterdir()):
+                        os.chown(each, -1, access.gid)
+                os.chmod(made, access.directory_mode)
+                os.rename(made, path)  # in place of an empty directory at most, which somebody made just now
+            except OSError as error:
+                remove_tree(made)
+                if not os.path.lexists(path) or error.errno == errno.ENOSPC:
+                    raise
+    access.check(path, shown=str(path))
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """A new directory beside `path`. It is locked, so that nobody takes it for what the dead left."""
+    while True:
         made = path.with_name(f".{uuid.uuid4().hex}.new")
         os.mkdir(made, 0o700)
         try:
-            os.chmod(made, 0o700)
-            if fill is not None:
-                fill(made)
-            if access.gid is not None:
-                for each in (made, *made.iterdir()):
-                    os.chown(each, -1, access.gid)
-            os.chmod(made, access.directory_mode)
-            os.rename(made, path)  # in place of an empty directory at most, which somebody made just now
-        except OSError as error:
+            here = _lock_new(made)
+        except BaseException:
             remove_tree(made)
-            if not os.path.lexists(path) or error.errno == errno.ENOSPC:
-                raise
-    access.check(path, shown=str(path))
+            raise
+        if here is not None:
+            break
+    try:
+        yield made
+    finally:
+        close_locked(here)
+
+
+def _lock_new(made: Path) -> int | None:
+    """None: somebody found it unlocked, and removes it."""
+    try:
+        os.chmod(made, 0o700)
+        here = os.open(made, _DIRECTORY)
+    except FileNotFoundError:
+        return None
+    locked.add(here)
+    try:
+        fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        close_locked(here)
+        return None
+    except OSError:
+        return here  # no locks here: who cannot lock it removes nothing
+    if _leads_to(made, here):
+        return here
+    close_locked(here)
+    return None
+
+
+def remove_unfinished(path: Path) -> None:
+    """What makers left in the directory `path` who died. Only what is this user's: others see to theirs."""
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return
+    for name in names:
+        if _UNFINISHED.fullmatch(name):
+            with contextlib.suppress(OSError):
+                _remove_if_unlocked(path / name)
+
+
+def _remove_if_unlocked(path: Path) -> None:
+    here = os.open(path, _DIRECTORY)
+    locked.add(here)
+    try:
+        if os.fstat(here).st_uid != os.geteuid():
+            return
+        fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _leads_to(path, here):  # else it has its name by now
+            for each in os.listdir(here):
+                os.unlink(each, dir_fd=here)
+            os.rmdir(path)
+    finally:
+        close_locked(here)
+
+
+def _leads_to(path: Path, here: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(here))
+    except FileNotFoundError:
+        return False
+
+
+locked: set[int] = set()  # descriptors of directories
+
+
+def close_locked(here: int) -> None:
+    """Unlocked first: a child that was forked just now has the lock, too."""
+    if here in locked:  # else we are the child of who locked it
+        locked.discard(here)
+        with contextlib.suppress(OSError):
+            fcntl.flock(here, fcntl.LOCK_UN)
+        os.close(here)
+
+
+def _let_go() -> None:
+    """In a forked child, which would keep its parent's locks."""
+    while locked:
+        os.close(locked.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def make_empty_file(path: Path, access: Access) -> None:
@@ -153,7 +251,9 @@ def name_of(descriptor: int) -> Path:
 
 def remove_if_empty(path: Path) -> None:
     """Take the directory and its parent away when nobody keeps anything there any more."""
+    remove_unfinished(path.parent.parent)
     for each in (path, path.parent):
+        remove_unfinished(each)
         try:
             os.rmdir(each)
         except OSError:  # in use, or gone already

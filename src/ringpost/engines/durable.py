@@ -16,11 +16,11 @@ from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, ring
 from ringpost.engines.access import PRIVATE, Access, access_for
-from ringpost.errors import QueueNotFound, SettingsMismatch
+from ringpost.errors import QueueDeleted, QueueNotFound, SettingsMismatch, Stalled, StorageFailed
 from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
 from ringpost.store import format as form
-from ringpost.store.environment import SIDE, Environment, forget_environment, open_environment
+from ringpost.store.environment import PATIENCE, SIDE, Environment, forget_environment, open_environment
 from ringpost.store.log import check_durability
 from ringpost.store.registry import Registry
 from ringpost.store.transactions import Transactions
@@ -76,9 +76,9 @@ class DurableEngine(ring.RingEngine):
         assert transactions is not None
         return transactions
 
-    def _open_stored(self, kind: str, name: str) -> NativeLog:
+    def _open_stored(self, kind: str, name: str, timeout: float | None = PATIENCE) -> NativeLog:
         wanted = _Wanted(self, Kind(kind), name, StandardCodec)
-        with self._environment().alone():
+        with self._environment().alone(timeout):
             return wanted.open_ring(wanted.find_or_add(create=False))[0]
 
     @property
@@ -120,7 +120,8 @@ class DurableEngine(ring.RingEngine):
             native, is_new = wanted.open_ring(record)
         if is_new:
             self._note_what_was_recovered(wanted, native)
-        self.transactions().finish_those_of_the_dead()
+        self._finish_removals()
+        self.transactions().finish_those_of_the_dead(PATIENCE, (kind.value, name))
         _check_settings(wanted.label, record, durability, retention)
         ring._check_settings(native, capacity, maxsize, priorities)
         log: Log = native
@@ -143,6 +144,7 @@ class DurableEngine(ring.RingEngine):
         def open_level(priority: int, create: bool) -> Log:
             level = replace(wanted, kind=Kind.LEVEL, name=_level_name(wanted.name, priority))
             with self._environment().alone():
+                wanted.check_there(record)
                 found = level.find_or_add(
                     create,
                     durability=record.durability,
@@ -159,20 +161,31 @@ class DurableEngine(ring.RingEngine):
         if kind not in DURABLE:
             return super().delete_log(kind, name)
         environment = self._environment()
-        registry = Registry(environment)
         with environment.alone():
-            record = registry.find(kind.value, name)
-            if record is None:
-                return False
-            if (self._place / SIDE).exists():
-                self.side_store().forget(record.id)
-            binding.remove(str(self._path(kind, name)))
-            registry.remove(kind.value, name)
-            for level in registry.names(Kind.LEVEL.value):
-                if record.priorities and level.rpartition("\0")[0] == name:
-                    binding.remove(str(self._path(Kind.LEVEL, level)))
-                    registry.remove(Kind.LEVEL.value, level)
-        return True
+            was_there = Registry(environment).remove(kind.value, name)
+        self._finish_removals()
+        return was_there
+
+    def _finish_removals(self) -> None:
+        """Of what somebody has deleted, who died perhaps before everything of it was gone."""
+        registry = Registry(self._environment())
+        for number, removed in registry.removed():
+            try:
+                self._finish_removal(registry, number, removed)
+            except (StorageFailed, Stalled) as error:  # whoever comes next does it
+                _log.warning("what is left of a deleted queue is not yet removed: %s", error)
+
+    def _finish_removal(self, registry: Registry, number: bytes, removed: form.RemovedRecord) -> None:
+        kind, name = form.kind_and_name(removed.key)
+        with self._environment().alone():
+            if registry.find(kind, name) is None:  # else there is another one's ring
+                binding.remove(str(self._path(Kind(kind), name)))
+        if (self._place / SIDE).exists():
+            self.side_store().forget(removed.id)
+        is_left = True
+        while is_left:
+            with self._environment().alone():  # others' turn in between
+                is_left = registry.delete_some(number)
 
     def list_logs(self, kind: Kind) -> list[str]:
         if kind not in DURABLE:
@@ -185,10 +198,10 @@ class DurableEngine(ring.RingEngine):
         environment = self._opened or self._environment()
         environment.catch_up()  # nothing is sealed with a key that somebody has rotated
         values = environment.values(OF_THE_SIDE_STORE)
-        return durable_side_store(self._place / SIDE, self._access, values)
+        return durable_side_store(self._place / SIDE, self._access, values, environment.shm)
 
     def destroy(self) -> None:
-        from ringpost.engines import directory
+        from ringpost.engines import directory, segments
         from ringpost.sidestore import close_store
 
         environment = self._environment()
@@ -196,11 +209,13 @@ class DurableEngine(ring.RingEngine):
             for name in self.list_logs(kind):
                 binding.remove(str(self._path(kind, name)))
         directory.remove_fifos(environment.shm, everything=True, access=self._access)
+        segments.remove_unfinished(environment.shm)
         close_store(self._place / SIDE)
         environment.remove_doors()
         directory.remove_if_empty(environment.shm)
         forget_environment(environment)
         self._is_destroyed = True
+        directory.remove_unfinished(self._place.parent)
         try:
             self._place.rmdir()
         except OSError:
@@ -214,8 +229,7 @@ class DurableEngine(ring.RingEngine):
     def backup(self, path: str | os.PathLike[str]) -> None:
         from ringpost.store.checking import backup
 
-        self.flush()
-        backup(self._environment(), Path(path))
+        backup(self._environment(), Path(path), self.flush)
 
     def flush(self, timeout: float | None = None) -> None:
         """Also of logs that nobody here has open any more."""
@@ -250,6 +264,12 @@ class _Wanted:
         if record is None and not create:
             raise QueueNotFound(f"{self.label} does not exist")
         return record if record is not None else registry.add(self.kind.value, self.name, **settings)
+
+    def check_there(self, record: form.LogRecord) -> None:
+        """Raises QueueDeleted."""
+        found = Registry(self.engine._environment()).find(self.kind.value, self.name)
+        if found is None or found.number != record.number:
+            raise QueueDeleted(f"{self.label} was deleted; open it again to make a new one")
 
     def open_ring(self, record: form.LogRecord) -> tuple[NativeLog, bool]:
         """Its storage is in place before anybody uses it."""

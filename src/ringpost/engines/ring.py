@@ -134,6 +134,7 @@ class RingEngine:
             for name in self.list_logs(kind):
                 binding.remove(str(self._path(kind, name)))
         directory.remove_fifos(self._directory, everything=True, access=self._access)
+        segments.remove_unfinished(self._directory)
         if (self._directory / _SIDE_STORE).exists():
             from ringpost.sidestore import remove_store
 

@@ -7,9 +7,13 @@ enough.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import re
+import stat
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +22,7 @@ from typing import Any
 
 from ringpost._binding import binding
 from ringpost._binding.contract import Codec, NativeLog
+from ringpost.engines import Kind, directory
 from ringpost.engines.cgroup import Room, memory_left
 from ringpost.errors import SegmentFull
 from ringpost.mounts import file_system_of
@@ -25,54 +30,78 @@ from ringpost.mounts import file_system_of
 _CAPACITY = 16 << 20  # RP_DEFAULT_CAPACITY
 _BESIDES = 1 << 20  # what a segment has beside its capacity, and what its maker needs meanwhile
 _PATIENCE = 2.0  # seconds
+_SUFFIXES = "|".join([*(kind.value for kind in Kind), "door"])
+_UNFINISHED = re.compile(rf".+\.(?:{_SUFFIXES})\.[0-9a-f]{{16}}\.new", re.DOTALL)  # native/src/segment.c
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def create(path: Path, label: str, codec: Codec, *, capacity: int = 0, **settings: Any) -> NativeLog:
     """Raises SegmentFull, FileExistsError, QueueNotFound (its directory is gone), NotOurs, ValueError."""
-    with _alone_in(path.parent):
+    with _alone_in(path.parent) as here:
+        if here is not None:
+            _remove_unfinished(here)
         room = memory_left()
         if room is not None and not path.exists():
             _check_room(room, (capacity or _CAPACITY) + _BESIDES, label, path)
         return binding.create(str(path), label, codec, capacity=capacity, **settings)
 
 
-_locked: set[int] = set()  # descriptors
+def remove_unfinished(place: Path) -> None:
+    """What makers left in the directory who died, where segments have names from the beginning."""
+    with _alone_in(place) as here:
+        if here is not None:
+            _remove_unfinished(here)
+
+
+def _remove_unfinished(here: int) -> None:
+    for name in os.listdir(here):
+        if _UNFINISHED.fullmatch(name):
+            with contextlib.suppress(OSError):
+                _remove_unless_used(here, name)
+
+
+def _remove_unless_used(here: int, name: str) -> None:
+    """Who makes one without waiting for us may not have locked it yet: it then makes another one."""
+    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
+    try:
+        if stat.S_ISREG(os.fstat(file).st_mode) and not _is_used(file):
+            os.unlink(name, dir_fd=here)
+    finally:
+        os.close(file)
+
+
+def _is_used(file: int) -> bool:
+    """By a participant; see native/src/liveness.h."""
+    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    found: int = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0]
+    return found != fcntl.F_UNLCK
 
 
 @contextmanager
-def _alone_in(place: Path) -> Iterator[None]:
-    """Or after a while, if somebody was stopped meanwhile: it is only to save memory."""
+def _alone_in(place: Path) -> Iterator[int | None]:
+    """A descriptor of it. Or None after a while, if somebody was stopped meanwhile: it is only to save
+    memory."""
     try:
         here = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        yield  # what is wrong with it will be said
+        yield None  # what is wrong with it will be said
         return
-    _locked.add(here)
+    directory.locked.add(here)
     try:
-        _lock(here)
-        yield
+        yield here if _lock(here) else None
     finally:
-        _locked.discard(here)
-        os.close(here)
+        directory.close_locked(here)
 
 
-def _lock(here: int) -> None:
+def _lock(here: int) -> bool:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         try:
-            return fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
             time.sleep(0.002)
-
-
-def _let_go() -> None:
-    """In a forked child, which would keep its parent's lock."""
-    while _locked:
-        os.close(_locked.pop())
-
-
-os.register_at_fork(after_in_child=_let_go)
+    return False
 
 
 def _check_room(room: Room, size: int, label: str, path: Path) -> None:

@@ -32,8 +32,12 @@ class Blocks:
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def write(self, transaction: Any, stored: Stored, start: int, end: int) -> int:
-        """Frames from `start` to `end` of the ring. How many bytes that were."""
+    def write(self, transaction: Any, stored: Stored, start: int, end: int, floor: int | None = None) -> int:
+        """Frames from `start` to `end` of the ring. How many bytes that were.
+
+        Args:
+            floor: compaction leaves blocks that end behind it as they are, for now.
+        """
         environment, values, written = self._environment, self.values, 0
         table = environment.table(form.BLOCKS)
         while start < end:
@@ -48,7 +52,7 @@ class Blocks:
             key, header = form.block_key(self._number, start), form.header_for(frames, start, sequence, count)
             transaction.put(key, values.block(key, header, frames), db=table)
             if self._compaction is not None:
-                self._compaction.note(transaction, header, frames, payloads.__getitem__)
+                self._compaction.note(transaction, header, frames, payloads.__getitem__, floor)
             written += after - start
             start = after
         return written

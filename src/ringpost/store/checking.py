@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import shutil
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ from typing import Any
 import lmdb
 import lmdb.verify
 
+from ringpost.engines import directory
 from ringpost.engines.access import access_found
-from ringpost.errors import QueueNotFound, StorageDamaged, StorageFailed
+from ringpost.errors import QueueNotFound, RingpostError, StorageDamaged, StorageFailed
 from ringpost.keys import from_environment, key_of
 from ringpost.store import format as form
-from ringpost.store.environment import DATA, SIDE, Environment, open_environment
+from ringpost.store.environment import DATA, NEW, SIDE, Environment, open_environment, sync_directory
 from ringpost.store.registry import Registry
-from ringpost.store.values import Values
+from ringpost.store.values import OF_THE_SIDE_STORE, Values
+
+_HEAD = 1 << 16  # bytes: LMDB's two meta pages, of the largest size that pages have
+_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def verify(
 ) -> Verification:
     """Look at everything that a durable broker has stored: LMDB's structure, each block, each large payload.
 
-    Programs may use the broker meanwhile. It takes as long as reading the files does.
+    Programs may use the broker meanwhile. It takes as long as reading the files does, and what they delete in
+    this time leaves no room for what they write.
 
     Args:
         skip_damaged: give up messages that are damaged, so that consumers pass over them, as if they had
@@ -83,18 +89,62 @@ def verify(
     place, opener = Path(directory), key_of(key) or from_environment()
     if not (place / DATA).exists():
         raise QueueNotFound(f"there is no durable broker in {place}")
-    try:
-        problems = list(lmdb.verify.verify(str(place)))  # type: ignore[no-untyped-call]
-    except lmdb.verify.VerifyError as error:
-        raise StorageFailed(errno.EIO, f"{error}; restore a backup", str(place)) from error
-    if problems:
-        return Verification(tuple(problems), ())
+    look = _look_at_structure(place)
+    if look.problems and not look.was_written:  # opening a damaged file may kill this process: not before
+        return look.verification()
     environment = open_environment(place, create=False, key=opener, access=access_found(place))
+    if look.problems and (look := _look_while_others_write(environment)).problems:
+        return look.verification()
     found = _Findings()
     for kind, name, record in Registry(environment).all():
         _look_at(environment, kind, name, record, found)
     given_up = _give_up(environment, found) if skip_damaged else ()
     return Verification(tuple(found.problems), tuple(found.queues), given_up)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """At LMDB's pages. Where somebody wrote meanwhile, pages were perhaps used again before they were looked
+    at, and are no damage."""
+
+    place: Path
+    problems: tuple[str, ...]
+    was_written: bool
+    cannot_begin: Exception | None = None
+
+    def verification(self) -> Verification:
+        """Raises StorageFailed."""
+        if self.cannot_begin is not None:
+            raise StorageFailed(
+                errno.EIO, f"{self.cannot_begin}; restore a backup", str(self.place)
+            ) from self.cannot_begin
+        return Verification(self.problems, ())
+
+
+def _look_at_structure(place: Path) -> _Look:
+    before, problems, cannot_begin = _head(place), [], None
+    try:
+        problems = list(lmdb.verify.verify(str(place)))  # type: ignore[no-untyped-call]
+    except lmdb.verify.VerifyError as error:
+        problems, cannot_begin = [str(error)], error
+    return _Look(place, tuple(problems), _head(place) != before, cannot_begin)
+
+
+def _head(place: Path) -> bytes:
+    """Each commit changes it."""
+    with (place / DATA).open("rb") as file:
+        return file.read(_HEAD)
+
+
+def _look_while_others_write(environment: Environment) -> _Look:
+    """What a reader may still read is not used again. Only between the sizes that are read first, of the file
+    and of what is in it, somebody may commit: that is not there when looked for again."""
+    for _ in range(_LOOKS):
+        with environment.read():
+            look = _look_at_structure(environment.place)
+        if not look.problems or not look.was_written:
+            break
+    return look
 
 
 def _look_at(
@@ -213,22 +263,42 @@ def _fill_payload(environment: Environment, transaction: Any, key: bytes, values
     return values.part(key, memoryview(bytes(max(size - around, 0))))
 
 
-def backup(environment: Environment, to: Path) -> None:
-    """A copy that a broker can be opened from. Raises FileExistsError, StorageFailed."""
+def backup(environment: Environment, to: Path, flush: Callable[[], object]) -> None:
+    """A copy that a broker can be opened from.
+
+    The side store comes first: what leaves it for a queue from then on is in the queue as well when that is
+    copied, and once more delivered by the copy. The other way round it would be in neither. So it is with ids
+    of messages, which are remembered when the message is in its queue, and with rotated keys, which are in
+    the table `meta`.
+
+    The copy gets its name when it is complete: nobody opens what a death leaves of it.
+
+    Args:
+        flush: stores what is not stored yet.
+
+    Raises FileExistsError, StorageFailed, Stalled.
+    """
+    is_new = not to.exists()
+    to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(to.iterdir()):
+        raise FileExistsError(errno.EEXIST, "a backup goes into a new or empty directory", str(to))
+    made = to / NEW
     try:
-        to.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(to.iterdir()):
-            raise FileExistsError(errno.EEXIST, "a backup goes into a new or empty directory", str(to))
-        environment.copy(to)
-        _copy_side_store(environment, to / SIDE)
-        for each in [*to.rglob("*.mdb")]:
-            each.chmod(stat.S_IRUSR | stat.S_IWUSR)
-            _sync(each)
-        _sync(to)
-    except lmdb.Error as error:
-        shutil.rmtree(to, ignore_errors=True)
-        number = getattr(error, "code", None) or errno.EIO
-        raise StorageFailed(number, f"no backup was made: {error}", str(to)) from error
+        made.mkdir(mode=0o700)
+        _copy_side_store(environment, made / SIDE)
+        flush()
+        environment.copy(made)
+        _make_durable(made)
+        _give_names(made, to)
+    except BaseException as error:
+        directory.remove_tree(made)
+        if is_new:
+            with contextlib.suppress(OSError):  # somebody else puts something into it
+                to.rmdir()
+        if isinstance(error, (lmdb.Error, OSError)) and not isinstance(error, RingpostError):
+            number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
+            raise StorageFailed(number, f"no backup was made: {error}", str(to)) from error
+        raise
 
 
 def _copy_side_store(environment: Environment, to: Path) -> None:
@@ -238,7 +308,34 @@ def _copy_side_store(environment: Environment, to: Path) -> None:
     from ringpost.sidestore import durable_side_store
 
     to.mkdir(mode=0o700)
-    durable_side_store(source, environment.access).copy(to)
+    durable_side_store(
+        source, environment.access, environment.values(OF_THE_SIDE_STORE), environment.shm
+    ).copy(to)
+
+
+def _make_durable(made: Path) -> None:
+    for each in made.rglob("*.mdb"):
+        each.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        _sync(each)
+    if (made / SIDE).exists():
+        sync_directory(made / SIDE)
+
+
+def _give_names(made: Path, to: Path) -> None:
+    """The data file last: without it nothing is there."""
+    for each in to.resolve().parents:
+        sync_directory(each)  # perhaps they were made right now
+    given: list[Path] = []
+    try:
+        for name in (SIDE, DATA):
+            if (made / name).exists():
+                given.append((made / name).rename(to / name))
+                sync_directory(to)
+        made.rmdir()
+    except BaseException:
+        for each in reversed(given):
+            directory.remove_tree(each) if each.is_dir() else each.unlink(missing_ok=True)
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ringpost.store.environment import Environment
     from ringpost.store.values import Values
 
+_AT_ONCE = 64  # blocks
 _LONGEST = 400  # bytes of a key; LMDB's have 511
 
 
@@ -35,12 +36,18 @@ class Compaction:
         self._prefix = form.number_key(number)
 
     def note(
-        self, transaction: Any, header: form.Header, frames: Any, payload_of: Callable[[int], Any]
+        self,
+        transaction: Any,
+        header: form.Header,
+        frames: Any,
+        payload_of: Callable[[int], Any],
+        floor: int | None = None,
     ) -> None:
         """A block was written. What it supersedes goes.
 
         Args:
             payload_of: the payload of the large message with this sequence, or its beginning.
+            floor: blocks that end behind it are not written anew before there is no floor any more.
         """
         superseded: dict[int, list[int]] = {}  # by the block's position
         keys = self._environment.table(form.KEYS)
@@ -56,7 +63,9 @@ class Compaction:
             place = form.pack_place(frame.position, frame.sequence)
             transaction.put(row, self._values.seal(form.KEYS, row, place), db=keys)
         for position, sequences in superseded.items():
-            self._supersede(transaction, position, sequences)
+            self._supersede(transaction, position, sequences, floor)
+        if floor is None:
+            self._make_up(transaction)
 
     def forget(self, transaction: Any, block_key: bytes, payload_of: Callable[[Any, int], Any]) -> None:
         """The block is about to be deleted: what is the last of its key there is the last no more."""
@@ -82,7 +91,9 @@ class Compaction:
         found = self._last_up_to(transaction, position)
         return found.position if found is not None and found.end > position else -1
 
-    def _supersede(self, transaction: Any, position: int, sequences: list[int]) -> None:
+    def _supersede(
+        self, transaction: Any, position: int, sequences: list[int], floor: int | None = None
+    ) -> None:
         if position < 0:
             return
         table, key = self._environment.table(form.SUPERSEDED), self._prefix + position.to_bytes(8, "big")
@@ -90,13 +101,40 @@ class Compaction:
         before = b"" if noted is None else self._values.open(form.SUPERSEDED, key, noted)
         gone = form.unpack_sequences(before) + sequences
         value = transaction.get(key, db=self._environment.table(form.BLOCKS))
-        if 2 * len(gone) < form.kept_in(header_of(key, value)):
+        header = header_of(key, value)
+        is_due, is_free = 2 * len(gone) >= form.kept_in(header), floor is None or header.end <= floor
+        if is_due and not is_free:
+            self._put_off(transaction, position)
+        if not (is_due and is_free):
             packed = form.pack_sequences(gone)
             transaction.put(key, self._values.seal(form.SUPERSEDED, key, packed), db=table)
             return
         transaction.delete(key, db=table)
         header, frames = self._values.frames(key, value)
         self._write_without(transaction, header, frames, set(gone))
+
+    def _put_off(self, transaction: Any, position: int) -> None:
+        """To write the block that begins there anew: perhaps nothing in it is superseded any more that would
+        remind of it."""
+        row = self._prefix + form.PUT_OFF + position.to_bytes(8, "big")
+        table, sealed = self._environment.table(form.SUPERSEDED), self._values.seal(form.SUPERSEDED, row, b"")
+        transaction.put(row, sealed, db=table)
+
+    def _make_up(self, transaction: Any) -> None:
+        """For what was put off, some of it each time."""
+        table = self._environment.table(form.SUPERSEDED)
+        first = self._prefix + form.PUT_OFF
+        rows: list[bytes] = []
+        with transaction.cursor(table) as cursor:
+            found = cursor.set_range(first)
+            while found and bytes(cursor.key()).startswith(first) and len(rows) < _AT_ONCE:
+                rows.append(bytes(cursor.key()))
+                found = cursor.next()
+        for row in rows:
+            transaction.delete(row, db=table)
+            position = row[len(first) :]
+            if transaction.get(self._prefix + position, db=table) is not None:  # else retention took it
+                self._supersede(transaction, int.from_bytes(position, "big"), [])
 
     def _write_without(self, transaction: Any, header: form.Header, frames: Any, gone: set[int]) -> None:
         kept = []

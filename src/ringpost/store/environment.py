@@ -53,7 +53,7 @@ DATA = "data.mdb"
 SIDE = "side"  # the side store's folder in the broker's
 _DOOR = "storage.door"
 _KEYS = b"keys"  # in the table meta, of a sealed broker
-_NEW = ".new"  # where the data file is made, in the broker's directory
+NEW = ".new"  # where the data file is made, or copied to, in the broker's directory
 
 LOCK = "lock.mdb"
 _LOCK_SIZE = 192 << 10  # bytes: more than _READERS need
@@ -65,6 +65,7 @@ _MAP_SIZES = (
 _MAPPED = 32 << 20  # bytes read until their pages are let go
 _READERS = 2048  # at one moment
 _SWEEP = 1000  # commits between two looks for readers that were killed: they keep pages from being used again
+PATIENCE = 30.0  # seconds that others may take who write
 _MAKING = 30.0  # seconds that another process may take to make the data file
 _FORK = 2.0  # seconds that a fork waits for other threads' transactions
 _PAUSE = 0.001  # seconds between two looks of who waits for them, or for the fork
@@ -225,7 +226,7 @@ class Environment:
             self._mapped = 0
             binding.let_go(data)
 
-    def alone(self, timeout: float | None = 30.0) -> AbstractContextManager[bool]:
+    def alone(self, timeout: float | None = PATIENCE) -> AbstractContextManager[bool]:
         """`with environment.alone()`: nobody else writes meanwhile. Raises Stalled."""
         if _identity_of(self.shm / _DOOR) != self._door_identity:
             self._find_door()  # somebody removed the shared memory: others meet behind another door now
@@ -312,8 +313,9 @@ class Environment:
         """Who destroys the broker does."""
         for door in self.shm.glob("*.door"):
             binding.remove(str(door))
-        for link in self.shm.glob(f"{LINKS}*"):
-            link.unlink(missing_ok=True)
+        for pattern in (f"{LINKS}*", "*.notes"):
+            for each in self.shm.glob(pattern):
+                each.unlink(missing_ok=True)
 
     def stored(self, log: NativeLog) -> Stored:
         return binding.Stored(log, self._door)
@@ -445,8 +447,9 @@ def forget_environment(environment: Environment) -> None:
     with directory.opened(place, environment.access, readable=True) as here:
         for name in (DATA, LOCK, domain.NAME):
             (here / name).unlink(missing_ok=True)
-        for name in (SIDE, _NEW):
+        for name in (SIDE, NEW):
             directory.remove_tree(here / name)
+        directory.remove_unfinished(here)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -503,7 +506,7 @@ def _make_data(place: Path, access: Access) -> None:
     with _one_by_one(place, access) as descriptor:
         here = directory.name_of(descriptor)
         if not os.path.lexists(here / DATA):
-            made = here / _NEW
+            made = here / NEW
             directory.remove_tree(made)  # its maker died
             directory.make_one(made, access)
             directory.make_empty_file(made / DATA, access)
@@ -512,7 +515,7 @@ def _make_data(place: Path, access: Access) -> None:
                 environment.open_db(table)
             environment.close()
             for parent in place.resolve().parents:
-                _sync_directory(parent)  # perhaps they were made right now
+                sync_directory(parent)  # perhaps they were made right now
             (made / DATA).rename(here / DATA)
             directory.remove_tree(made)
         _make_lock_file(here, access)
@@ -575,7 +578,7 @@ def _one_by_one(place: Path, access: Access) -> Iterator[int]:
         os.close(here)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """One that we may not look into is nobody's that we made."""
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -16,7 +16,7 @@ _Record = TypeVar("_Record")
 FORMAT = 1
 SEALED = 2  # the format of brokers with keys (vault.py), so that who knows nothing of those refuses
 
-META = b"meta"  # "broker" -> Broker; "keys" -> KeysRecord, of a sealed one
+META = b"meta"  # "broker" -> Broker; "keys" -> KeysRecord, of a sealed one; REMOVED, number -> RemovedRecord
 LOGS = b"logs"  # kind NUL name -> LogRecord
 PROGRESS = b"progress"  # log number -> Progress
 GROUPS = b"groups"  # log number, name -> GroupRecord
@@ -24,10 +24,13 @@ BLOCKS = None  # log number, position -> a block: header and frames
 PAYLOADS = b"payloads"  # log number, sequence, part -> checksum and bytes of a large message
 KEYS = b"keys"  # log number, key -> where the last message with it lies, where a topic asked for compaction
 SUPERSEDED = b"superseded"  # log number, position of a block -> sequences in it that are no longer the last
+PUT_OFF = b"\xff" * 8  # there, in place of a position: one follows, of a block that is to be written anew
 TRANSACTIONS = b"transactions"  # id -> a transaction that was decided, and is not yet carried out
 # BLOCKS is the table without a name, where LMDB keeps the others' names: each commit writes it anyway, and
 # so a commit of one message writes a page less.
 TABLES = (META, LOGS, PROGRESS, GROUPS, BLOCKS, PAYLOADS, KEYS, SUPERSEDED, TRANSACTIONS)
+
+REMOVED = b"removed"
 
 MOST_SPARSE = 1 << 20  # bytes that a block may stand for of which only some frames are here
 PAGES = 65520  # bytes of a value that fill sixteen pages of LMDB exactly
@@ -67,6 +70,13 @@ class LogRecord(msgspec.Struct, frozen=True):
     max_messages: int
     priorities: bool
     retention: Retention | None = None
+
+
+class RemovedRecord(msgspec.Struct, array_like=True, frozen=True):
+    """Of a log that was deleted, until nothing of it is left; `key` was that of its LogRecord."""
+
+    key: bytes
+    id: bytes
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -148,6 +158,12 @@ def position_of(key: Any) -> int:
 
 def log_key(kind: str, name: str) -> bytes:
     return kind.encode() + b"\0" + name.encode("utf-8", "surrogatepass")
+
+
+def kind_and_name(key: bytes) -> tuple[str, str]:
+    """Whose log_key() it is."""
+    kind, _, name = key.decode("utf-8", "surrogatepass").partition("\0")
+    return kind, name
 
 
 def header_for(frames: Any, position: int, sequence: int, count: int) -> Header:
@@ -362,3 +378,4 @@ def _decoder(kind: type[_Record]) -> Callable[[Any], _Record]:
 decode_broker = _decoder(BrokerRecord)
 decode_log = _decoder(LogRecord)
 decode_group = _decoder(GroupRecord)
+decode_removed = _decoder(RemovedRecord)

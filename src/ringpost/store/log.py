@@ -11,7 +11,7 @@ from ringpost._binding.contract import NativeGroup, NativeLog
 from ringpost.errors import StorageDamaged
 from ringpost.store import format as form
 from ringpost.store.blocks import Blocks
-from ringpost.store.later import LATER
+from ringpost.store.later import DECIDED, LATER
 
 if TYPE_CHECKING:
     from ringpost.store.environment import Environment
@@ -56,6 +56,7 @@ class StoredLog:
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored
         self.stored_to, self.stored_in = 0, -1  # up to where it is stored, as was known in which epoch
         self.noted = False  # the committer will come
+        self.is_spoilt = False  # what is stored is damaged: it is left to its own users to hear of
         self._writer = writer
         self._level = record.durability
         self._read: tuple[bytes, int, int] = (
@@ -71,11 +72,18 @@ class StoredLog:
         if level == "commit":
             later = LATER.get()
             if later is None:
-                self.commit_until(self.stored.tail(), timeout)
+                self._confirm(timeout)
             else:
                 later.add(self)
         elif level == "interval" and not self.noted:
             self._writer.note(self, soon=True)
+
+    def _confirm(self, timeout: float | None) -> None:
+        try:
+            self.commit_until(self.stored.tail(), timeout)
+        except BaseException as error:
+            error.put = 1  # type: ignore[attr-defined]  # see errors.was_put(); who put many says how many
+            raise
 
     def after_settle(self) -> None:
         if not self.noted:
@@ -86,8 +94,7 @@ class StoredLog:
         transactions = self._writer.transactions
         if transactions is None or not self._writer.environment.has_transactions():
             return messages
-        transactions.finish_those_of_the_dead()
-        return [one for one in messages if group.holds(one)]
+        return transactions.without_acked(self.identity, group, messages)
 
     def make_room(self) -> bool:
         """Store what keeps the ring full. False: everything is stored."""
@@ -98,7 +105,8 @@ class StoredLog:
         if later is not None:
             later.add(self)
             return False
-        self.commit_until(tail, None)
+        patience = DECIDED.get()
+        self.commit_until(tail, None if patience is None else patience.left())
         return True
 
     def commit_until(self, position: int, timeout: float | None) -> None:

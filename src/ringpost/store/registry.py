@@ -18,6 +18,7 @@ from ringpost.store import format as form
 from ringpost.store.blocks import AT_ONCE, Blocks
 from ringpost.store.environment import Environment
 
+QUEUE, LEVEL = "queue", "level"  # engines.Kind
 _HELD = 32  # bytes of an rp_held: position, sequence, pending, deliveries, delay
 
 
@@ -42,8 +43,8 @@ class Registry:
         with environment.read() as transaction, transaction.cursor(environment.table(form.LOGS)) as cursor:
             for row, value in cursor:
                 key = bytes(row)
-                kind, _, name = key.decode("utf-8", "surrogatepass").partition("\0")
-                found.append((kind, name, form.decode_log(self._values.open(form.LOGS, key, value))))
+                record = form.decode_log(self._values.open(form.LOGS, key, value))
+                found.append((*form.kind_and_name(key), record))
         return found
 
     def names(self, kind: str) -> list[str]:
@@ -61,6 +62,8 @@ class Registry:
         """Who calls is alone."""
         environment = self._environment
         with environment.begin() as transaction:
+            for key in self._levels_in(transaction, kind, name):
+                self._bury(transaction, key)  # left over from one that was deleted: it is not this one's
             meta = environment.table(form.META)
             broker = form.decode_broker(transaction.get(b"broker", db=meta))
             record = form.LogRecord(number=broker.next_number, id=os.urandom(16), **settings)
@@ -71,35 +74,67 @@ class Registry:
             transaction.put(key, sealed, db=environment.table(form.LOGS))
         return record
 
+    def _levels_in(self, transaction: Any, kind: str, name: str) -> list[bytes]:
+        """Keys of the records of a queue's levels."""
+        prefix, found = form.log_key(LEVEL, name + "\0"), []
+        if kind != QUEUE:
+            return []
+        with transaction.cursor(self._environment.table(form.LOGS)) as cursor:
+            there = cursor.set_range(prefix)
+            while there and bytes(cursor.key()).startswith(prefix):
+                found.append(bytes(cursor.key()))
+                there = cursor.next()
+        return found
+
+    # ---- removal -------------------------------------------------------------------------------
+
     def remove(self, kind: str, name: str) -> bool:
-        """Its record first, then what it stored, bit by bit. Who calls is alone. False: there was none."""
-        environment = self._environment
-        record = self.find(kind, name)
-        if record is None:
-            return False
-        key = form.number_key(record.number)
+        """Its record, and those of its levels, in one transaction; it notes that what they stored is to go.
+        Who calls is alone. False: there was none."""
+        key, environment = form.log_key(kind, name), self._environment
         with environment.begin() as transaction:
-            transaction.delete(form.log_key(kind, name), db=environment.table(form.LOGS))
-            transaction.delete(key, db=environment.table(form.PROGRESS))
-        for table in (form.BLOCKS, form.PAYLOADS, form.GROUPS, form.KEYS, form.SUPERSEDED):
-            while self._delete_some(key, table):
-                pass
+            if transaction.get(key, db=environment.table(form.LOGS)) is None:
+                return False
+            for each in (key, *self._levels_in(transaction, kind, name)):
+                self._bury(transaction, each)
         return True
 
-    def _delete_some(self, prefix: bytes, table: bytes | None) -> bool:
-        environment = self._environment
-        keys: list[bytes] = []
-        with environment.read() as transaction, transaction.cursor(environment.table(table)) as cursor:
-            found = cursor.set_range(prefix)
-            while found and bytes(cursor.key()[:4]) == prefix and len(keys) < AT_ONCE:
-                keys.append(bytes(cursor.key()))
-                found = cursor.next()
-        if not keys:
-            return False
+    def _bury(self, transaction: Any, key: bytes) -> None:
+        environment, logs = self._environment, self._environment.table(form.LOGS)
+        record = form.decode_log(self._values.open(form.LOGS, key, transaction.get(key, db=logs)))
+        transaction.delete(key, db=logs)
+        number = form.number_key(record.number)
+        transaction.delete(number, db=environment.table(form.PROGRESS))
+        row, removed = form.REMOVED + number, form.encode(form.RemovedRecord(key, record.id))
+        sealed = self._values.seal(form.META, row, removed)
+        transaction.put(row, sealed, db=environment.table(form.META))
+
+    def removed(self) -> list[tuple[bytes, form.RemovedRecord]]:
+        """Those of which something is left, with their numbers."""
+        environment, found = self._environment, []
+        with environment.read() as transaction, transaction.cursor(environment.table(form.META)) as cursor:
+            there = cursor.set_range(form.REMOVED)
+            while there and bytes(cursor.key()).startswith(form.REMOVED):
+                row = bytes(cursor.key())
+                value = self._values.open(form.META, row, cursor.value())
+                found.append((row[len(form.REMOVED) :], form.decode_removed(value)))
+                there = cursor.next()
+        return found
+
+    def delete_some(self, number: bytes) -> bool:
+        """Of what a removed log has stored; at last the note of it. Who calls is alone. False: nothing is
+        left."""
+        environment, left = self._environment, AT_ONCE
         with environment.begin() as transaction:
-            for key in keys:
-                transaction.delete(key, db=environment.table(table))
-        return True
+            for name in (form.BLOCKS, form.PAYLOADS, form.GROUPS, form.KEYS, form.SUPERSEDED):
+                table = environment.table(name)
+                rows = _rows_of(transaction, table, number, left)
+                for row in rows:
+                    transaction.delete(row, db=table)
+                left -= len(rows)
+            if left:
+                transaction.delete(form.REMOVED + number, db=environment.table(form.META))
+        return not left
 
     # ---- rings ---------------------------------------------------------------------------------
 
@@ -179,6 +214,16 @@ class Registry:
 
     def blocks(self, record: form.LogRecord) -> Blocks:
         return Blocks(self._environment, record)
+
+
+def _rows_of(transaction: Any, table: Any, number: bytes, most: int) -> list[bytes]:
+    rows: list[bytes] = []
+    with transaction.cursor(table) as cursor:
+        found = cursor.set_range(number)
+        while found and len(rows) < most and bytes(cursor.key()).startswith(number):
+            rows.append(bytes(cursor.key()))
+            found = cursor.next()
+    return rows
 
 
 def clip(group: form.GroupRecord, position: int, sequence: int) -> form.GroupRecord:

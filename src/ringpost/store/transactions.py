@@ -1,15 +1,14 @@
 """Atomic consume-and-produce: acks and messages of several logs, all or nothing, whoever dies whenever.
 
     T1  hold what is to be acked, so that nobody else gets it
-    T2  commit a record of everything: the transaction is decided
+    T2  commit a record of everything, and what its logs have so far: the transaction is decided
     T3  ack; put the messages, each of which names the transaction and its number in it
     T4  commit what T3 did, and the record's end
 
 A death before T2 has done nothing. After it, whoever comes next carries it out: acks what was not yet
 acked, in whosever hands it is; looks through what was put since T2, and puts the messages that it does not
-find. So long as there is a record, nothing is left out of storage that was acked before it was stored, and
-nothing is deleted: what was put will be found. A consumer that gets a message again looks for such records
-first: what a transaction has acked nobody gets once more.
+find. What was put will be found, for a record keeps it where it is: see decided.py. A consumer that gets a
+message again looks for such records first: what a transaction has acked nobody gets once more.
 
 One transaction at a time, behind a door of their own: its process may need the other one on the way.
 """
@@ -23,14 +22,24 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
-
 from ringpost._binding import binding
 from ringpost._binding.contract import NativeGroup, NativeLog, Stored
 from ringpost.envelope import unseal
-from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, StorageFailed
+from ringpost.errors import (
+    Empty,
+    Full,
+    QueueDeleted,
+    QueueNotFound,
+    RingpostError,
+    ShutDown,
+    Stalled,
+    StorageDamaged,
+    StorageFailed,
+)
 from ringpost.store import format as form
+from ringpost.store.decided import Acks, Record, Sends, Sent, encode
 from ringpost.store.environment import Environment
+from ringpost.store.later import DECIDED, Patience
 from ringpost.store.log import ALL, StoredLog
 from ringpost.store.writer import Writer
 
@@ -38,48 +47,15 @@ _DOOR = "transactions.door"
 _FRAME = struct.Struct("<IBBHQQII")  # rp_frame
 _LARGE = 1  # RP_FRAME_LARGE
 _AT_ONCE = 256
+_ENOUGH = 5.0  # seconds for a step of what was decided, before it is left to whoever comes next
+_BRIEFLY = 0.1  # seconds
 
 _log = logging.getLogger("ringpost")
 
-OpenLog = Callable[[str, str], NativeLog]  # kind, name
+OpenLog = Callable[[str, str, "float | None"], NativeLog]  # kind, name, timeout
+_Left = dict["tuple[str, str] | None", Exception]  # by kind and name
 
-
-class Acks(msgspec.Struct, array_like=True, frozen=True):
-    """Of one group."""
-
-    kind: str
-    name: str
-    group: str
-    sequences: list[int]
-
-
-class Sent(msgspec.Struct, array_like=True, frozen=True):
-    """One message: what Log.send_raw() takes."""
-
-    number: int
-    kind: int
-    payload: bytes
-    subject: bytes | None
-    headers: bytes | None
-    ttl_ms: int
-
-
-class Sends(msgspec.Struct, array_like=True, frozen=True):
-    """To one log, which ended at this position when it was decided."""
-
-    kind: str
-    name: str
-    position: int
-    messages: list[Sent]
-
-
-class Record(msgspec.Struct, array_like=True, frozen=True):
-    acks: list[Acks]
-    sends: list[Sends]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
+_NOTHING = Record([], [])
 
 
 def new_id() -> bytes:
@@ -99,6 +75,7 @@ class Transactions:
         self._writer = writer
         self._open_log = open_log
         self._door: Stored | None = None
+        self._said: set[str] = set()
 
     def _alone(self, timeout: float | None) -> contextlib.AbstractContextManager[bool]:
         if self._door is None:
@@ -113,75 +90,189 @@ class Transactions:
         transaction: bytes,
         acks: list[Acks],
         sends: list[tuple[str, str, NativeLog, list[Sent]]],
+        acked: list[StoredLog],
         settle: Callable[[], None],
         timeout: float | None,
     ) -> None:
-        """T2 to T4; `settle` acks. Raises StorageFailed, Stalled: nothing of it was done."""
-        with self._alone(timeout):
+        """T2 to T4; `settle` acks, in `acked`. Raises StorageFailed, StorageDamaged, QueueDeleted, Stalled:
+        nothing of it was done."""
+        patience = Patience(timeout)
+        with self._alone(patience.left()):
             self._finish_all()
             logs = [storage_of(log) for _, _, log, _ in sends]
-            with self._environment.alone(timeout):
-                record = Record(
-                    acks,
-                    [
-                        Sends(kind, name, storage.stored.tail(), messages)
-                        for (kind, name, _, messages), storage in zip(sends, logs, strict=True)
-                    ],
-                )
-                with self._environment.begin() as writing:
-                    sealed = self._environment.values().seal(form.TRANSACTIONS, transaction, _encode(record))
-                    writing.put(transaction, sealed, db=self._environment.table(form.TRANSACTIONS))
-            settle()
-            for (_, _, log, messages), storage in zip(sends, logs, strict=True):
-                _put(log, messages, storage.label)
-            with contextlib.suppress(StorageFailed):  # it is decided: whoever comes next finds all of it done
-                self._end(transaction, logs)
+            self._decide(transaction, acks, sends, logs, acked, patience)
+            with self._or_later():
+                settle()
+                for (_, _, log, messages), storage in zip(sends, logs, strict=True):
+                    _put(log, messages, storage.label)
+                self._end(transaction, [*logs, *acked])
 
-    def _end(self, transaction: bytes, logs: list[StoredLog]) -> None:
+    def _decide(
+        self,
+        transaction: bytes,
+        acks: list[Acks],
+        sends: list[tuple[str, str, NativeLog, list[Sent]]],
+        logs: list[StoredLog],
+        acked: list[StoredLog],
+        patience: Patience,
+    ) -> None:
+        """T2. With what all these logs have so far: after a reboot none of them ends before it does now. So
+        what is put is always found behind that, and nothing else gets the number of what is acked."""
         environment = self._environment
 
-        def end(writing: Any) -> None:
-            writing.delete(transaction, db=environment.table(form.TRANSACTIONS))
+        def put(writing: Any) -> None:
+            sealed = environment.values().seal(form.TRANSACTIONS, transaction, encode(record))
+            writing.put(transaction, sealed, db=environment.table(form.TRANSACTIONS))
 
-        with environment.alone():
+        with _decided(), environment.alone(patience.left()):
+            positions = [storage.stored.tail() for storage in logs]
+            record = Record(
+                acks,
+                [
+                    Sends(kind, name, position, messages)
+                    for (kind, name, _, messages), position in zip(sends, positions, strict=True)
+                ],
+            )
+            self._writer.write(*dict.fromkeys([*logs, *acked]), then=put)
+
+    @contextlib.contextmanager
+    def _or_later(self) -> Iterator[None]:
+        """It is decided: what fails now is done by whoever comes next, and nobody is told that it failed."""
+        try:
+            yield
+        except Exception as error:
+            _log.warning("a transaction was decided, and is carried out later: %s", error)
+            self._writer.finish_later()
+        except BaseException:
+            self._writer.finish_later()
+            raise
+
+    def _end(self, transaction: bytes, logs: list[StoredLog], left: Record = _NOTHING) -> None:
+        """What was done is stored, and its record goes, but for what is left to do."""
+        environment = self._environment
+        table = environment.table(form.TRANSACTIONS)
+
+        def end(writing: Any) -> None:
+            if left == _NOTHING:
+                writing.delete(transaction, db=table)
+            else:
+                sealed = environment.values().seal(form.TRANSACTIONS, transaction, encode(left))
+                writing.put(transaction, sealed, db=table)
+
+        with _decided() as patience, environment.alone(patience.left()):
             self._writer.write(*dict.fromkeys(logs), then=end)
 
     # ---- those of the dead ---------------------------------------------------------------------
 
-    def finish_those_of_the_dead(self, timeout: float | None = None) -> None:
-        """Carry out what others decided and did not live to do."""
+    def finish_those_of_the_dead(self, timeout: float | None, opened: tuple[str, str] | None = None) -> None:
+        """Carry out what others decided and did not live to do.
+
+        Args:
+            opened: kind and name of the log that is opened.
+
+        Raises Stalled: one who is not dead does not do it within `timeout`. StorageDamaged: the log that is
+        opened is so damaged that nobody can tell what was put into it; others are not.
+        """
         if self._environment.has_transactions():
             with self._alone(timeout):
-                self._finish_all()
+                left = self._finish_all()
+            problem = left.get(opened)
+            if isinstance(problem, StorageDamaged):
+                raise problem
 
-    def _finish_all(self) -> None:
-        for transaction, record in self._pending():
-            logs = []
-            for acks in record.acks:
-                with contextlib.suppress(QueueNotFound, QueueDeleted):
-                    log = self._open_log(acks.kind, acks.name)
-                    _discard_all(log, acks)
-                    logs.append(storage_of(log))  # stored with the record's end: else a reboot undoes the ack
-            for sends in record.sends:
-                with contextlib.suppress(QueueNotFound, QueueDeleted):
-                    log = self._open_log(sends.kind, sends.name)
-                    self._send_missing(log, transaction, sends)
-                    logs.append(storage_of(log))
-            self._end(transaction, logs)
+    def without_acked(self, identity: tuple[str, str], group: NativeGroup, messages: list[Any]) -> list[Any]:
+        """Without what somebody has decided to ack: he may be dead, and is not waited for if he is not."""
+        if DECIDED.get() is not None:
+            return messages  # who carries it out has asked for them
+        try:
+            self.finish_those_of_the_dead(_BRIEFLY)
+        except (RingpostError, ShutDown):
+            self._writer.finish_later()
+        where = (*identity, group.info()["name"])
+        acked = {
+            sequence
+            for _, record in self._writer.decided.records()
+            for acks in record.acks
+            if (acks.kind, acks.name, acks.group) == where
+            for sequence in acks.sequences
+        }
+        group.settle([one for one in messages if one.sequence in acked])
+        return [one for one in messages if group.holds(one)]
 
-    def _pending(self) -> list[tuple[bytes, Record]]:
-        environment, values = self._environment, self._environment.values()
-        with environment.read() as reading, reading.cursor(environment.table(form.TRANSACTIONS)) as cursor:
-            rows = [(bytes(key), bytes(value)) for key, value in cursor]
-        return [(key, _decode(values.open(form.TRANSACTIONS, key, value))) for key, value in rows]
+    def _finish_all(self) -> _Left:
+        """Why what is left to do could not be done, by log. Raises if something that was acked may be handed
+        out again."""
+        left: _Left = {}
+        for transaction, record in self._writer.decided.records():
+            logs: list[StoredLog] = []
+            acks = [one for one in record.acks if not self._has_acked(one, logs, left)]
+            sends = [one for one in record.sends if not self._has_sent(transaction, one, logs, left)]
+            if (acks, sends) != (record.acks, record.sends):
+                self._end_if_it_can(transaction, logs, Record(acks, sends))
+        if left:
+            self._writer.finish_later()
+        return left
+
+    def _end_if_it_can(self, transaction: bytes, logs: list[StoredLog], left: Record) -> None:
+        try:
+            self._end(transaction, logs, left)
+        except (StorageDamaged, StorageFailed, Stalled, QueueDeleted) as error:
+            self._warn(
+                "the end of a transaction cannot be stored", error
+            )  # the next one finds all of it done
+            self._writer.finish_later()
+
+    def _has_acked(self, acks: Acks, logs: list[StoredLog], left: _Left) -> bool:
+        try:
+            log = self._open_log(acks.kind, acks.name, _ENOUGH)
+            _discard_all(log, acks)
+        except (QueueNotFound, QueueDeleted):
+            return True  # deleted right after it
+        except StorageDamaged as error:
+            left[acks.kind, acks.name] = error
+            self._warn("what a transaction has acked cannot be found", error)
+            return False
+        logs.append(storage_of(log))  # stored with the record's end: else a reboot undoes it
+        return True
+
+    def _has_sent(self, transaction: bytes, sends: Sends, logs: list[StoredLog], left: _Left) -> bool:
+        try:
+            log = self._open_log(sends.kind, sends.name, _ENOUGH)
+            self._send_missing(log, transaction, sends)
+        except (QueueNotFound, QueueDeleted):
+            return True
+        except (StorageDamaged, StorageFailed, Full) as error:  # Stalled is a Full
+            left[sends.kind, sends.name] = error
+            self._warn("what a transaction has sent cannot be put", error)
+            return False
+        logs.append(storage_of(log))
+        return True
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Once: it is tried again and again."""
+        text = f"{what}: {error}"
+        if text not in self._said:
+            self._said.add(text)
+            _log.warning("%s", text)
 
     def _send_missing(self, log: NativeLog, transaction: bytes, sends: Sends) -> None:
         storage = storage_of(log)
-        with self._environment.alone():
+        with _decided() as patience, self._environment.alone(patience.left()):
             self._writer.write(storage)  # payloads of large messages are found in storage
         there = set(_marks_since(storage, sends.position))
         missing = [one for one in sends.messages if mark(transaction, one.number) not in there]
         _put(log, missing, storage.label)
+
+
+@contextlib.contextmanager
+def _decided() -> Iterator[Patience]:
+    """For a step of what was decided: it is to come to an end, for nobody else can do anything meanwhile."""
+    patience = Patience(_ENOUGH)
+    before = DECIDED.set(patience)
+    try:
+        yield patience
+    finally:
+        DECIDED.reset(before)
 
 
 def storage_of(log: NativeLog) -> StoredLog:
@@ -191,10 +282,13 @@ def storage_of(log: NativeLog) -> StoredLog:
 
 
 def _put(log: NativeLog, messages: list[Sent], label: str) -> None:
-    """It is decided: who deleted the queue meanwhile, or shut it down, did so right after it came."""
+    """It is decided: it goes beyond the queue's maxsize. Who deleted the queue meanwhile, or shut it down,
+    did so right after it came."""
     for one in messages:
+        parts = one.kind, one.payload, one.subject, one.headers, one.ttl_ms
         try:
-            log.send_raw(one.kind, one.payload, one.subject, one.headers, one.ttl_ms, durability="memory")
+            with _decided() as patience:
+                log.send_raw(*parts, timeout=patience.left(), durability="memory", beyond=True)
         except (ShutDown, QueueDeleted):
             _log.warning("%s was shut down or deleted while a transaction was carried out", label)
             return
@@ -205,14 +299,28 @@ def _discard_all(log: NativeLog, acks: Acks) -> None:
     if group is None:
         return
     not_yet = {sequence for sequence in acks.sequences if group.discard(sequence) is None}
-    while not_yet:  # after a reboot: they are to be handed out first
-        try:
+    if not_yet:
+        with _decided():  # what is received here nobody looks for in records once more
+            _take(group, not_yet)
+
+
+def _take(group: NativeGroup, sequences: set[int]) -> None:
+    """Ack what was not handed out yet: after a reboot."""
+    last, others = max(sequences), list[Any]()
+    try:
+        while sequences:
             messages: list[Any] = group.receive(_AT_ONCE, 0, False, None, binding.Delivery)
-        except (Empty, ShutDown):
-            return
-        group.settle([one for one in messages if one.sequence in not_yet])
-        not_yet -= {one.sequence for one in messages}
-        group.give_back([one for one in messages if not one.settled], 0, True)
+            group.settle([one for one in messages if one.sequence in sequences])
+            others += [one for one in messages if one.sequence not in sequences]
+            if any(one.sequence >= last for one in messages):
+                break  # all of them were handed out
+            sequences = sequences - {one.sequence for one in messages}
+    except Stalled:
+        raise
+    except (Empty, ShutDown):
+        pass
+    finally:
+        group.give_back(others, 0, True)
 
 
 def _group_of(log: NativeLog, name: str) -> NativeGroup | None:
@@ -229,7 +337,11 @@ def _marks_since(storage: StoredLog, position: int) -> Iterator[bytes]:
     end = storage.stored.tail()
     while position < end:
         found = storage.frames(position)
-        assert found is not None  # while there is a record nothing is deleted
+        if found is None:  # while there is a record nothing is deleted
+            raise StorageDamaged(
+                f"{storage.label}: what a transaction put into it cannot be told: the block with position "
+                f"{position} is missing; restore a backup, or delete it"
+            )
         data, start = found
         at = position - start
         while at < len(data):

@@ -23,15 +23,21 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+import lmdb
+
 from ringpost._binding.contract import NativeLog
 from ringpost.errors import QueueDeleted, RingpostError, ShutDown, Stalled, StorageFailed
 from ringpost.store import format as form
+from ringpost.store.decided import Decided
 from ringpost.store.environment import Environment
+from ringpost.store.later import DECIDED
 from ringpost.store.log import ALL, StoredLog
 
 INTERVAL = 0.005  # seconds: what a power cut may cost at level "interval"
 ACK_INTERVAL = 0.05  # seconds until acks are stored
 _RETRY = 1.0  # seconds, after the disk has failed
+_LOOK = 1.0  # seconds until transactions are looked for that nobody carries out
+_LONGEST_LOOK = 10.0  # between two looks
 
 if TYPE_CHECKING:
     from ringpost.store.transactions import Transactions
@@ -47,6 +53,7 @@ class Writer:
         self._most_bytes = most_bytes
         self._logs: weakref.WeakValueDictionary[int, StoredLog] = weakref.WeakValueDictionary()  # by number
         self._committer = Committer(self)
+        self.decided = Decided(environment)
         self.transactions: Transactions | None = None  # see transactions.py
 
     def limit(self, most_bytes: int | None) -> None:
@@ -77,22 +84,17 @@ class Writer:
         Args:
             then: gets the transaction, to add to it.
 
-        Raises StorageFailed, QueueDeleted.
+        Raises StorageFailed, QueueDeleted, StorageDamaged (one of these logs; others are left out then).
         """
         noted: set[StoredLog] = set()
+        self.decided.are_some = False
         try:
-            plans = [self._plan(log, noted) for log in wanted]
-            for log in self.logs():
-                if log not in wanted and (log.noted or log.is_pending()):
-                    with contextlib.suppress(RingpostError, ShutDown):
-                        plans.append(self._plan(log, noted))  # a damaged one is its own users' to hear of
+            plans = self._plans(wanted, noted)
             if then is not None or any(plan.needs_disk() for plan in plans):
-                used = self.environment.size() if self._most_bytes else 0
+                has_quota = self._most_bytes and DECIDED.get() is None
+                used = self.environment.size() if has_quota else 0
                 is_over = used > (self._most_bytes or 0)
-                with self.environment.begin(only_frames=then is None) as transaction:
-                    plans = [plan for plan in plans if self._store(plan, transaction, not is_over, wanted)]
-                    if then is not None:
-                        then(transaction)
+                plans = self._commit(plans, wanted, then, not is_over)
                 for plan in plans:
                     plan.remember()
                 if is_over and plans and plans[0].is_waited_for():
@@ -104,18 +106,44 @@ class Writer:
             raise
         for plan in plans:
             plan.publish()
+        left = noted - {plan.log for plan in plans if not plan.is_waited_for()}
+        if left:
+            self._committer.try_later(left)
+        if then is None and self.decided.are_some:
+            self.finish_later()  # until then, nothing of their logs is deleted
 
-    def _plan(self, log: StoredLog, noted: set[StoredLog]) -> _Plan:
-        """Not noted any more before the plan looks: what is put behind what it sees is noted again."""
-        was_noted = log.noted
-        if was_noted:
-            noted.add(log)
-            log.noted = False
-        try:
-            return _Plan(log, self)
-        except BaseException:
-            log.noted |= was_noted
-            raise
+    def _plans(self, wanted: tuple[StoredLog, ...], noted: set[StoredLog]) -> list[_Plan]:
+        """`noted` gets those that were. Not after the plan is made: what is noted meanwhile is not in it."""
+        plans = []
+        others = [log for log in self.logs() if log not in wanted and (log.noted or log.is_pending())]
+        for log in (*wanted, *(log for log in others if not log.is_spoilt)):
+            if log.noted:
+                noted.add(log)
+                log.noted = False
+            try:
+                plans.append(_Plan(log, self))
+            except (RingpostError, ShutDown):
+                if log in wanted:
+                    raise  # else it is its own users' to hear of
+        return plans
+
+    def _commit(
+        self,
+        plans: list[_Plan],
+        wanted: tuple[StoredLog, ...],
+        then: Callable[[Any], None] | None,
+        with_frames: bool,
+    ) -> list[_Plan]:
+        """In one transaction. Those that were carried out: all that are wanted, and of others those that can
+        be."""
+        while True:
+            try:
+                with self.environment.begin(only_frames=then is None) as transaction:
+                    if then is not None:
+                        then(transaction)  # first: a record that goes keeps nothing any more
+                    return [plan for plan in plans if self._store(plan, transaction, with_frames, wanted)]
+            except _Spoilt as spoilt:  # what it wrote is undone; once more without it
+                plans = [plan for plan in plans if plan is not spoilt.plan]
 
     def _store(self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]) -> bool:
         """False: it was deleted meanwhile, and is not one that the caller waits for."""
@@ -125,6 +153,13 @@ class Writer:
             if plan.log in wanted:
                 raise
             return False
+        except (OSError, lmdb.Error, MemoryError):
+            raise  # they are everybody's
+        except Exception as error:
+            if plan.log in wanted:
+                raise
+            plan.log.is_spoilt = True
+            raise _Spoilt(plan) from error
         return True
 
     def _over_quota(self, used: int) -> StorageFailed:
@@ -164,6 +199,24 @@ class Writer:
         if problem is not None:
             raise problem
 
+    # ---- transactions --------------------------------------------------------------------------
+
+    def finish_later(self) -> None:
+        """What somebody decided, if he does not carry it out himself meanwhile."""
+        self._committer.look_later()
+
+    def finish_those_of_the_dead(self) -> bool:
+        """False: there are some left."""
+        transactions, environment = self.transactions, self.environment
+        if transactions is None or not environment.is_there():
+            return True
+        try:
+            transactions.finish_those_of_the_dead(_LOOK)
+            return not environment.has_transactions()
+        except Exception as error:
+            _log.debug("transactions cannot be carried out now: %s", error)
+            return False
+
 
 def writer_of(environment: Environment, most_bytes: int | None) -> Writer:
     """That of an environment, with the largest quota that anybody connected with."""
@@ -171,6 +224,14 @@ def writer_of(environment: Environment, most_bytes: int | None) -> Writer:
         environment.writer = Writer(environment, most_bytes)
     environment.writer.limit(most_bytes)
     return environment.writer
+
+
+class _Spoilt(Exception):
+    """A plan that nobody waits for cannot be carried out."""
+
+    def __init__(self, plan: _Plan) -> None:
+        super().__init__(plan.log.label)
+        self.plan = plan
 
 
 class _Plan:
@@ -188,8 +249,10 @@ class _Plan:
         self._needed = self._acked
         if log.record.retention is not None:
             self._needed = 0  # its subscribers are not the only ones it is kept for
-        if self._needed and writer.environment.has_transactions():
-            self._needed = 0  # whoever carries them out looks for what was sent
+        elif self._needed:
+            floor = writer.decided.floor(log.identity)
+            if floor is not None:
+                self._needed = min(self._needed, floor)  # whoever carries it out looks for what was sent
         self._start = max(stored.durable(), min(self._needed, self._tail))
         self._published = self._tail  # durable, when it is done
         self._has_blocks = log.has_blocks
@@ -208,6 +271,7 @@ class _Plan:
     def store(self, transaction: Any, environment: Environment, with_frames: bool) -> None:
         """W4. Raises QueueDeleted: this is not the ring any more that this log is stored from."""
         log, number = self.log, self.log.record.number
+        self._published, self._has_blocks = self._tail, log.has_blocks  # it may be tried a second time
         key = form.number_key(number)
         stored = log.stored_to
         if log.stored_in != environment.epoch:  # else nobody else has written since
@@ -219,14 +283,16 @@ class _Plan:
                 f"{log.label} was deleted, or its shared memory removed and made anew, while this handle was "
                 "open; open it again"
             )
+        retained = log.record.retention is not None
+        floor = self._writer.decided.floor(log.identity, transaction) if retained else None
         start = max(self._start, stored)
         if start < self._tail and with_frames:
-            log.blocks.write(transaction, log.stored, start, self._tail)
+            log.blocks.write(transaction, log.stored, start, self._tail, floor)
             self._has_blocks, stored = True, self._tail
         elif start < self._tail:
             self._published = start
         self._store_groups(transaction, environment, key)
-        self._delete_what_nobody_needs(transaction)
+        self._delete_what_nobody_needs(transaction, floor)
         if not self._has_blocks and self._published > stored:  # else the last block says it
             after = form.Progress(self._published, log.stored.sequence_at(self._published), log.ring)
             sealed = log.blocks.values.seal(form.PROGRESS, key, after.pack())
@@ -244,7 +310,7 @@ class _Plan:
         for name in [each for each in known if each not in names]:
             transaction.delete(key + name, db=table)
 
-    def _delete_what_nobody_needs(self, transaction: Any) -> None:
+    def _delete_what_nobody_needs(self, transaction: Any, floor: int | None) -> None:
         if not self._has_blocks:
             return
         if self.log.record.retention is None:
@@ -252,10 +318,11 @@ class _Plan:
         else:
             from ringpost.store.retention import apply
 
-            apply(self.log, transaction, self._acked)
+            apply(self.log, transaction, self._acked if floor is None else min(self._acked, floor))
 
     def remember(self) -> None:
         """The transaction was committed, and not before: what was undone is not stored."""
+        self.log.is_spoilt = False
         self.log.has_blocks = self._has_blocks
         self.log.known_groups = {one.name: one for one in self._groups}
         self.log.stored_to, self.log.stored_in = self._stored
@@ -273,6 +340,8 @@ class Committer:
         self._lock = threading.RLock()  # entered in C: of a condition a signal handler may come in between
         self._changed = threading.Condition(self._lock)
         self._due: float | None = None
+        self._look_at: float | None = None  # for transactions
+        self._pause = _LOOK
         self._kept: set[StoredLog] = set()  # closed perhaps before they were stored
         self._at_work: set[StoredLog] = set()  # the thread stores these right now
         self._thread: threading.Thread | None = None
@@ -281,6 +350,11 @@ class Committer:
 
     def note(self, log: StoredLog, soon: bool) -> None:
         self._come({log}, INTERVAL if soon else ACK_INTERVAL)
+
+    def look_later(self) -> None:
+        if self._look_at is None:
+            self._look_at = time.monotonic() + self._pause
+            self._come(set(), self._pause)
 
     def _come(self, logs: set[StoredLog], after: float) -> None:
         _finish_under_multiprocessing()
@@ -314,7 +388,22 @@ class Committer:
                 if self.try_later(kept) and not isinstance(error, QueueDeleted):
                     _log.warning("what was put is not yet on disk: %s", error)
             self._at_work = set()
+            self._look(writer)
             del writer, kept
+
+    def _look(self, writer: Writer) -> None:
+        if self._look_at is None:
+            return
+        left = self._look_at - time.monotonic()
+        if left > 0:
+            self._come(set(), left)  # it came for something else
+            return
+        self._look_at = None
+        if writer.finish_those_of_the_dead():
+            self._pause = _LOOK
+        else:
+            self._pause = min(2 * self._pause, _LONGEST_LOOK)
+            self.look_later()
 
     def try_later(self, logs: set[StoredLog]) -> bool:
         """False: there is nothing left to try."""
@@ -341,6 +430,7 @@ class Committer:
         self._changed = threading.Condition(self._lock)
         self._thread = None
         self._due = None
+        self._look_at = None
         self._pid = os.getpid()
         self._kept, self._at_work = set(), set()
         writer = self._writer()

@@ -85,12 +85,13 @@ class Putting(Handle):
         block: bool = True,
         timeout: float | None = None,
         durability: str | None = None,
+        beyond: bool = False,
     ) -> None:
-        """A body that was encoded before."""
+        """A body that was encoded before; `beyond`: also into a queue that has its maxsize."""
         self.check_open()
         if durability is not None:
             self.check_durability(durability)
-        self._put_message(kind, payload, subject, headers, ttl_ms, block, timeout)
+        self._put_message(kind, payload, subject, headers, ttl_ms, block, timeout, beyond)
         if self.is_stored:
             self.confirm(durability, block, timeout)
 
@@ -153,9 +154,11 @@ class Putting(Handle):
         ttl_ms: int,
         block: bool,
         timeout: float | None,
+        beyond: bool = False,
     ) -> None:
         with ffi.from_buffer(body) as data:
             message = message_of(kind, data, subject, headers, ttl_ms)
+            message.beyond = beyond
             if length_of(message) > INLINE_MAX:
                 self.put_large(message, deadline_of(block, timeout), ffi.new("rp_loan *"))
             else:
