@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from crash.fixtures import fork
 
 import ringpost
 from ringpost._binding import binding
+from ringpost.aio.storing import Storing
+from ringpost.store import transactions
 from ringpost.store.environment import open_environment
+from ringpost.store.later import DECIDED, LATER, Unconfirmed
 from ringpost.store.log import StoredLog
 
 __all__ = ["fork"]
@@ -90,3 +94,25 @@ def test_the_committer_comes_after_who_noted_something_was_interrupted(durable: 
     while storage.stored.durable() < storage.stored.tail():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def decide() -> None:
+    with transactions._decided():
+        pass
+
+
+def put_unconfirmed() -> None:
+    Unconfirmed().put(lambda: None)
+
+
+def attempt() -> None:
+    Storing().attempt(lambda: None)
+
+
+@pytest.mark.parametrize("call", [decide, put_unconfirmed, attempt])
+def test_no_call_is_taken_for_one_that_need_not_wait_for_the_disk(call: Callable[[], None]) -> None:
+    def wait_for_it() -> None:
+        assert DECIDED.get() is None
+        assert LATER.get() is None
+
+    interrupt(call, 1000, and_then=wait_for_it, keep=binding.NAME == "cython")

@@ -35,8 +35,9 @@ class Storing:
     def attempt(self, call: Callable[[], R]) -> R:
         """The call, which waits for no disk. Where the ring is full of what is not yet stored, a flush
         begins, and there will be room."""
-        token = LATER.set(self._wanted)
+        before = LATER.get()
         try:
+            LATER.set(self._wanted)  # within: a signal handler may raise right behind it
             return call()
         except Full:
             for log in self._wanted:
@@ -44,7 +45,7 @@ class Storing:
             self._wanted.clear()
             raise
         finally:
-            LATER.reset(token)
+            LATER.set(before)
 
     def begin(self) -> None:
         """Store what was put, while others do something else."""

@@ -49,8 +49,9 @@ class Unconfirmed:
         """The call puts one message, and does not wait for room. Raises what it raises, and what confirm()
         does, where the ring is full of what is not yet stored."""
         while True:
-            token = LATER.set(self._logs)
+            before = LATER.get()
             try:
+                LATER.set(self._logs)  # within: a signal handler may raise right behind it
                 call()
                 return
             except Stalled:
@@ -59,7 +60,7 @@ class Unconfirmed:
                 if not self._logs:
                     raise
             finally:
-                LATER.reset(token)
+                LATER.set(before)
             self.confirm()
 
     @property

@@ -135,7 +135,7 @@ class Transactions:
             )
             self._writer.write(*dict.fromkeys([*logs, *acked]), then=put)
 
-    @contextlib.contextmanager
+    @binding.contextmanager
     def _or_later(self) -> Iterator[None]:
         """It is decided: what fails now is done by whoever comes next, and nobody is told that it failed."""
         try:
@@ -264,15 +264,16 @@ class Transactions:
         _put(log, missing, storage.label)
 
 
-@contextlib.contextmanager
+@binding.contextmanager
 def _decided() -> Iterator[Patience]:
     """For a step of what was decided: it is to come to an end, for nobody else can do anything meanwhile."""
     patience = Patience(_ENOUGH)
-    before = DECIDED.set(patience)
+    before = DECIDED.get()
     try:
+        DECIDED.set(patience)  # within: a signal handler may raise right behind it
         yield patience
     finally:
-        DECIDED.reset(before)
+        DECIDED.set(before)
 
 
 def storage_of(log: NativeLog) -> StoredLog:
