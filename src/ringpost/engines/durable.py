@@ -16,7 +16,7 @@ from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, ring
 from ringpost.engines.access import PRIVATE, Access, access_for
-from ringpost.errors import QueueDeleted, QueueNotFound, SettingsMismatch, Stalled, StorageFailed
+from ringpost.errors import QueueDeleted, QueueNotFound, RingpostError, SettingsMismatch
 from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
 from ringpost.store import format as form
@@ -181,7 +181,7 @@ class DurableEngine(ring.RingEngine):
         for number, removed in registry.removed():
             try:
                 self._finish_removal(registry, number, removed)
-            except (StorageFailed, Stalled) as error:  # whoever comes next does it
+            except RingpostError as error:  # whoever comes next does it
                 _log.warning("what is left of a deleted queue is not yet removed: %s", error)
 
     def _finish_removal(self, registry: Registry, number: bytes, removed: form.RemovedRecord) -> None:
