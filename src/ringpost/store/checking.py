@@ -19,7 +19,7 @@ from ringpost.keys import from_environment, key_of
 from ringpost.store import format as form
 from ringpost.store.environment import DATA, SIDE, Environment, open_environment
 from ringpost.store.registry import Registry
-from ringpost.store.values import Values
+from ringpost.store.values import OF_THE_SIDE_STORE, Values
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,8 @@ def _copy_side_store(environment: Environment, to: Path) -> None:
     from ringpost.sidestore import durable_side_store
 
     to.mkdir(mode=0o700)
-    durable_side_store(source, environment.access, shm=environment.shm).copy(to)
+    values = environment.values(OF_THE_SIDE_STORE)
+    durable_side_store(source, environment.access, values, environment.shm).copy(to)
 
 
 def _sync(path: Path) -> None:
