@@ -54,7 +54,11 @@ class SideStore:
         with directory.opened(place.parent, access, readable=durable) as parent:
             directory.make_one(parent / place.name, access, fill=self._make_files)
             self._here = directory.open_directory(parent / place.name, access)
-        self._lock_file = self._open_lock(directory.name_of(self._here) / LOCK)
+        try:
+            self._lock_file = self._open_lock(directory.name_of(self._here) / LOCK)
+        except BaseException:
+            os.close(self._here)
+            raise
         found = os.fstat(self._lock_file)
         self._identity = (found.st_dev, found.st_ino)
         self._environment: Any = None  # opened when it is needed first, by who has the lock
@@ -64,16 +68,26 @@ class SideStore:
         """How what is in the tables lies there."""
 
     def _open_lock(self, path: Path) -> int:
-        """A backup has none."""
+        """A backup has none. Raises Stalled."""
+        if not os.path.lexists(path):
+            with self._alone_in_directory():
+                directory.make_file(path, self._access.file_mode)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    @contextmanager
+    def _alone_in_directory(self, timeout: float = 5.0) -> Iterator[None]:
+        """For who makes the file that others lock."""
+        here = os.open(directory.name_of(self._here), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory.locked.add(here)
         try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            made = os.open(
-                path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._access.file_mode
-            )
-            if os.fstat(made).st_uid == os.geteuid():
-                os.fchmod(made, self._access.file_mode)
-            return made
+            deadline = time.monotonic() + timeout
+            while not _try_to_lock(here):
+                if time.monotonic() >= deadline:
+                    raise self._stalled()
+                time.sleep(_PAUSE)
+            yield
+        finally:
+            directory.close_locked(here)
 
     def _make_files(self, made: Path) -> None:
         for name in (LOCK, DATA):
@@ -207,6 +221,14 @@ class SideStore:
             f"a process holds the lock of {self._place} and is alive, but does not run (stopped by a "
             "signal, a debugger or a freezer?); continue or kill it"
         )
+
+
+def _try_to_lock(here: int) -> bool:
+    try:
+        fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def side_store(broker: Path, access: Access = PRIVATE) -> SideStore:

@@ -445,6 +445,7 @@ def forget_environment(environment: Environment) -> None:
     with directory.opened(place, environment.access, readable=True) as here:
         for name in (DATA, LOCK, domain.NAME):
             (here / name).unlink(missing_ok=True)
+            (here / (name + directory.BEING_MADE)).unlink(missing_ok=True)
         for name in (SIDE, NEW):
             directory.remove_tree(here / name)
         directory.remove_unfinished(here)
@@ -526,17 +527,7 @@ def _make_data(place: Path, access: Access) -> None:
 def _make_lock_file(here: Path, access: Access) -> None:
     """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that
     is not."""
-    if os.path.lexists(here / LOCK):
-        return
-    made = os.open(here / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.posix_fallocate(made, 0, _LOCK_SIZE)
-        os.fchmod(made, access.file_mode)
-    except OSError:
-        (here / LOCK).unlink()
-        raise
-    finally:
-        os.close(made)
+    directory.make_file(here / LOCK, access.file_mode, lambda file: os.posix_fallocate(file, 0, _LOCK_SIZE))
 
 
 def _check_file(path: Path, access: Access, shown: Path) -> None:
