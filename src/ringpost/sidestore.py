@@ -249,6 +249,8 @@ def _open_store(place: Path, access: Access, durable: bool, values: Values = PLA
             store.close()
             store = None
         if store is None:
+            store = _find_by_another_name(place)
+        if store is None:
             try:
                 store = _open_stores[place] = SideStore(place, access, durable, values)
             except FileNotFoundError:
@@ -256,6 +258,21 @@ def _open_store(place: Path, access: Access, durable: bool, values: Values = PLA
                     f"the broker in {place.parent} was deleted; open its queues again"
                 ) from None
         return store
+
+
+def _find_by_another_name(place: Path) -> SideStore | None:
+    """Two stores of one directory would not lock each other out: POSIX locks are a process's."""
+    try:
+        found = os.stat(place / LOCK)
+    except FileNotFoundError:
+        return None
+    for name, store in list(_open_stores.items()):
+        if store._identity == (found.st_dev, found.st_ino):
+            if not store.is_there():  # it was moved
+                store._place = place
+                _open_stores[place] = _open_stores.pop(name)
+            return store
+    return None
 
 
 def remove_store(broker: Path, access: Access = PRIVATE) -> None:

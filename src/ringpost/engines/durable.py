@@ -128,7 +128,7 @@ class DurableEngine(ring.RingEngine):
             log = self._with_stored_levels(native, wanted, record, is_new)
         if kind is Kind.QUEUE:
             log.on_alarm = ring._mover(log, self)
-            if is_new and (self._place / SIDE).exists():
+            if is_new and (self._environment().place / SIDE).exists():
                 native.set_alarm(1)  # something may be scheduled
         return log
 
@@ -173,7 +173,7 @@ class DurableEngine(ring.RingEngine):
             record = registry.find(kind.value, name)
             if record is None:
                 return False
-            if (self._place / SIDE).exists():
+            if (environment.place / SIDE).exists():
                 self.side_store().forget(record.id)
             binding.remove(str(self._path(kind, name)))
             registry.remove(kind.value, name)
@@ -194,7 +194,7 @@ class DurableEngine(ring.RingEngine):
         environment = self._opened or self._environment()
         environment.catch_up()  # nothing is sealed with a key that somebody has rotated
         values = environment.values(OF_THE_SIDE_STORE)
-        return durable_side_store(self._place / SIDE, self._access, values)
+        return durable_side_store(environment.place / SIDE, self._access, values)
 
     def destroy(self) -> None:
         from ringpost.engines import directory, segments
@@ -206,14 +206,14 @@ class DurableEngine(ring.RingEngine):
                 binding.remove(str(self._path(kind, name)))
         directory.remove_fifos(environment.shm, everything=True, access=self._access)
         segments.remove_unfinished(environment.shm)
-        close_store(self._place / SIDE)
+        close_store((environment.place / SIDE).resolve())
         environment.remove_doors()
         directory.remove_if_empty(environment.shm)
         forget_environment(environment)
         self._is_destroyed = True
-        directory.remove_unfinished(self._place.parent)
+        directory.remove_unfinished(environment.place.parent)
         try:
-            self._place.rmdir()
+            environment.place.rmdir()
         except OSError:
             pass  # something else is in it
 

@@ -119,8 +119,12 @@ class Environment:
                 raise
         self._leave()
         self._membership, self._pid = membership, os.getpid()
-        self._data = str(self.place / DATA)
+        self.move_to(self.place)
         self._environment = environment  # last: other threads of a forked child may wait for it
+
+    def move_to(self, place: Path) -> None:
+        """It is found there."""
+        self.place, self._data = place, str(place / DATA)
 
     def prepare(self, key: Key | None) -> None:
         """Make the broker if it is new, and the door. Raises StorageDamaged, Unsupported, KeyRefused."""
@@ -414,7 +418,7 @@ def _find_or_open(place: Path, create: bool, key: Key | None, access: Access) ->
             return known
         if known is not None:  # by another name, or moved meanwhile
             if not known.is_there():
-                known.place = place
+                known.move_to(place)
             return known
         if found is None and not create:
             raise QueueNotFound(f"there is no durable broker in {place}")
