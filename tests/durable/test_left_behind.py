@@ -7,6 +7,8 @@ import itertools
 import os
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,12 @@ from crash.children import Nursery
 from crash.fixtures import fork as fork
 
 import ringpost
+from durable.conftest import built
 from ringpost.engines import directory, segments
 from ringpost.engines.access import PRIVATE, Access
 from ringpost.sidestore import SideStore
 
+NO_TMPFILE = Path(__file__).with_name("no_tmpfile.c")
 NAME = ".0123456789abcdef0123456789abcdef.new"
 
 
@@ -191,6 +195,33 @@ def test_segments_of_the_living_stay(tmp_path: Path) -> None:
     os.close(file)
     segments.remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == [each for each in before if each != left]
+
+
+def in_a_process(library: Path, then: str) -> int:
+    """Makes a queue where there is no O_TMPFILE."""
+    code = "import ringpost; ringpost.connect('ring:left').queue('jobs').put(1)"
+    variables = {**os.environ, "LD_PRELOAD": str(library), "NO_TMPFILE_THEN": then}
+    return subprocess.run([sys.executable, "-c", code], env=variables).returncode
+
+
+def test_a_segment_of_who_was_killed_goes(tmp_path: Path, shm_dir: Path) -> None:
+    library = built(NO_TMPFILE, tmp_path)
+    assert in_a_process(library, "kill") == -signal.SIGKILL
+    [left] = shm_dir.rglob("jobs.queue.*.new")
+    broker = ringpost.connect("ring:left")
+    broker.queue("another")
+    assert not left.exists()
+    assert in_a_process(library, "kill") == -signal.SIGKILL
+    assert len(list(shm_dir.rglob("jobs.queue.*.new"))) == 1
+    broker.destroy()
+    assert list(shm_dir.iterdir()) == []
+
+
+def test_a_segment_that_was_taken_for_what_the_dead_left_is_made_again(tmp_path: Path, shm_dir: Path) -> None:
+    assert in_a_process(built(NO_TMPFILE, tmp_path), "unlink") == 0
+    with ringpost.connect("ring:left") as broker:
+        assert broker.queue("jobs").get(timeout=0) == 1
+        broker.destroy()
 
 
 @pytest.mark.parametrize("function", ["posix_fallocate", "pwrite", "fchmod", "rename"])
