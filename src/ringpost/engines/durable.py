@@ -129,7 +129,7 @@ class DurableEngine(ring.RingEngine):
             log = self._with_stored_levels(native, wanted, record, is_new)
         if kind is Kind.QUEUE:
             log.on_alarm = ring._mover(log, self)
-            if is_new and (self._place / SIDE).exists():
+            if is_new and (self._environment().place / SIDE).exists():
                 native.set_alarm(1)  # something may be scheduled
         return log
 
@@ -189,7 +189,7 @@ class DurableEngine(ring.RingEngine):
         with self._environment().alone():
             if registry.find(kind, name) is None:  # else there is another one's ring
                 binding.remove(str(self._path(Kind(kind), name)))
-        if (self._place / SIDE).exists():
+        if (self._environment().place / SIDE).exists():
             self.side_store().forget(removed.id)
         is_left = True
         while is_left:
@@ -207,7 +207,7 @@ class DurableEngine(ring.RingEngine):
         environment = self._opened or self._environment()
         environment.catch_up()  # nothing is sealed with a key that somebody has rotated
         values = environment.values(OF_THE_SIDE_STORE)
-        return durable_side_store(self._place / SIDE, self._access, values, environment.shm)
+        return durable_side_store(environment.place / SIDE, self._access, values, environment.shm)
 
     def destroy(self) -> None:
         from ringpost.engines import directory, segments
@@ -219,14 +219,14 @@ class DurableEngine(ring.RingEngine):
                 binding.remove(str(self._path(kind, name)))
         directory.remove_fifos(environment.shm, everything=True, access=self._access)
         segments.remove_unfinished(environment.shm)
-        close_store(self._place / SIDE)
+        close_store((environment.place / SIDE).resolve())
         environment.remove_doors()
         directory.remove_if_empty(environment.shm)
         forget_environment(environment)
         self._is_destroyed = True
-        directory.remove_unfinished(self._place.parent)
+        directory.remove_unfinished(environment.place.parent)
         try:
-            self._place.rmdir()
+            environment.place.rmdir()
         except OSError:
             pass  # something else is in it
 
