@@ -19,12 +19,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from ringpost._binding import binding
 from ringpost.engines import directory
 from ringpost.engines.access import PRIVATE, Access
 from ringpost.errors import QueueDeleted, RingpostError, Stalled, Status, failure
@@ -100,14 +100,14 @@ class SideStore:
         for name in (LOCK, DATA):
             directory.make_empty_file(made / name, self._access)
 
-    @contextmanager
+    @binding.contextmanager
     def alone(self, timeout: float = 5.0) -> Iterator[None]:
         """Nobody else writes meanwhile. Raises Stalled, SegmentFull, StorageFailed."""
         with self._locked(fcntl.LOCK_EX, timeout):
             self._open()
             yield
 
-    @contextmanager
+    @binding.contextmanager
     def begin(self) -> Iterator[Any]:
         """A write transaction of who is alone(): committed at the end, undone by an exception.
 
@@ -116,13 +116,13 @@ class SideStore:
         with self._told_of_failures(), self._environment.begin(write=True) as transaction:
             yield transaction
 
-    @contextmanager
+    @binding.contextmanager
     def write(self, timeout: float = 5.0) -> Iterator[Any]:
         """begin(), alone(). Raises Stalled."""
         with self.alone(timeout), self.begin() as transaction:
             yield transaction
 
-    @contextmanager
+    @binding.contextmanager
     def read(self, timeout: float = 5.0) -> Iterator[Any]:
         """Raises Stalled, SegmentFull, StorageFailed."""
         with (
@@ -132,7 +132,7 @@ class SideStore:
         ):
             yield transaction
 
-    @contextmanager
+    @binding.contextmanager
     def _locked_to_read(self, timeout: float) -> Iterator[None]:
         while True:
             with self._locked(fcntl.LOCK_SH, timeout):
@@ -142,7 +142,7 @@ class SideStore:
             with self.alone():  # opens it; another thread may close it before we come back
                 pass
 
-    @contextmanager
+    @binding.contextmanager
     def _told_of_failures(self) -> Iterator[None]:
         """After one LMDB may refuse whatever follows: the next one opens it anew."""
         try:
@@ -224,28 +224,40 @@ class SideStore:
                     while found and cursor.key().startswith(log_id):
                         found = cursor.delete()
 
-    @contextmanager
+    @binding.contextmanager
     def _locked(self, kind: int, timeout: float) -> Iterator[None]:
         deadline = time.monotonic() + timeout
-        while not self._try_both(kind, deadline):
+        while True:
+            with self._try_both(kind, deadline) as has_both:
+                if has_both:
+                    yield
+                    return
             if time.monotonic() >= deadline:
                 raise self._stalled()
             time.sleep(_PAUSE)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
-            self._thread_lock.release()
 
-    def _try_both(self, kind: int, deadline: float) -> bool:
+    @binding.contextmanager
+    def _try_both(self, kind: int, deadline: float) -> Iterator[bool]:
         """That of the threads is free again while we wait for another process: whoever forks waits for it."""
-        if not self._thread_lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
-            return False
-        # a POSIX lock: it goes with its process, and a forked child does not have it
-        if self._try_lock(kind):
-            return True
-        self._thread_lock.release()
-        return False
+        left = max(deadline - time.monotonic(), 0)
+        has_lock: list[bool] = []
+        try:
+            # got and noted in one step of C: a signal handler may raise between any two of Python
+            has_lock.extend(map(self._thread_lock.acquire, [True], [left]))
+            if has_lock == [False]:
+                yield False
+                return
+            try:
+                # a POSIX lock: it goes with its process, and a forked child does not have it
+                yield self._try_lock(kind)
+            finally:
+                try:
+                    fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+                except OSError:  # it was closed meanwhile, and thus unlocked
+                    pass
+        finally:
+            if True in has_lock:
+                self._thread_lock.release()
 
     def _try_lock(self, kind: int) -> bool:
         try:

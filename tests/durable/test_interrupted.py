@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pytest
 from conformance.hammer import interrupt
 from conformance.patience import BOUND
 from crash.children import Nursery
@@ -12,6 +14,7 @@ from crash.fixtures import fork
 import ringpost
 from ringpost._binding import binding
 from ringpost.store.environment import open_environment
+from ringpost.store.log import StoredLog
 
 __all__ = ["fork"]
 
@@ -49,3 +52,41 @@ def test_others_are_alone_after_who_was_alone_was_interrupted(durable: ringpost.
             pass
 
     interrupt(be_alone, TIMES, and_then=be_alone_undisturbed)
+
+
+def test_others_write_to_the_side_store_after_who_did_was_interrupted(
+    durable: ringpost.Broker, fork: Nursery
+) -> None:
+    durable.queue("jobs")
+    durable._engine.side_store()
+
+    def write() -> None:
+        with durable._engine.side_store().write(BOUND):
+            pass
+
+    def write_undisturbed() -> None:
+        with durable._engine.side_store().write(BOUND):
+            pass
+
+    interrupt(write, TIMES, and_then=write_undisturbed, keep=binding.NAME == "cython")
+    assert fork(write_undisturbed).wait() == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python's, in Thread.start()
+def test_the_committer_comes_after_who_noted_something_was_interrupted(durable: ringpost.Broker) -> None:
+    queue = durable.queue("readings", durability="interval")
+    storage = queue._log.storage
+    assert isinstance(storage, StoredLog)
+
+    def put() -> None:
+        queue.put("x")
+        storage.noted = False  # as if it had come
+
+    def put_undisturbed() -> None:
+        queue.put("x")
+
+    interrupt(put, TIMES, and_then=put_undisturbed)
+    deadline = time.monotonic() + BOUND
+    while storage.stored.durable() < storage.stored.tail():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

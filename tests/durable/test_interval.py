@@ -116,3 +116,22 @@ def test_what_is_put_while_the_committer_looks_is_noted_again(
     queue.put("early")
     wait_until(lambda: not late)
     wait_until(lambda: is_stored(queue))
+
+
+def test_one_that_others_deleted_keeps_none_from_being_stored(
+    durable: ringpost.Broker, queue: Queue, fork: Nursery, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete() -> None:
+        with ringpost.connect(url) as broker:
+            broker.delete("readings")
+
+    other = durable.queue("others", durability="interval")
+    monkeypatch.setattr(writing, "INTERVAL", 0.5)
+    queue.put("gone")
+    other.put("kept")
+    child = fork(delete)
+    assert child.wait() == 0
+    wait_until(lambda: is_stored(other))
+    other.put("kept, too")
+    wait_until(lambda: is_stored(other))
+    wait_until(lambda: storage_of(other)._writer._committer._due is None)

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crash.children import Nursery
+from crash.fixtures import fork as fork
 
 import ringpost
 from durable.conftest import Reboot
+from ringpost.engines.durable import DurableEngine
 
 LARGE = 100_000  # bytes: travels through the pool
 
@@ -301,3 +304,31 @@ def test_a_group_that_acks_while_it_is_stored_finds_its_messages(
     os.waitpid(child, 0)
     again = reboot().queue("jobs", create=False)
     assert drain(again) == [0, 1, 2, 3]
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("first", ["one that dies", "flush"])
+def test_priorities_and_schedules_are_known_whoever_makes_the_ring_again(
+    durable: ringpost.Broker,
+    reboot: Reboot,
+    fork: Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    first: str,
+) -> None:
+    def open_and_die() -> None:
+        monkeypatch.setattr(DurableEngine, "_note_what_was_recovered", die)
+        again.queue("jobs")
+
+    with durable.queue("jobs", priorities=True).producer() as producer:
+        producer.send("urgent", priority=5)
+        producer.send("later", delay=0.1)
+    again = reboot()
+    if first == "flush":
+        again.flush()
+    else:
+        assert fork(open_and_die).wait() == -signal.SIGKILL
+    queue = again.queue("jobs")
+    assert [queue.get(timeout=5), queue.get(timeout=5)] == ["urgent", "later"]

@@ -126,11 +126,9 @@ class DurableEngine(ring.RingEngine):
         ring._check_settings(native, capacity, maxsize, priorities)
         log: Log = native
         if record.priorities:
-            log = self._with_stored_levels(native, wanted, record, is_new)
+            log = self._with_stored_levels(native, wanted, record)
         if kind is Kind.QUEUE:
             log.on_alarm = ring._mover(log, self)
-            if is_new and (self._environment().place / SIDE).exists():
-                native.set_alarm(1)  # something may be scheduled
         return log
 
     def _note_what_was_recovered(self, wanted: _Wanted, log: NativeLog) -> None:
@@ -140,10 +138,8 @@ class DurableEngine(ring.RingEngine):
             self.recovered += (found,)
             _log.info("%s goes on from disk at message %d; %d wait in it", wanted.label, *found[2:])
 
-    def _with_stored_levels(
-        self, native: NativeLog, wanted: _Wanted, record: form.LogRecord, is_new: bool
-    ) -> Log:
-        from ringpost.levels import HIGHEST, Levels
+    def _with_stored_levels(self, native: NativeLog, wanted: _Wanted, record: form.LogRecord) -> Log:
+        from ringpost.levels import Levels
 
         def open_level(priority: int, create: bool) -> Log:
             level = replace(wanted, kind=Kind.LEVEL, name=_level_name(wanted.name, priority))
@@ -159,11 +155,6 @@ class DurableEngine(ring.RingEngine):
                 )
                 return level.open_ring(found)[0]
 
-        if is_new:
-            known = set(Registry(self._environment()).names(Kind.LEVEL.value))
-            for priority in range(1, HIGHEST + 1):
-                if _level_name(wanted.name, priority) in known:
-                    native.add_level(priority)
         return Levels(native, open_level)
 
     def delete_log(self, kind: Kind, name: str) -> bool:
@@ -291,7 +282,9 @@ class _Wanted:
         )
 
         def create(where: dict[str, Any]) -> NativeLog:
-            return replace(wanted, settings={**settings, **where}).create()
+            made = replace(wanted, settings={**settings, **where}).create()
+            self._mark(made, record)
+            return made
 
         registry, writer = Registry(engine._environment()), engine._writer()
         native, is_new = registry.open_ring(record, path, wanted.attach, create)
@@ -301,6 +294,18 @@ class _Wanted:
         if is_new:
             storage.known_groups = {each.name: each for each in registry.groups(record)}
         return native, is_new
+
+    def _mark(self, made: NativeLog, record: form.LogRecord) -> None:
+        """What a ring says that its storage does not. Before it counts: who dies here has made none."""
+        if record.priorities:
+            from ringpost.levels import HIGHEST
+
+            known = set(Registry(self.engine._environment()).names(Kind.LEVEL.value))
+            for priority in range(1, HIGHEST + 1):
+                if _level_name(self.name, priority) in known:
+                    made.add_level(priority)
+        if self.kind is Kind.QUEUE and (self.engine._place / SIDE).exists():
+            made.set_alarm(1)  # something may be scheduled
 
 
 def _default_retention(kind: Kind) -> form.Retention | None:

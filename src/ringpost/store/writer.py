@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 
 from ringpost._binding.contract import NativeLog
-from ringpost.errors import QueueDeleted, RingpostError, ShutDown, StorageDamaged, StorageFailed
+from ringpost.errors import QueueDeleted, RingpostError, ShutDown, Stalled, StorageFailed
 from ringpost.store import format as form
 from ringpost.store.decided import Decided
 from ringpost.store.environment import Environment
@@ -176,17 +176,26 @@ class Writer:
     def note(self, log: StoredLog, soon: bool) -> None:
         """There is something to store in a moment."""
         log.noted = True
-        self._committer.note(log, soon)
+        try:
+            self._committer.note(log, soon)
+        except BaseException:  # a signal handler's
+            log.noted = False  # else nobody would come, and nobody note it again
+            raise
 
     def commit_noted(self, others: Collection[StoredLog] = ()) -> None:
-        problem: StorageDamaged | None = None
+        """Raises StorageFailed, Stalled; what else one of them has keeps no other from being stored."""
+        problem: Exception | None = None
         for log in self.logs():
             if log.noted or log in others:
                 try:
                     with log.stored.entering(ALL, 5.0):
                         self.write(log)
-                except StorageDamaged as error:
-                    problem = error  # of this one: others are stored all the same
+                except QueueDeleted:
+                    self.discard(log)
+                except (StorageFailed, Stalled):
+                    raise
+                except Exception as error:
+                    problem = error
         if problem is not None:
             raise problem
 
@@ -328,7 +337,8 @@ class Committer:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = weakref.ref(writer)
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entered in C: of a condition a signal handler may come in between
+        self._changed = threading.Condition(self._lock)
         self._due: float | None = None
         self._look_at: float | None = None  # for transactions
         self._pause = _LOOK
@@ -349,7 +359,7 @@ class Committer:
     def _come(self, logs: set[StoredLog], after: float) -> None:
         _finish_under_multiprocessing()
         when = time.monotonic() + after
-        with self._changed:
+        with self._lock:
             self._kept |= logs
             if self._due is None or when < self._due:
                 self._due = when
@@ -361,7 +371,7 @@ class Committer:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 while self._due is None or (left := self._due - time.monotonic()) > 0:
                     if not self._changed.wait(5.0 if self._due is None else left) and self._due is None:
                         self._thread = None  # nothing for a while: the next note() starts another
@@ -377,6 +387,7 @@ class Committer:
             except Exception as error:
                 if self.try_later(kept) and not isinstance(error, QueueDeleted):
                     _log.warning("what was put is not yet on disk: %s", error)
+            self._at_work = set()
             self._look(writer)
             del writer, kept
 
@@ -415,7 +426,8 @@ class Committer:
 
     def forget(self) -> None:
         """In a forked child: the thread is the parent's, and so is its work."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._thread = None
         self._due = None
         self._look_at = None
