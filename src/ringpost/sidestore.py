@@ -81,7 +81,7 @@ class SideStore:
                 directory.make_file(path, self._access.file_mode)
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
-    @contextmanager
+    @binding.contextmanager
     def _alone_in_directory(self, timeout: float = 5.0) -> Iterator[None]:
         """For who makes the file that others lock."""
         here = os.open(directory.name_of(self._here), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

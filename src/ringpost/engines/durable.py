@@ -304,7 +304,7 @@ class _Wanted:
             for priority in range(1, HIGHEST + 1):
                 if _level_name(self.name, priority) in known:
                     made.add_level(priority)
-        if self.kind is Kind.QUEUE and (self.engine._place / SIDE).exists():
+        if self.kind is Kind.QUEUE and (self.engine._environment().place / SIDE).exists():
             made.set_alarm(1)  # something may be scheduled
 
 
