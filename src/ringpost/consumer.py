@@ -117,7 +117,7 @@ class Consumer(Generic[T]):
             self._check_open()
             message = hand_out(self._ahead, self._held)
             if message is None:
-                self._fetch(self._prefetch, timeout)
+                self._fetch_in_slices(timeout)
             elif self._closed and self._is_too_late([message]):
                 continue
             elif self._is_fit(message):
@@ -135,7 +135,7 @@ class Consumer(Generic[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._check_open()
-            messages = self._take_ahead(limit) if self._ahead else self._fetch_batch(limit, timeout)
+            messages = self._take_ahead(limit) if self._ahead else self._fetch_batch_in_slices(limit, timeout)
             if self._closed and self._is_too_late(messages):
                 continue
             if not self._is_plain or any_ttl(messages):
@@ -168,6 +168,28 @@ class Consumer(Generic[T]):
             if self._ahead:
                 self._readiness.keep()
         return self._readiness.fileno()
+
+    def _fetch_in_slices(self, timeout: float | None) -> None:
+        """Nothing perhaps, as long as there are dying ones: they are looked at while we wait."""
+        if not self._dying or (timeout is not None and timeout <= _LATER):
+            self._fetch(self._prefetch, timeout)
+            return
+        try:
+            self._fetch(self._prefetch, _LATER)
+        except Stalled:
+            raise
+        except Empty:
+            pass
+
+    def _fetch_batch_in_slices(self, limit: int, timeout: float | None) -> list[Message[T]]:
+        if not self._dying or (timeout is not None and timeout <= _LATER):
+            return self._fetch_batch(limit, timeout)
+        try:
+            return self._fetch_batch(limit, _LATER)
+        except Stalled:
+            raise
+        except Empty:
+            return []
 
     def _fetch(self, limit: int, timeout: float | None) -> None:
         self._look_after_returns()

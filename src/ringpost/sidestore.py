@@ -75,16 +75,26 @@ class SideStore:
         """The broker's directory in shared memory, if this is not in there itself."""
 
     def _open_lock(self, path: Path) -> int:
-        """A backup has none."""
+        """A backup has none. Raises Stalled."""
+        if not os.path.lexists(path):
+            with self._alone_in_directory():
+                directory.make_file(path, self._access.file_mode)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    @binding.contextmanager
+    def _alone_in_directory(self, timeout: float = 5.0) -> Iterator[None]:
+        """For who makes the file that others lock."""
+        here = os.open(directory.name_of(self._here), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory.locked.add(here)
         try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            made = os.open(
-                path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._access.file_mode
-            )
-            if os.fstat(made).st_uid == os.geteuid():
-                os.fchmod(made, self._access.file_mode)
-            return made
+            deadline = time.monotonic() + timeout
+            while not _try_to_lock(here):
+                if time.monotonic() >= deadline:
+                    raise self._stalled()
+                time.sleep(_PAUSE)
+            yield
+        finally:
+            directory.close_locked(here)
 
     def _make_files(self, made: Path) -> None:
         for name in (LOCK, DATA):
@@ -276,6 +286,14 @@ def _failed(place: Path, durable: bool, error: Exception) -> Exception:
     return failure(Status.CORRUPT if is_damaged else Status.NO_SPACE, "keep", what, path=path)
 
 
+def _try_to_lock(here: int) -> bool:
+    try:
+        fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def side_store(broker: Path, access: Access = PRIVATE) -> SideStore:
     """The store of the broker in a directory, opened once in a process, and again after a fork."""
     return _open_store(broker / NAME, access, durable=False)
@@ -296,6 +314,8 @@ def _open_store(place: Path, access: Access, durable: bool, values: Values = PLA
             store.close()
             store = None
         if store is None:
+            store = _find_by_another_name(place)
+        if store is None:
             try:
                 store = _open_stores[place] = SideStore(place, access, durable, values)
             except FileNotFoundError:
@@ -307,6 +327,21 @@ def _open_store(place: Path, access: Access, durable: bool, values: Values = PLA
                     raise
                 raise _failed(place, durable, error) from error
         return store
+
+
+def _find_by_another_name(place: Path) -> SideStore | None:
+    """Two stores of one directory would not lock each other out: POSIX locks are a process's."""
+    try:
+        found = os.stat(place / LOCK)
+    except FileNotFoundError:
+        return None
+    for name, store in list(_open_stores.items()):
+        if store._identity == (found.st_dev, found.st_ino):
+            if not store.is_there():  # it was moved
+                store._place = place
+                _open_stores[place] = _open_stores.pop(name)
+            return store
+    return None
 
 
 def remove_store(broker: Path, access: Access = PRIVATE) -> None:

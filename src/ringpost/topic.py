@@ -132,7 +132,11 @@ class Topic(Generic[T]):
 
             kind, payload = self._log.encode(body)
             stored = Stored(kind, payload, encoded, envelope, ttl_ms, time.time_ns())
-            self._retained().keep(encoded or b"", stored)
+            try:
+                self._retained().keep(encoded or b"", stored)
+            except BaseException as error:
+                error.put = 1  # type: ignore[attr-defined]  # see errors.was_put()
+                raise
 
     def loan(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import ringpost
 from conformance.topics import bodies, in_child
+from ringpost import aio
 
 
 @pytest.fixture
@@ -121,3 +123,31 @@ def test_what_was_refused_is_not_kept(topic: ringpost.Topic) -> None:
     with pytest.raises(ringpost.ShutDown):
         topic.publish("late", "a", retain=True)
     assert topic.clear_retained("a") is False
+
+
+@pytest.mark.parametrize("where", ["a task", "a thread"])
+def test_what_cannot_be_kept_is_published_once(
+    topic: ringpost.Topic, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Stalled is a Full: of the side store's lock it is no lack of room."""
+
+    def stalled(*unused: object) -> None:
+        raise ringpost.Stalled("somebody is stopped in the side store")
+
+    monkeypatch.setattr("ringpost.retained.Retained.keep", stalled)
+    subscriber = topic.subscribe()
+
+    async def publish_in_task() -> None:
+        async with aio.connect(topic._broker.url) as broker:
+            await (await broker.topic("t")).publish("once", "a", retain=True)
+
+    def publish() -> None:
+        if where == "a task":
+            asyncio.run(publish_in_task())
+        else:
+            topic.publish("once", "a", retain=True, timeout=1)
+
+    with pytest.raises(ringpost.Stalled) as caught:
+        publish()
+    assert caught.value.put == 1  # type: ignore[attr-defined]
+    assert bodies(subscriber) == ["once"]

@@ -40,12 +40,17 @@ def durable(url: str) -> Iterator[ringpost.Broker]:
 
 @pytest.fixture(scope="module")
 def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(RECORDER, tmp_path_factory.mktemp("recorder"))
+
+
+def built(source: Path, place: Path) -> Path:
+    """A library, to be loaded before the others."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        pytest.skip("no C compiler to build the recorder with")
-    library = tmp_path_factory.mktemp("recorder") / "recorder.so"
+        pytest.skip("no C compiler to build a library with")
+    library = place / source.with_suffix(".so").name
     options = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([compiler, *options, "-o", str(library), str(RECORDER), "-ldl"], check=True)
+    subprocess.run([compiler, *options, "-o", str(library), str(source), "-ldl"], check=True)
     return library
 
 

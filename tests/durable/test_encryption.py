@@ -14,6 +14,7 @@ import ringpost
 from durable.sealing import KEY, after_reboot, bytes_on_disk, drain, environment_of, rows_of
 from ringpost.store import format as form
 from ringpost.store import transactions
+from ringpost.store.values import SealedValues
 
 LARGE = 300_000
 NAMES_ARE_PLAIN = (b"jobs", b"news", b"late reader")
@@ -168,6 +169,14 @@ def test_a_transaction_of_the_dead_is_carried_out(
     assert drain(broker.queue("jobs"))[-1].startswith("said-decided")
     assert rows_of(environment_of(broker), form.TRANSACTIONS) == {}
     broker.close()
+
+
+def test_a_backup_leaves_what_is_kept_aside_sealed(sealed: ringpost.Broker, tmp_path: Path) -> None:
+    """Of threads that write there meanwhile, too: a process has one side store."""
+    sealed.queue("jobs").producer().send("late", delay=60)
+    store = sealed._engine.side_store()
+    sealed.backup(tmp_path / "copy")
+    assert isinstance(store.values, SealedValues)
 
 
 def test_a_backup_has_the_same_key(sealed: ringpost.Broker, tmp_path: Path) -> None:

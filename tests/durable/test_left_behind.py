@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conformance.patience import Call
 from crash.children import Nursery
 from crash.fixtures import fork as fork
 
 import ringpost
+from durable.conftest import built
 from ringpost.engines import directory, segments
-from ringpost.engines.access import PRIVATE
+from ringpost.engines.access import PRIVATE, Access
+from ringpost.sidestore import SideStore
 
+NO_TMPFILE = Path(__file__).with_name("no_tmpfile.c")
 NAME = ".0123456789abcdef0123456789abcdef.new"
 
 
@@ -188,3 +195,108 @@ def test_segments_of_the_living_stay(tmp_path: Path) -> None:
     os.close(file)
     segments.remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == [each for each in before if each != left]
+
+
+def in_a_process(library: Path, then: str) -> int:
+    """Makes a queue where there is no O_TMPFILE."""
+    code = "import ringpost; ringpost.connect('ring:left').queue('jobs').put(1)"
+    variables = {**os.environ, "LD_PRELOAD": str(library), "NO_TMPFILE_THEN": then}
+    return subprocess.run([sys.executable, "-c", code], env=variables).returncode
+
+
+def test_a_segment_of_who_was_killed_goes(tmp_path: Path, shm_dir: Path) -> None:
+    library = built(NO_TMPFILE, tmp_path)
+    assert in_a_process(library, "kill") == -signal.SIGKILL
+    [left] = shm_dir.rglob("jobs.queue.*.new")
+    broker = ringpost.connect("ring:left")
+    broker.queue("another")
+    assert not left.exists()
+    assert in_a_process(library, "kill") == -signal.SIGKILL
+    assert len(list(shm_dir.rglob("jobs.queue.*.new"))) == 1
+    broker.destroy()
+    assert list(shm_dir.iterdir()) == []
+
+
+def test_a_segment_that_was_taken_for_what_the_dead_left_is_made_again(tmp_path: Path, shm_dir: Path) -> None:
+    assert in_a_process(built(NO_TMPFILE, tmp_path), "unlink") == 0
+    with ringpost.connect("ring:left") as broker:
+        assert broker.queue("jobs").get(timeout=0) == 1
+        broker.destroy()
+
+
+@pytest.mark.parametrize("function", ["posix_fallocate", "pwrite", "fchmod", "rename"])
+def test_files_of_who_was_killed_are_made_anew(
+    url: str, place: Path, fork: Nursery, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """All of it is there, so that a full disk kills nobody, and the whole group may use it."""
+    url = f"{url}?group={os.getegid()}"
+    for call in itertools.count():
+        with monkeypatch.context() as patched:
+            die_at(patched, os, function, call)
+            status = fork(make_everything, url).wait()
+        ringpost.connect(url).queue("jobs")
+        for name, size in (("lock.mdb", 128 << 10), ("domain", 1024)):
+            found = (place / name).stat()
+            assert found.st_mode & 0o777 == 0o660
+            assert found.st_blocks * 512 >= found.st_size >= size
+        assert not list(place.glob("[!.]*.new"))
+        ringpost.connect(url).destroy()
+        assert not place.exists()
+        if status == 0:
+            break
+    assert call > 0
+
+
+def test_destroy_removes_files_that_are_not_finished(durable: ringpost.Broker, place: Path) -> None:
+    durable.queue("jobs")
+    for name in ("lock.mdb.new", "domain.new"):
+        (place / name).touch()
+    durable.destroy()
+    assert not place.exists()
+
+
+@pytest.fixture
+def copied_side_store(tmp_path: Path) -> Path:
+    """Which has no lock."""
+    access = Access(os.getegid())
+    directory.make_one(tmp_path / "shop", access)
+    SideStore(tmp_path / "shop" / "side", access, durable=True).close()
+    (tmp_path / "shop" / "side" / "writers").unlink()
+    return tmp_path / "shop" / "side"
+
+
+@pytest.mark.parametrize("function", ["fchmod", "rename"])
+def test_the_lock_of_a_copied_side_store(
+    copied_side_store: Path, fork: Nursery, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def open_it() -> None:
+        SideStore(copied_side_store, Access(os.getegid()), durable=True).close()
+
+    with monkeypatch.context() as patched:
+        die_at(patched, os, function, 0)
+        assert fork(open_it).wait() == -signal.SIGKILL
+    open_it()
+    assert sorted(os.listdir(copied_side_store)) == ["data.mdb", "writers"]
+    assert (copied_side_store / "writers").stat().st_mode & 0o777 == 0o660
+
+
+def test_who_opens_a_copied_side_store_first_makes_its_lock(
+    copied_side_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_it() -> SideStore:
+        return SideStore(copied_side_store, Access(os.getegid()), durable=True)
+
+    original, others = os.rename, list[Call]()
+
+    def meet_another(*names: Any) -> None:
+        monkeypatch.setattr(os, "rename", original)
+        others.append(Call(open_it))
+        assert others[0].is_blocked()
+        original(*names)
+
+    monkeypatch.setattr(os, "rename", meet_another)
+    stores = [open_it(), others[0].result()]
+    assert stores[0]._identity == stores[1]._identity
+    assert all(store.is_there() for store in stores)
+    for store in stores:
+        store.close()

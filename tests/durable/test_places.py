@@ -24,9 +24,12 @@ from crash.namespaces import bind, mount_tmpfs, new_mount_namespace, skip_withou
 
 import ringpost
 from durable.conftest import lose_shared_memory
+from ringpost.engines.access import PRIVATE
 from ringpost.keys import from_environment
+from ringpost.sidestore import durable_side_store
 from ringpost.store import environment, writer
 from ringpost.store import format as form
+from ringpost.store.values import PLAIN
 
 
 def test_it_is_made_private(durable: ringpost.Broker, place: Path) -> None:
@@ -205,6 +208,55 @@ def test_moved_underneath(durable: ringpost.Broker, url: str, place: Path) -> No
     other.rename(place)
     queue.put("after")
     assert [queue.get() for _ in range(3)] == ["before", "not confirmed", "after"]
+
+
+def test_connected_to_where_it_was_moved_to(durable: ringpost.Broker, place: Path) -> None:
+    """Also those go on who had it open."""
+    queue = durable.queue("jobs")
+    with queue.producer() as producer:
+        producer.send("scheduled before", delay=0.001)
+        other = place.with_name("elsewhere")
+        place.rename(other)
+        with pytest.raises(ringpost.StorageFailed, match="moved or deleted"):
+            queue.put("not confirmed")
+        moved = ringpost.connect(f"ring://{other}")
+        moved.queue("jobs").put("by the new name")
+        queue.put("by the old name")
+        producer.send("scheduled", delay=0.001)
+    assert durable._engine.side_store() is moved._engine.side_store()  # type: ignore[attr-defined]
+    assert {queue.get(timeout=BOUND) for _ in range(5)} == {
+        "scheduled before",
+        "not confirmed",
+        "by the new name",
+        "by the old name",
+        "scheduled",
+    }
+    moved.destroy()
+    assert not other.exists()
+    assert not place.exists()
+
+
+def test_one_side_store_by_two_names(durable: ringpost.Broker, place: Path, fork: Nursery) -> None:
+    """Its file lock does not keep a process's threads apart."""
+    skip_without_mounts(str(place.parent))
+    durable.queue("jobs")
+
+    def use_both() -> None:
+        new_mount_namespace()
+        other = place.with_name("another name")
+        other.mkdir(mode=0o700)
+        bind(str(place), str(other))
+        brokers = [ringpost.connect(f"ring://{each}") for each in (place, other)]
+        for broker in brokers:
+            with broker.queue("jobs").producer() as producer:
+                producer.send(broker.url, delay=0.001)
+        stores = {durable_side_store(each / "side", PRIVATE, PLAIN) for each in (place, other)}
+        assert len(stores) == 1
+
+    assert fork(use_both).wait() == 0
+    assert {durable.queue("jobs").get(timeout=BOUND) for _ in range(2)} == {
+        f"ring://{each}" for each in (place, place.with_name("another name"))
+    }
 
 
 def test_deleted_underneath(url: str, place: Path, shm_dir: Path) -> None:

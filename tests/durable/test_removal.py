@@ -110,6 +110,17 @@ def test_the_disk_fails_on_the_way(durable: ringpost.Broker, monkeypatch: pytest
     assert numbers_in_storage(durable) == numbers(durable)
 
 
+def test_a_damaged_note_keeps_nobody_from_anything(durable: ringpost.Broker) -> None:
+    durable.queue("jobs").put("stays")
+    environment = engine_of(durable)._environment()
+    with environment.alone(), environment.begin() as writing:
+        writing.put(form.REMOVED + form.number_key(77), b"nonsense", db=environment.table(form.META))
+    ranked(durable)
+    assert durable.delete("ranked")
+    assert numbers_in_storage(durable) == numbers(durable)
+    assert drain(durable.queue("jobs")) == ["stays"]
+
+
 def test_what_was_kept_aside_goes_though_nobody_was_left_to_remove_it(
     url: str, durable: ringpost.Broker
 ) -> None:

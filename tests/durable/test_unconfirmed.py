@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -364,6 +365,35 @@ def test_what_is_expired_is_buried_once_and_others_come(
             receive()
         assert queue.stats().unfinished == 0
     assert [each.body for _, each in letters.peek()] == ["expired"]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["receive", "receive_many"])
+def test_who_waits_for_messages_has_its_letters_stored_meanwhile(
+    durable: ringpost.Broker, disk: Disk, many: bool
+) -> None:
+    queue = durable.queue("jobs")
+    queue.producer().send("expired", ttl=0.001)
+    letters = queue.dead_letters()
+    assert len(letters) == 0
+    time.sleep(0.01)
+    disk.fill("the log's")
+    with queue.consumer(dead_letters=True) as consumer:
+        with pytest.raises(ringpost.Empty):
+            consumer.receive(timeout=0)
+        found: list[Any] = []
+
+        def receive() -> None:
+            found.extend(consumer.receive_many() if many else [consumer.receive()])
+
+        waiting = threading.Thread(target=receive)
+        waiting.start()
+        disk.make_room()
+        while queue.stats().unfinished:
+            time.sleep(0.01)
+        queue.put("good")
+        waiting.join()
+        assert [each.body for each in found] == ["good"]
+    assert len(letters) == 1
 
 
 def test_a_letter_that_found_no_room_is_written(durable: ringpost.Broker, disk: Disk) -> None:

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ringpost._binding.contract import Watch
-from ringpost.errors import Empty, Full, Stalled
+from ringpost.errors import Empty, Full, Stalled, was_put
 
 R = TypeVar("R")
 
@@ -193,15 +193,15 @@ class Waiting:
 
     async def until(self, attempt: Callable[[], R], timeout: float | None = None) -> R:
         """What the attempt gives, once it gives something. Raises Empty or Full, as the attempt did last,
-        after `timeout` seconds; 0: at once."""
+        after `timeout` seconds; 0: at once. At once, too, what came after it had put something."""
         self._in_a_row += 1
         if self._in_a_row >= _IN_A_ROW:
             self._in_a_row = 0
             await asyncio.sleep(0)  # nothing is taken yet: a cancellation here loses nothing
         try:
             return attempt()
-        except (Empty, Full):
-            if timeout == 0:
+        except (Empty, Full) as failure:
+            if timeout == 0 or was_put(failure):
                 raise
         return await self._sleep_until(attempt, timeout)
 
@@ -221,7 +221,10 @@ class Waiting:
                     result = attempt()
                     spot.pass_on()
                     return result
-            except Stalled:
+            except Stalled as stalled:
+                if was_put(stalled):
+                    spot.pass_on()
+                    raise
                 due = _PAUSE
             except (Empty, Full):
                 pass

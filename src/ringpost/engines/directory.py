@@ -25,6 +25,7 @@ SUFFIX = ".queue"
 _FIFO = re.compile(r"(.*)\.[0-9a-f]{8}\.fifo(\.[0-9a-f]{16}\.new)?")  # made by native/src/watch.c
 ANONYMOUS = ".anonymous"  # no broker can be named so: leading dots are quoted
 _ATTEMPTS = 10
+BEING_MADE = ".new"  # behind the names of files
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.new")  # made by make_one()
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST = 200  # bytes of a quoted name; file systems allow 255
@@ -199,6 +200,25 @@ def make_empty_file(path: Path, access: Access) -> None:
     """For who would make it with a mode of the umask's."""
     path.touch(0o600, exist_ok=False)
     path.chmod(access.file_mode)
+
+
+def make_file(path: Path, mode: int, fill: Callable[[int], object] = lambda file: None) -> None:
+    """If there is none. It has its mode, and what `fill` writes to it, before it has its name: what a death
+    leaves is made anew. Who calls is the only one."""
+    if os.path.lexists(path):
+        return
+    made = path.with_name(path.name + BEING_MADE)
+    made.unlink(missing_ok=True)  # its maker died
+    file = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fill(file)
+        os.fchmod(file, mode)
+        os.rename(made, path)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file)
 
 
 def remove_tree(path: Path) -> None:

@@ -16,7 +16,7 @@ from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, ring
 from ringpost.engines.access import PRIVATE, Access, access_for
-from ringpost.errors import QueueDeleted, QueueNotFound, SettingsMismatch, Stalled, StorageFailed
+from ringpost.errors import QueueDeleted, QueueNotFound, RingpostError, SettingsMismatch
 from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
 from ringpost.store import format as form
@@ -172,7 +172,7 @@ class DurableEngine(ring.RingEngine):
         for number, removed in registry.removed():
             try:
                 self._finish_removal(registry, number, removed)
-            except (StorageFailed, Stalled) as error:  # whoever comes next does it
+            except RingpostError as error:  # whoever comes next does it
                 _log.warning("what is left of a deleted queue is not yet removed: %s", error)
 
     def _finish_removal(self, registry: Registry, number: bytes, removed: form.RemovedRecord) -> None:
@@ -180,7 +180,7 @@ class DurableEngine(ring.RingEngine):
         with self._environment().alone():
             if registry.find(kind, name) is None:  # else there is another one's ring
                 binding.remove(str(self._path(Kind(kind), name)))
-        if (self._place / SIDE).exists():
+        if (self._environment().place / SIDE).exists():
             self.side_store().forget(removed.id)
         is_left = True
         while is_left:
@@ -198,7 +198,7 @@ class DurableEngine(ring.RingEngine):
         environment = self._opened or self._environment()
         environment.catch_up()  # nothing is sealed with a key that somebody has rotated
         values = environment.values(OF_THE_SIDE_STORE)
-        return durable_side_store(self._place / SIDE, self._access, values, environment.shm)
+        return durable_side_store(environment.place / SIDE, self._access, values, environment.shm)
 
     def destroy(self) -> None:
         from ringpost.engines import directory, segments
@@ -210,14 +210,14 @@ class DurableEngine(ring.RingEngine):
                 binding.remove(str(self._path(kind, name)))
         directory.remove_fifos(environment.shm, everything=True, access=self._access)
         segments.remove_unfinished(environment.shm)
-        close_store(self._place / SIDE)
+        close_store((environment.place / SIDE).resolve())
         environment.remove_doors()
         directory.remove_if_empty(environment.shm)
         forget_environment(environment)
         self._is_destroyed = True
-        directory.remove_unfinished(self._place.parent)
+        directory.remove_unfinished(environment.place.parent)
         try:
-            self._place.rmdir()
+            environment.place.rmdir()
         except OSError:
             pass  # something else is in it
 
@@ -304,7 +304,7 @@ class _Wanted:
             for priority in range(1, HIGHEST + 1):
                 if _level_name(self.name, priority) in known:
                     made.add_level(priority)
-        if self.kind is Kind.QUEUE and (self.engine._place / SIDE).exists():
+        if self.kind is Kind.QUEUE and (self.engine._environment().place / SIDE).exists():
             made.set_alarm(1)  # something may be scheduled
 
 

@@ -308,9 +308,8 @@ def _copy_side_store(environment: Environment, to: Path) -> None:
     from ringpost.sidestore import durable_side_store
 
     to.mkdir(mode=0o700)
-    durable_side_store(
-        source, environment.access, environment.values(OF_THE_SIDE_STORE), environment.shm
-    ).copy(to)
+    values = environment.values(OF_THE_SIDE_STORE)
+    durable_side_store(source, environment.access, values, environment.shm).copy(to)
 
 
 def _make_durable(made: Path) -> None:

@@ -57,18 +57,7 @@ class Domain:
 
 def make_file(here: Path, mode: int) -> None:
     """If there is none. Who calls is the only one."""
-    try:
-        made = os.open(here / NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    try:
-        os.pwrite(made, bytes(_SIZE), 0)
-        os.fchmod(made, mode)
-    except OSError:
-        (here / NAME).unlink()
-        raise
-    finally:
-        os.close(made)
+    directory.make_file(here / NAME, mode, lambda file: os.pwrite(file, bytes(_SIZE), 0))
 
 
 def enter(here: Path, shown: Path) -> int:

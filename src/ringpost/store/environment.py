@@ -121,8 +121,12 @@ class Environment:
                 raise
         self._leave()
         self._membership, self._pid = membership, os.getpid()
-        self._data = str(self.place / DATA)
+        self.move_to(self.place)
         self._environment = environment  # last: other threads of a forked child may wait for it
+
+    def move_to(self, place: Path) -> None:
+        """It is found there."""
+        self.place, self._data = place, str(place / DATA)
 
     def prepare(self, key: Key | None) -> None:
         """Make the broker if it is new, and the door. Raises StorageDamaged, Unsupported, KeyRefused."""
@@ -416,7 +420,7 @@ def _find_or_open(place: Path, create: bool, key: Key | None, access: Access) ->
             return known
         if known is not None:  # by another name, or moved meanwhile
             if not known.is_there():
-                known.place = place
+                known.move_to(place)
             return known
         if found is None and not create:
             raise QueueNotFound(f"there is no durable broker in {place}")
@@ -447,6 +451,7 @@ def forget_environment(environment: Environment) -> None:
     with directory.opened(place, environment.access, readable=True) as here:
         for name in (DATA, LOCK, domain.NAME):
             (here / name).unlink(missing_ok=True)
+            (here / (name + directory.BEING_MADE)).unlink(missing_ok=True)
         for name in (SIDE, NEW):
             directory.remove_tree(here / name)
         directory.remove_unfinished(here)
@@ -528,17 +533,7 @@ def _make_data(place: Path, access: Access) -> None:
 def _make_lock_file(here: Path, access: Access) -> None:
     """LMDB maps it for writing: all of it is to be there, for a full disk would kill who touches a page that
     is not."""
-    if os.path.lexists(here / LOCK):
-        return
-    made = os.open(here / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.posix_fallocate(made, 0, _LOCK_SIZE)
-        os.fchmod(made, access.file_mode)
-    except OSError:
-        (here / LOCK).unlink()
-        raise
-    finally:
-        os.close(made)
+    directory.make_file(here / LOCK, access.file_mode, lambda file: os.posix_fallocate(file, 0, _LOCK_SIZE))
 
 
 def _check_file(path: Path, access: Access, shown: Path) -> None:

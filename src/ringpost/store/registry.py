@@ -6,6 +6,7 @@ storage names it (Progress.ring), so one that its maker died over is made again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from ringpost._binding import binding
 from ringpost._binding.contract import NativeLog
-from ringpost.errors import LeftOver, QueueNotFound
+from ringpost.errors import LeftOver, QueueNotFound, StorageDamaged
 from ringpost.store import format as form
 from ringpost.store.blocks import AT_ONCE, Blocks
 from ringpost.store.environment import Environment
@@ -110,14 +111,15 @@ class Registry:
         transaction.put(row, sealed, db=environment.table(form.META))
 
     def removed(self) -> list[tuple[bytes, form.RemovedRecord]]:
-        """Those of which something is left, with their numbers."""
+        """Those of which something is left, with their numbers; without damaged notes."""
         environment, found = self._environment, []
         with environment.read() as transaction, transaction.cursor(environment.table(form.META)) as cursor:
             there = cursor.set_range(form.REMOVED)
             while there and bytes(cursor.key()).startswith(form.REMOVED):
                 row = bytes(cursor.key())
-                value = self._values.open(form.META, row, cursor.value())
-                found.append((row[len(form.REMOVED) :], form.decode_removed(value)))
+                with contextlib.suppress(StorageDamaged):
+                    value = self._values.open(form.META, row, cursor.value())
+                    found.append((row[len(form.REMOVED) :], form.decode_removed(value)))
                 there = cursor.next()
         return found
 
