@@ -70,12 +70,10 @@ cdef class _Parts:
         """Behind the message's subject and headers."""
         cdef Py_ssize_t i
         with nogil:
-            memcpy(to, message.subject, message.subject_len)
-            memcpy(to + message.subject_len, message.headers, message.headers_len)
-            to += message.subject_len + message.headers_len
+            to = copy_part(to, message.subject, message.subject_len)
+            to = copy_part(to, message.headers, message.headers_len)
             for i in range(self.count):
-                memcpy(to, self.views[i].buf, self.views[i].len)
-                to += self.views[i].len
+                to = copy_part(to, self.views[i].buf, self.views[i].len)
 
 
 cdef View view_of(Log log, const rp_pin *pin, const rp_frame *frame):
