@@ -1,5 +1,6 @@
-"""What was confirmed, and what was handled. A line is one write to a file that outlives its process: what is
-written down has happened."""
+"""What was confirmed, and what was handled: written to a file that outlives its process. What is written down
+has happened. A kill may tear a write where a page ends: each begins a line of its own, and a number counts
+only with the sign behind it."""
 
 from __future__ import annotations
 
@@ -22,12 +23,13 @@ class Accounts:
     def write(self, name: str, numbers: Iterable[int]) -> None:
         """Beside what is there."""
         with (self._place / name).open("ab", buffering=0) as file:
-            file.write(b"".join(b"%d\n" % number for number in numbers))
+            file.write(b"\n" + b"".join(b"%d;\n" % number for number in numbers))
 
     def read(self, name: str) -> Counter[int]:
         """How often each number was written."""
         path = self._place / name
-        return Counter(map(int, path.read_bytes().split())) if path.exists() else Counter()
+        lines = path.read_bytes().split() if path.exists() else []
+        return Counter(int(line[:-1]) for line in lines if line.endswith(b";"))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,14 @@ def test_what_is_missing_is_noticed(tmp_path: Path) -> None:
     assert (found.confirmed, found.handled, found.again, found.missing) == (10, 9, 1, {HANDLED: [9]})
 
 
+def test_a_line_that_was_torn_counts_for_nothing(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path)
+    accounts.write(SENT, [123, 456])
+    (tmp_path / SENT).write_bytes((tmp_path / SENT).read_bytes()[:-4])  # 456 is 4
+    accounts.write(SENT, [78])
+    assert accounts.read(SENT) == {123: 1, 78: 1}
+
+
 @pytest.mark.parametrize("torn", [b"17 ", b"17 xx17 ", body(17, (10, 200))[:-1]])
 def test_what_is_torn_is_noticed(torn: bytes) -> None:
     assert number_of(body(17, (10, 200)), (10, 200)) == 17
