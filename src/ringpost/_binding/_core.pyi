@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -321,17 +320,3 @@ class Stored:
     def restore_group(
         self, name: bytes, pattern: bytes, policy: int, read: int, sequence: int, acked: int, held: bytes
     ) -> None: ...
-
-@final
-class Turn:
-    def __new__(cls, stored: Stored, position: int, deadline: int) -> Turn: ...
-    def __enter__(self) -> bool: ...
-    def __exit__(self, *unused: object) -> None: ...
-
-@final
-class Managed:
-    def __new__(cls, generator: Iterator[Any]) -> Managed: ...
-    def __enter__(self) -> Any: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool: ...

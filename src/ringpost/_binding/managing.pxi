@@ -4,7 +4,7 @@ from functools import wraps
 
 
 @cython.final
-cdef class Managed:
+cdef class _Managed:
     """What contextmanager() gives, for one `with`: between the generator and the statement there is nothing but C. Where
     CPython lets a handler in between the two, the statement forgets this: and the generator closes."""
 
@@ -40,5 +40,5 @@ def contextmanager(function not None):
     """As contextlib's, in C."""
     @wraps(function)
     def make(*args, **keywords):
-        return Managed.__new__(Managed, function(*args, **keywords))
+        return _Managed.__new__(_Managed, function(*args, **keywords))
     return make

@@ -92,7 +92,7 @@ cdef class Stored:
     def entering(self, uint64_t position, timeout=None):
         """`with stored.entering(position) as lead`: True: it falls to the caller to write, and nobody else does
         meanwhile. False: everything below `position` is in storage. Raises Stalled."""
-        return Turn.__new__(Turn, self, position, RP_NEVER if timeout is None else rp_monotonic_ns() + nanoseconds(timeout))
+        return _Turn.__new__(_Turn, self, position, RP_NEVER if timeout is None else rp_monotonic_ns() + nanoseconds(timeout))
 
     def tail(self):
         return rp_tail(self.log._log)
@@ -234,7 +234,7 @@ cdef class Stored:
 
 @cython.final
 @cython.no_gc
-cdef class Turn:
+cdef class _Turn:
     """Of one writer: what Stored.entering() gives, for one `with`. In C: a signal handler may raise between any two
     steps of Python, and a door that nobody leaves is shut as long as the process lives. Where CPython lets one in
     between this and the statement's body, or its end, the statement forgets this, and that leaves, too."""
