@@ -542,11 +542,12 @@ static void spinning_adapts_within_bounds(void) {
     uint32_t most = rp_spin_start();
     if (most == 0) return; /* there is but one cpu */
     uint64_t number;
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 12 || rp_load_relaxed(&log->spin_ns) >= most / 8; i++) {
+        CHECK(i <
+              1000); /* long sleeps: spinning was in vain. One that began late on a busy machine is short */
         CHECK_IS(take_number_until(log, 0, in_ms(2), &number), RP_EMPTY);
         CHECK(rp_load_relaxed(&log->spin_ns) > 0 && rp_load_relaxed(&log->spin_ns) <= most);
     }
-    CHECK(rp_load_relaxed(&log->spin_ns) < most / 8); /* long sleeps: spinning was in vain */
 }
 
 /* What sleeps does not run. */
