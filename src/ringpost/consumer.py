@@ -7,7 +7,7 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_F = TypeVar("_F")
 
 hand_out, any_ttl = binding.hand_out, binding.any_ttl
 
@@ -117,7 +118,7 @@ class Consumer(Generic[T]):
             self._check_open()
             message = hand_out(self._ahead, self._held)
             if message is None:
-                self._fetch_in_slices(timeout)
+                self._in_slices(self._fetch, self._prefetch, timeout)
             elif self._closed and self._is_too_late([message]):
                 continue
             elif self._is_fit(message):
@@ -135,7 +136,10 @@ class Consumer(Generic[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._check_open()
-            messages = self._take_ahead(limit) if self._ahead else self._fetch_batch_in_slices(limit, timeout)
+            if self._ahead:
+                messages = self._take_ahead(limit)
+            else:
+                messages = self._in_slices(self._fetch_batch, limit, timeout) or []
             if self._closed and self._is_too_late(messages):
                 continue
             if not self._is_plain or any_ttl(messages):
@@ -169,27 +173,18 @@ class Consumer(Generic[T]):
                 self._readiness.keep()
         return self._readiness.fileno()
 
-    def _fetch_in_slices(self, timeout: float | None) -> None:
-        """Nothing perhaps, as long as there are dying ones: they are looked at while we wait."""
+    def _in_slices(
+        self, fetch: Callable[[int, float | None], _F], limit: int, timeout: float | None
+    ) -> _F | None:
+        """None perhaps, as long as there are dying ones: they are looked at while we wait."""
         if not self._dying or (timeout is not None and timeout <= _LATER):
-            self._fetch(self._prefetch, timeout)
-            return
+            return fetch(limit, timeout)
         try:
-            self._fetch(self._prefetch, _LATER)
+            return fetch(limit, _LATER)
         except Stalled:
             raise
         except Empty:
-            pass
-
-    def _fetch_batch_in_slices(self, limit: int, timeout: float | None) -> list[Message[T]]:
-        if not self._dying or (timeout is not None and timeout <= _LATER):
-            return self._fetch_batch(limit, timeout)
-        try:
-            return self._fetch_batch(limit, _LATER)
-        except Stalled:
-            raise
-        except Empty:
-            return []
+            return None
 
     def _fetch(self, limit: int, timeout: float | None) -> None:
         self._look_after_returns()

@@ -87,11 +87,8 @@ class SideStore:
         here = os.open(directory.name_of(self._here), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         directory.locked.add(here)
         try:
-            deadline = time.monotonic() + timeout
-            while not _try_to_lock(here):
-                if time.monotonic() >= deadline:
-                    raise self._stalled()
-                time.sleep(_PAUSE)
+            if not directory.lock_within(here, timeout):
+                raise self._stalled()
             yield
         finally:
             directory.close_locked(here)
@@ -284,14 +281,6 @@ def _failed(place: Path, durable: bool, error: Exception) -> Exception:
     what, path = "what is scheduled, and remembered,", str(place / DATA)
     is_damaged = isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError))
     return failure(Status.CORRUPT if is_damaged else Status.NO_SPACE, "keep", what, path=path)
-
-
-def _try_to_lock(here: int) -> bool:
-    try:
-        fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def side_store(broker: Path, access: Access = PRIVATE) -> SideStore:

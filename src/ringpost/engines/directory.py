@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ SUFFIX = ".queue"
 _FIFO = re.compile(r"(.*)\.[0-9a-f]{8}\.fifo(\.[0-9a-f]{16}\.new)?")  # made by native/src/watch.c
 ANONYMOUS = ".anonymous"  # no broker can be named so: leading dots are quoted
 _ATTEMPTS = 10
+_PAUSE = 0.002  # seconds
 BEING_MADE = ".new"  # behind the names of files
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.new")  # made by make_one()
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -185,6 +187,19 @@ def close_locked(here: int) -> None:
         with contextlib.suppress(OSError):
             fcntl.flock(here, fcntl.LOCK_UN)
         os.close(here)
+
+
+def lock_within(here: int, seconds: float) -> bool:
+    """Be the one who has a directory's lock, while its descriptor is open. False: somebody keeps it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_PAUSE)
 
 
 def _let_go() -> None:

@@ -14,7 +14,6 @@ import os
 import re
 import stat
 import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,20 +87,9 @@ def _alone_in(place: Path) -> Iterator[int | None]:
         return
     directory.locked.add(here)
     try:
-        yield here if _lock(here) else None
+        yield here if directory.lock_within(here, _PATIENCE) else None
     finally:
         directory.close_locked(here)
-
-
-def _lock(here: int) -> bool:
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(0.002)
-    return False
 
 
 def _check_room(room: Room, size: int, label: str, path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -557,17 +556,10 @@ def _check_file(path: Path, access: Access, shown: Path) -> None:
 def _one_by_one(place: Path, access: Access) -> Iterator[int]:
     """Gives a descriptor of the directory. Raises Stalled, NotOurs."""
     here = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    deadline = time.monotonic() + _MAKING
     try:
         access.check(here, shown=str(place), readable=True)
-        while True:
-            try:
-                fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Stalled(f"another process makes the broker in {place}, and does not run") from None
-                time.sleep(0.01)
+        if not directory.lock_within(here, _MAKING):
+            raise Stalled(f"another process makes the broker in {place}, and does not run")
         yield here
     finally:
         os.close(here)

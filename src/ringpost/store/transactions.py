@@ -217,9 +217,7 @@ class Transactions:
         try:
             self._end(transaction, logs, left)
         except (StorageDamaged, StorageFailed, Stalled, QueueDeleted) as error:
-            self._warn(
-                "the end of a transaction cannot be stored", error
-            )  # the next one finds all of it done
+            self._warn("the end of a transaction cannot be stored", error)  # and is all done
             self._writer.finish_later()
 
     def _has_acked(self, acks: Acks, logs: list[StoredLog], left: _Left) -> bool:
