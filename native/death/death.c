@@ -6,10 +6,13 @@
  *   stop      SIGSTOP after instruction k: others go on, or are told in time which process they wait for; then SIGCONT
  *
  * DEATH=all takes every k; without it only hot operations do, others system calls, what changes shared memory, and each
- * 32nd at most. Names of tests are arguments ("kill: put", or all of "kill"). Figures: instructions, deaths, states of shared memory that differ from the
- * one before.
+ * 32nd at most. Names of tests are arguments ("kill: put", or all of "kill"). Figures: instructions, deaths, states of
+ * shared memory that differ from the one before.
  */
-#define TEST_SECONDS 300
+#include <stdbool.h>
+
+static bool all_of_them;
+#define TEST_SECONDS (all_of_them ? 7200 : 300)
 
 #include "operations.h"
 #include "stepper.h"
@@ -20,7 +23,6 @@
 #define MOST_OTHER  64u /* instructions of one operation that do not change anything */
 
 static const operation *op, *second;
-static bool all_of_them;
 static uint8_t *pristine, *seen_last, *halfway;
 static world start;
 static private_memory start_mine;

@@ -22,6 +22,7 @@ from ringpost._binding import binding
 from ringpost.errors import Empty, Full, QueueDeleted, ShutDown
 from ringpost.message import Message
 from ringpost.subjects import check_pattern, check_subject
+from ringpost.threads import start_thread
 
 if TYPE_CHECKING:
     from ringpost.subscriber import Subscriber
@@ -364,7 +365,7 @@ class EventBus:
         self._stopping.clear()
         thread = threading.Thread(target=self._run, name=f"ringpost-events-{self.name}", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        start_thread(thread)
         return thread
 
     async def run_async(self, concurrency: int = 100) -> None:

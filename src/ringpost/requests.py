@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost.engines import Kind
 from ringpost.errors import QueueDeleted, ShutDown, Stalled
+from ringpost.threads import start_thread
 
 if TYPE_CHECKING:
     from ringpost.broker import Broker
@@ -67,7 +68,7 @@ class Replies:
                 self._thread = threading.Thread(
                     target=self._read, args=(self._queue,), name="ringpost-replies", daemon=True
                 )
-                self._thread.start()
+                start_thread(self._thread)
             assert self._queue.name is not None
             return self._queue.name
 

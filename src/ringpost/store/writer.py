@@ -32,6 +32,7 @@ from ringpost.store.decided import Decided
 from ringpost.store.environment import Environment
 from ringpost.store.later import DECIDED
 from ringpost.store.log import ALL, StoredLog
+from ringpost.threads import start_thread
 
 INTERVAL = 0.005  # seconds: what a power cut may cost at level "interval"
 ACK_INTERVAL = 0.05  # seconds until acks are stored
@@ -365,7 +366,7 @@ class Committer:
                 self._due = when
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="ringpost-committer", daemon=True)
-                self._thread.start()
+                start_thread(self._thread)
             else:
                 self._changed.notify()
 
