@@ -232,12 +232,12 @@ def check_replay(broker: ringpost.Broker, name: str) -> None:
     assert len(set(turns.values())) <= 1
 
 
-def prepare(url: str) -> None:
+def prepare(url: str, jobs: list[bytes] = BEFORE) -> None:
     pid = os.fork()
     if pid == 0:
         try:
             with ringpost.connect(url) as broker:
-                broker.queue("jobs").put_many(BEFORE)
+                broker.queue("jobs").put_many(jobs)
                 os._exit(0)
         finally:
             os._exit(1)
@@ -262,7 +262,8 @@ def test_killed_at(point: Point, reboot: bool, url: str, shm_dir: Path) -> None:
 # ---- several at once --------------------------------------------------------------------------
 
 OTHERS = 3
-CONFIRMED = 8  # batches, before the last of which they die
+CONFIRMED = 8  # batches or transactions, before the last of which they die
+JOBS = [b"job %d" % i for i in range(2000)]
 
 
 def put_batches(url: str, number: int, told: int, point: Point | None) -> None:
@@ -276,7 +277,20 @@ def put_batches(url: str, number: int, told: int, point: Point | None) -> None:
             os.write(told, b"%d %d\n" % (number, turn))
 
 
-def die_at_once(url: str, point: Point) -> list[bytes]:
+def carry_out(url: str, number: int, told: int, point: Point | None) -> None:
+    """Transactions that take a job and put its result, each told of once it is confirmed."""
+    with ringpost.connect(url) as broker, broker.queue("jobs").consumer() as consumer:
+        if point is not None:
+            arm(point._replace(turn=CONFIRMED), die_together)
+        while True:
+            message = consumer.receive(BOUND)
+            with broker.transaction() as tx:
+                tx.ack(message)
+                tx.send("results", message.body)
+            os.write(told, message.body + b"\n")
+
+
+def die_at_once(url: str, point: Point, work: Callable[[str, int, int, Point | None], None]) -> list[bytes]:
     """Processes of one group, all of which die when one of them comes to the point. What they were told."""
     reading, told = os.pipe()
     first = 0
@@ -287,7 +301,7 @@ def die_at_once(url: str, point: Point) -> list[bytes]:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
             try:
                 os.setpgid(0, first)
-                put_batches(url, number, told, None if number < OTHERS else point)
+                work(url, number, told, None if number < OTHERS else point)
             finally:
                 os._exit(1)
         with contextlib.suppress(PermissionError, ProcessLookupError):
@@ -306,14 +320,18 @@ def die_at_once(url: str, point: Point) -> list[bytes]:
     return said.splitlines()
 
 
+def points_of(scene: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "point", [point for point in POINTS if point.scene == scene], ids=lambda point: point.name
+    )
+
+
 @pytest.mark.parametrize("reboot", [False, True], ids=["", "reboot"])
-@pytest.mark.parametrize(
-    "point", [point for point in POINTS if point.scene == "commit"], ids=lambda point: point.name
-)
+@points_of("commit")
 def test_all_are_killed_at_once(point: Point, reboot: bool, url: str, shm_dir: Path) -> None:
     """One at the point, the others wherever they are: at the door, in it, between two stores in the ring."""
     prepare(url)
-    told = die_at_once(url, point)
+    told = die_at_once(url, point, put_batches)
     if reboot:
         lose_shared_memory(shm_dir)
     with ringpost.connect(url) as broker:
@@ -328,6 +346,26 @@ def test_all_are_killed_at_once(point: Point, reboot: bool, url: str, shm_dir: P
             assert len(told) >= CONFIRMED - 2
             broker.queue("jobs").put(b"later")
             assert drain(broker, "jobs") == [b"later"]
+            assert not ringpost.verify(url.removeprefix("ring://")).problems
+        finally:
+            broker.destroy()
+
+
+@pytest.mark.parametrize("reboot", [False, True], ids=["", "reboot"])
+@points_of("transaction")
+def test_all_are_killed_at_once_in_transactions(point: Point, reboot: bool, url: str, shm_dir: Path) -> None:
+    """Each job is still there or its result is, never both: also of transactions that nobody but the dead
+    knew of."""
+    prepare(url, JOBS)
+    told = die_at_once(url, point, carry_out)
+    if reboot:
+        lose_shared_memory(shm_dir)
+    with ringpost.connect(url) as broker:
+        try:
+            jobs, results = drain_what_was_held(broker, "jobs"), drain(broker, "results")
+            assert sorted(jobs + results) == sorted(JOBS)
+            assert set(told) <= set(results)
+            assert len(told) >= CONFIRMED - 1
             assert not ringpost.verify(url.removeprefix("ring://")).problems
         finally:
             broker.destroy()

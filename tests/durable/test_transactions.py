@@ -428,6 +428,24 @@ def test_what_fails_once_it_is_decided_is_done_later(
     assert bodies(durable.queue("orders")) == ["two"]
 
 
+def test_storage_is_opened_again_in_the_middle_of_one(
+    durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a full disk, by another thread."""
+    put = transactions._put
+
+    def put_and_open_again(*args: Any) -> None:
+        put(*args)
+        durable._engine._environment()._reopen()
+
+    monkeypatch.setattr(transactions, "_put", put_and_open_again)
+    with durable.transaction() as tx:
+        tx.send("invoices", "first")
+    assert records(durable) == []
+    assert bodies(durable.queue("invoices")) == ["first"]
+    assert caplog.text == ""
+
+
 def test_the_process_is_stopped_that_carries_it_out(
     url: str, durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,9 +150,9 @@ class Transactions:
     def _end(self, transaction: bytes, logs: list[StoredLog], left: Record = _NOTHING) -> None:
         """What was done is stored, and its record goes, but for what is left to do."""
         environment = self._environment
-        table = environment.table(form.TRANSACTIONS)
 
         def end(writing: Any) -> None:
+            table = environment.table(form.TRANSACTIONS)
             if left == _NOTHING:
                 writing.delete(transaction, db=table)
             else:
