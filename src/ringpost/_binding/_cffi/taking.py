@@ -93,11 +93,7 @@ class Taking(Handle):
         room = borrow_room(DEFAULT_BATCH)
         batch = _Decoded(self, room)
         try:
-            while (missing := most - batch.useful) > 0:
-                batch.begin()
-                if not self._land_some(batch, room, missing, most, block, deadline):
-                    break
-                batch.decode_all()
+            self._fill(batch, room, most, block, deadline)
             batch.room = None
             give_back_room(room)
             self.note_settled()
@@ -105,6 +101,15 @@ class Taking(Handle):
         except BaseException as error:
             batch.tell(error)
             raise
+
+    def _fill(self, batch: _Decoded, room: Room, most: int, block: bool, deadline: int) -> None:
+        """In a function of its own: from 3.12 on CPython leaves a loop's jump out of a `try` around the loop,
+        and there signal handlers run."""
+        while (missing := most - batch.useful) > 0:
+            batch.begin()
+            if not self._land_some(batch, room, missing, most, block, deadline):
+                break
+            batch.decode_all()
 
     def _land_one(self, landed: deque[Taken], room: Room, block: bool, timeout: float | None) -> None:
         """One that is of use. Raises what get() raises."""
@@ -190,7 +195,7 @@ class Taking(Handle):
         try:
             group.receive(limit, 0, False, None, Delivery, messages)
             group.settle(messages)
-            landed.extend([each._as_taken() for each in messages])
+            landed.extend(map(Delivery._as_taken, messages))  # no loop of Python's: see _fill()
         except BaseException as error:
             if messages and not landed:
                 settled = {*group.give_back(messages, 0, True)}  # in spite of what was raised
