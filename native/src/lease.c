@@ -332,7 +332,8 @@ static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bit
         uint64_t end = read < to->view->end ? read : to->view->end;
         rp_status status = copy_pending(to, &to->view->log, end, lease, bits);
         if (status != RP_EMPTY) return status;
-        return end < read ? cold_at(to, position) : RP_CORRUPT; /* it was made when the log was longer */
+        /* The view was made when the log was shorter; or what follows is missing, and whoever is asked for it says so. */
+        return end < read ? cold_at(to, end) : RP_CORRUPT;
     }
     if (rp_is_cold(to->log, position)) return cold_at(to, position);
     rp_status status = copy_pending(to, to->log, read, lease, bits);

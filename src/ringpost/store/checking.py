@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ from ringpost.errors import QueueNotFound, RingpostError, StorageDamaged, Storag
 from ringpost.keys import from_environment, key_of
 from ringpost.store import format as form
 from ringpost.store.environment import DATA, NEW, SIDE, Environment, open_environment, sync_directory
-from ringpost.store.registry import Registry
+from ringpost.store.registry import Registry, first_needed
 from ringpost.store.values import OF_THE_SIDE_STORE, Values
+
+_Fill = Callable[[Any], bool]
+"""Gets a transaction to put what nobody will get in place of what is damaged. False: it cannot."""
+
+_Place = tuple[int, int]  # position, sequence
 
 _HEAD = 1 << 16  # bytes: LMDB's two meta pages, of the largest size that pages have
 _LOOKS = 3
@@ -68,7 +74,7 @@ class Verification:
 class _Findings:
     problems: list[str] = field(default_factory=list)
     queues: list[StoredQueue] = field(default_factory=list)
-    damaged: list[tuple[bytes | None, bytes, Values]] = field(default_factory=list)  # table, key
+    damaged: list[tuple[str, _Fill]] = field(default_factory=list)  # block or payload, how it is given up
 
 
 def verify(
@@ -150,65 +156,127 @@ def _look_while_others_write(environment: Environment) -> _Look:
 def _look_at(
     environment: Environment, kind: str, name: str, record: form.LogRecord, found: _Findings
 ) -> None:
-    prefix, values = form.number_key(record.number), environment.values(record.id)
-    blocks = messages = size = behind = 0
-    with environment.read() as transaction, transaction.cursor(environment.table(form.BLOCKS)) as cursor:
-        there = cursor.set_range(prefix)
-        while there and bytes(cursor.key()[:4]) == prefix:
-            try:
-                header, _ = values.frames(bytes(cursor.key()), cursor.value())
-                environment.was_read(cursor.value(), header.size)
-                if header.sequence < behind:
-                    raise StorageDamaged(
-                        f"block {form.describe(bytes(cursor.key()))} repeats messages before {behind}"
-                    )
-                behind = header.end_sequence
-                blocks, messages, size = blocks + 1, messages + header.frames, size + header.size
-            except StorageDamaged as error:
-                found.problems.append(f"{kind} {name!r}: {error}")
-                found.damaged.append((form.BLOCKS, bytes(cursor.key()), values))
-            there = cursor.next()
-    size += _look_at_payloads(environment, prefix, values, f"{kind} {name!r}", found)
-    found.queues.append(StoredQueue(kind, name.replace("\0", " priority "), blocks, messages, size))
+    """In one transaction: others write meanwhile."""
+    one = _Looked(environment, record, f"{kind} {name!r}", found)
+    with environment.read() as transaction:
+        one.look_at_blocks(transaction)
+        one.look_at_payloads(transaction)
+    found.queues.append(
+        StoredQueue(kind, name.replace("\0", " priority "), one.blocks, one.messages, one.size)
+    )
 
 
-def _look_at_payloads(
-    environment: Environment, prefix: bytes, values: Values, what: str, found: _Findings
-) -> int:
-    size = 0
-    with environment.read() as transaction, transaction.cursor(environment.table(form.PAYLOADS)) as cursor:
-        there = cursor.set_range(prefix)
-        while there and bytes(cursor.key()[:4]) == prefix:
+class _Looked:
+    """A queue or topic, as far as it was looked at."""
+
+    def __init__(self, environment: Environment, record: form.LogRecord, what: str, found: _Findings) -> None:
+        self._environment = environment
+        self._record = record
+        self._prefix, self._values = form.number_key(record.number), environment.values(record.id)
+        self._groups = Registry(environment).groups
+        self._what = what
+        self._found = found
+        self._large: dict[int, int] = {}  # messages whose payloads lie elsewhere, and how long these are
+        self.blocks = self.messages = self.size = 0
+
+    def _say(self, problem: object, key: bytes, fill: _Fill) -> None:
+        self._found.problems.append(f"{self._what}: {problem}")
+        self._found.damaged.append((form.describe(key), fill))
+
+    def look_at_blocks(self, transaction: Any) -> None:
+        needed = self._first_needed()
+        end: _Place | None = None  # behind the last block; None: nobody knows
+        with transaction.cursor(self._environment.table(form.BLOCKS)) as cursor:
+            there = cursor.set_range(self._prefix)
+            while there and bytes(cursor.key()[:4]) == self._prefix:
+                key = bytes(cursor.key())
+                try:
+                    header, frames = self._values.frames(key, cursor.value())
+                    self._environment.was_read(cursor.value(), header.size)
+                    if end is not None:
+                        self._compare(end, header, needed)
+                    elif needed is not None and self.blocks == 0 and needed[0] < header.position:
+                        self._compare(needed, header, needed)
+                    self._large.update(form.large_in(frames, header.position))
+                    self.blocks, self.messages = self.blocks + 1, self.messages + header.frames
+                    self.size, end = self.size + header.size, (header.end, header.end_sequence)
+                except StorageDamaged as error:
+                    self._say(error, key, partial(_fill_block, self._environment, key, self._values))
+                    end = None
+                there = cursor.next()
+
+    def _first_needed(self) -> _Place | None:
+        """What lies before it was perhaps acked by all before it was stored, and then it never is. None: of a
+        topic all is stored, until its retention ends."""
+        if self._record.retention is None:
             try:
-                part = values.piece(bytes(cursor.key()), cursor.value())
-                size += len(part)
-                environment.was_read(cursor.value(), len(part))
+                return first_needed(self._groups(self._record))
             except StorageDamaged as error:
-                found.problems.append(f"{what}: {error}")
-                found.damaged.append((form.PAYLOADS, bytes(cursor.key()), values))
-            there = cursor.next()
-    return size
+                self._found.problems.append(f"{self._what}: {error}")
+        return None
+
+    def _compare(self, end: _Place, header: form.Header, needed: _Place | None) -> None:
+        """With what is there up to `end`. Raises StorageDamaged: this block cannot be the next one."""
+        position, sequence = end
+        size, count = header.position - position, header.sequence - sequence
+        if size == count == 0:
+            return
+        if size <= 0 or count <= 0:
+            raise StorageDamaged(
+                f"block {form.describe(self._prefix + header.position.to_bytes(8, 'big'))} contradicts the "
+                f"one before it, which ends at {position} with message {sequence - 1}"
+            )
+        if needed is None or needed[0] < header.position:
+            self._say(
+                f"what lies between positions {position} and {header.position} is missing: messages "
+                f"{sequence} to {header.sequence - 1}",
+                form.block_key(self._record.number, position),
+                partial(_fill_gap, self._environment, self._record.number, end, size, count, self._values),
+            )
+
+    def look_at_payloads(self, transaction: Any) -> None:
+        there_of, damaged = dict[int, int](), set[int]()
+        with transaction.cursor(self._environment.table(form.PAYLOADS)) as cursor:
+            there = cursor.set_range(self._prefix)
+            while there and bytes(cursor.key()[:4]) == self._prefix:
+                key = bytes(cursor.key())
+                sequence = form.position_of(key)
+                try:
+                    part = self._values.piece(key, cursor.value())
+                    there_of[sequence] = there_of.get(sequence, 0) + len(part)
+                    self.size += len(part)
+                    self._environment.was_read(cursor.value(), len(part))
+                except StorageDamaged as error:
+                    damaged.add(sequence)
+                    self._say(error, key, partial(_fill_part, self._environment, key, self._values))
+                there = cursor.next()
+        for sequence, length in self._large.items():
+            if sequence not in damaged and there_of.get(sequence, 0) != length:
+                key = form.payload_key(self._record.number, sequence, 0)
+                self._say(
+                    f"payload {form.describe(key)} is damaged: {there_of.get(sequence, 0)} of {length} bytes "
+                    "are there",
+                    key,
+                    partial(_fill_payload, self._environment, key, length, self._values),
+                )
+
+
+# ---- giving up ----------------------------------------------------------------------------------
 
 
 def _give_up(environment: Environment, found: _Findings) -> tuple[str, ...]:
     """Messages that are expired take the place of damaged ones: whoever comes to them passes over them, and
     positions and sequences stay what they are."""
     given_up = []
-    for table, key, values in found.damaged:
+    for what, fill in found.damaged:
         with environment.alone(), environment.begin() as transaction:
-            if table == form.BLOCKS:
-                value = _fill_block(environment, transaction, key, values)
-            else:
-                value = _fill_payload(environment, transaction, key, values)
-            if value is None:
-                continue
-            transaction.put(key, value, db=environment.table(table))
-        given_up.append(form.describe(key))
+            if fill(transaction):
+                given_up.append(what)
     return tuple(given_up)
 
 
-def _fill_block(environment: Environment, transaction: Any, key: bytes, values: Values) -> bytes | None:
-    """None: nobody knows how many messages it had."""
+def _fill_block(environment: Environment, key: bytes, values: Values, transaction: Any) -> bool:
+    """False: nobody knows how many messages it had."""
     position = form.position_of(key)
     with transaction.cursor(environment.table(form.BLOCKS)) as cursor:
         cursor.set_key(key)
@@ -227,11 +295,13 @@ def _fill_block(environment: Environment, transaction: Any, key: bytes, values: 
     elif header is not None and header.position == position:
         size, sequence, count = header.size, header.sequence, header.frames
     else:
-        return None
-    if not 32 * count <= size <= form.MOST_FRAMES:
-        return None
+        return False
+    if not form.FRAME_HEADER * count <= size <= form.MOST_FRAMES:
+        return False
     frames = form.void_frames(sequence, count, size)
-    return values.block(key, form.header_for(frames, position, sequence, count), frames)
+    block = values.block(key, form.header_for(frames, position, sequence, count), frames)
+    transaction.put(key, block, db=environment.table(form.BLOCKS))
+    return True
 
 
 def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:
@@ -244,10 +314,58 @@ def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:
         return None
 
 
-def _fill_payload(environment: Environment, transaction: Any, key: bytes, values: Values) -> bytes:
+def _fill_gap(
+    environment: Environment,
+    number: int,
+    at: _Place,
+    size: int,
+    count: int,
+    values: Values,
+    transaction: Any,
+) -> bool:
+    """Between two blocks. False: so many messages cannot have had this size."""
+    position, sequence = at
+    try:
+        frames = form.void_frames(sequence, count, size)
+    except ValueError:
+        return False
+    for some, how_many in form.in_blocks(frames, values.most_frames):
+        key, header = form.block_key(number, position), form.header_for(some, position, sequence, how_many)
+        transaction.put(key, values.block(key, header, some), db=environment.table(form.BLOCKS))
+        position, sequence = header.end, header.end_sequence
+    return True
+
+
+def _fill_part(environment: Environment, key: bytes, values: Values, transaction: Any) -> bool:
     """Zeros, and its message is expired from now on."""
-    sequence, size = form.position_of(key), len(transaction.get(key, db=environment.table(form.PAYLOADS)))
+    table = environment.table(form.PAYLOADS)
     around = len(values.part(key, memoryview(b"")))
+    size = max(len(transaction.get(key, db=table)) - around, 0)
+    _expire(environment, key, values, transaction)
+    transaction.put(key, values.part(key, memoryview(bytes(size))), db=table)
+    return True
+
+
+def _fill_payload(
+    environment: Environment, key: bytes, length: int, values: Values, transaction: Any
+) -> bool:
+    """The same of a payload of which parts are missing."""
+    table, rows = environment.table(form.PAYLOADS), key[:12]
+    with transaction.cursor(table) as cursor:
+        there = cursor.set_range(rows)
+        while there and bytes(cursor.key()).startswith(rows):
+            there = cursor.delete() and bool(cursor.key())
+    for part in range(-(-length // values.most_part)):
+        row = rows + part.to_bytes(4, "big")
+        zeros = bytes(min(values.most_part, length - part * values.most_part))
+        transaction.put(row, values.part(row, memoryview(zeros)), db=table)
+    _expire(environment, key, values, transaction)
+    return True
+
+
+def _expire(environment: Environment, key: bytes, values: Values, transaction: Any) -> None:
+    """The message that this is a payload of."""
+    sequence = form.position_of(key)
     with transaction.cursor(environment.table(form.BLOCKS)) as cursor:
         there = cursor.set_range(key[:4])
         while there and bytes(cursor.key()[:4]) == key[:4]:
@@ -260,7 +378,9 @@ def _fill_payload(environment: Environment, transaction: Any, key: bytes, values
                 transaction.put(at, values.block(at, made, changed), db=environment.table(form.BLOCKS))
                 break
             there = cursor.next()
-    return values.part(key, memoryview(bytes(max(size - around, 0))))
+
+
+# ---- backup -------------------------------------------------------------------------------------
 
 
 def backup(environment: Environment, to: Path, flush: Callable[[], object]) -> None:

@@ -253,6 +253,7 @@ _FRAME = struct.Struct(
     "<IBBHQQII"
 )  # rp_frame: size, kind, flags, subject, sequence, time, headers, ttl in ms
 FRAME_HEADER = _FRAME.size
+_LENGTH = struct.Struct("<Q")  # rp_descriptor.length, behind the header of a large one
 LARGE, VOID = 1, 2  # flags
 ALIGN = 16
 _MOST_FRAME = FRAME_HEADER + 16384  # bytes
@@ -290,6 +291,34 @@ def frames_in(frames: Any, position: int) -> Iterator[Frame]:
             raise StorageDamaged(f"the block at {position} is damaged: it has no frame at byte {at} of {end}")
         yield Frame(position + at, span, sequence, flags, subject, headers)
         at += span
+
+
+def large_in(frames: Any, position: int) -> Iterator[tuple[int, int]]:
+    """(sequence, length) of the payloads that lie elsewhere. Of a block as frames_in() gets it. Raises
+    StorageDamaged."""
+    at, end = 0, len(frames)
+    try:
+        while at < end:
+            size, _, flags, _, sequence, _, _, _ = _FRAME.unpack_from(frames, at)
+            if flags & LARGE and not flags & VOID:
+                yield sequence, _LENGTH.unpack_from(frames, at + FRAME_HEADER)[0]
+            at += _span(size)
+    except (ValueError, struct.error):
+        raise StorageDamaged(
+            f"the block at {position} is damaged: it has no frame at byte {at} of {end}"
+        ) from None
+
+
+def in_blocks(frames: bytes, most: int) -> Iterator[tuple[bytes, int]]:
+    """Whole frames, of at most so many bytes together, and how many they are."""
+    start = count = 0
+    for frame in frames_in(frames, 0):
+        end = frame.position + frame.span
+        if end - start > most:
+            yield frames[start : frame.position], count
+            start, count = frame.position, 0
+        count += 1
+    yield frames[start:], count
 
 
 def void_frames(sequence: int, count: int, size: int) -> bytes:

@@ -241,6 +241,13 @@ def clip(group: form.GroupRecord, position: int, sequence: int) -> form.GroupRec
     )
 
 
+def first_needed(groups: list[form.GroupRecord]) -> tuple[int, int] | None:
+    """(position, sequence) of the first message that somebody may still get. None: there is nobody."""
+    reading = [(one.read, one.sequence) for one in groups]
+    held = [(at, first) for one in groups for at, first, pending, _ in _held_of(one.held) if pending]
+    return min(reading + held, default=None)
+
+
 def _held_of(held: bytes) -> list[tuple[int, int, int, bytes]]:
     found = []
     for at in range(0, len(held), _HELD):
