@@ -147,7 +147,9 @@ class StandardCodec:
         """msgspec's hook: arrays and numpy numbers inside other objects."""
         if not self._pickle and _is_tensor(item):
             item = _array_of(item, self._label)
-        if _is_array(item) and not beyond_raw_items(item):
+        if _is_array(item):
+            if problem := beyond_raw_items(item):
+                raise TypeError(f"of the array of dtype {item.dtype} in it, {problem}")
             return msgspec.msgpack.Ext(_EXT_NDARRAY, bytes(_encode_array(item)))
         if type(item).__module__ == "numpy" and hasattr(item, "item"):
             return item.item()
@@ -200,11 +202,13 @@ def _unpickled(label: str, kind: int, body: Buffer, sequence: int) -> Any:
 
 def beyond_raw_items(array: Any) -> str:
     """What of an array its raw items do not tell; nothing if that is all."""
+    if array.dtype.kind == "T":
+        return "the items are str of any length: put its .astype('U')"
     if array.dtype.hasobject:
-        return "its items are Python objects"
+        return "the items are Python objects"
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(array, masked.MaskedArray):
-        return "its mask would be lost: put its .filled(), or its .data and .mask"
+        return "the mask would be lost: put its .filled(), or its .data and .mask"
     return ""
 
 

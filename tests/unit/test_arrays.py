@@ -185,6 +185,28 @@ def test_objects_are_refused(queue: ringpost.Queue[object], array: numpy.ndarray
     assert queue.empty()
 
 
+ONE_ITEM = {
+    "None": numpy.array([[None]]),
+    "a dict": numpy.array([{"k": 1}], dtype=object),
+    "a record": numpy.zeros((), dtype=[("a", object)]),
+    "a mask": numpy.ma.array([1.5], mask=[True]),
+}
+if hasattr(numpy, "dtypes") and hasattr(numpy.dtypes, "StringDType"):
+    ONE_ITEM["text of any length"] = numpy.array(["x"], dtype=numpy.dtypes.StringDType())
+
+
+@pytest.mark.parametrize("array", ONE_ITEM.values(), ids=ONE_ITEM.keys())
+def test_no_item_takes_the_place_of_its_array(broker: ringpost.Broker, array: numpy.ndarray) -> None:
+    for item in (array, [array], {"a": array}):
+        with pytest.raises(ringpost.EncodeError, match=r"(the items are|the mask).*pickle=True"):
+            broker.queue("jobs").put(item)
+        trusting = broker.queue("trusting", pickle=True)
+        trusting.put(item)
+        back = trusting.get_nowait()
+        back = back if item is array else back[0] if isinstance(item, list) else back["a"]
+        assert (type(back), back.dtype, back.tolist()) == (type(array), array.dtype, array.tolist())
+
+
 def test_a_head_cannot_ask_for_objects() -> None:
     """Eight bytes of a message taken for a pointer: the worst that a broken head could do."""
     for description in ("|O", "O", "object", [["a", "|O"]], [["a", [["b", "|O"]]]], [["a", "|O", [2]]]):
