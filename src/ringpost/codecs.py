@@ -4,7 +4,8 @@
     bytes           bytes-like                    bytes
     text            str                           str
     msgpack         everything else, by msgspec   dict, list (tuples too), int, float, bool, datetime ...
-    ndarray         a numpy array, a tensor       a read-only numpy array
+    ndarray         a numpy array, a tensor,      a read-only numpy array
+                    a datetime64, a complex128 ...
     pickle          only where opted in           the object
     pickle_buffers  the same, with large buffers  the object; see pickling.py
     own             what a user's codec made      what it makes of that
@@ -82,8 +83,11 @@ class StandardCodec:
                 item = _array_of(item, self._label)
             if _is_array(item):
                 return self._encode_array(item)
-            if _is_record(item):
-                return Kind.RECORD, record_head(item.dtype) + item.tobytes()  # type: ignore[attr-defined]
+            if _is_scalar(item):
+                if _is_record(item):
+                    return Kind.RECORD, record_head(item.dtype) + item.tobytes()  # type: ignore[attr-defined]
+                if not _is_pythons(item):
+                    return self._encode_array(_array_of_one(item))
         try:
             return _MSGPACK, self._encoder.encode(item)
         except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
@@ -147,12 +151,14 @@ class StandardCodec:
         """msgspec's hook: arrays and numpy numbers inside other objects."""
         if not self._pickle and _is_tensor(item):
             item = _array_of(item, self._label)
+        if _is_scalar(item):
+            if _is_pythons(item):
+                return item.item()
+            item = _array_of_one(item)
         if _is_array(item):
             if problem := beyond_raw_items(item):
                 raise TypeError(f"of the array of dtype {item.dtype} in it, {problem}")
             return msgspec.msgpack.Ext(_EXT_NDARRAY, bytes(_encode_array(item)))
-        if type(item).__module__ == "numpy" and hasattr(item, "item"):
-            return item.item()
         raise TypeError(f"{type(item).__qualname__} is not a MessagePack type")
 
 
@@ -234,10 +240,22 @@ def _array_of(tensor: Any, label: str) -> Any:
         ) from error
 
 
-def _is_record(item: object) -> bool:
-    if type(item).__module__ != "numpy" or type(item).__name__ != "void":
-        return False
-    return item.dtype.names is not None and not item.dtype.hasobject  # type: ignore[attr-defined]
+def _is_scalar(item: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(item, numpy.generic)
+
+
+def _is_pythons(scalar: Any) -> bool:
+    """Python has it, too, without loss: bool, int, float, str, bytes."""
+    return scalar.dtype.kind in "biufUS" and scalar.dtype.char != "g"
+
+
+def _array_of_one(scalar: Any) -> Any:
+    return sys.modules["numpy"].asarray(scalar)
+
+
+def _is_record(scalar: Any) -> bool:
+    return scalar.dtype.names is not None and not scalar.dtype.hasobject
 
 
 def record_head(dtype: Any) -> bytes:

@@ -169,6 +169,40 @@ def test_single_numbers_come_back_as_plain_ones(
     assert type(alone) is type(inside[0]) is type(expected)
 
 
+SCALARS = {
+    "complex": numpy.complex128(1 + 2j),
+    "half a complex": numpy.complex64(1j),
+    "long double": numpy.longdouble(1) / 3,
+    "long complex": numpy.clongdouble(1j),
+    "day": numpy.datetime64("2024-02-29"),
+    "nanosecond": numpy.datetime64("2024-02-29T12:00:00.123456789", "ns"),
+    "no time": numpy.datetime64("NaT"),
+    "span": numpy.timedelta64(-5, "s"),
+    "void": numpy.void(b"abc"),
+    "record": RECORDS[0],
+}
+
+
+@pytest.mark.parametrize("scalar", SCALARS.values(), ids=SCALARS.keys())
+def test_what_python_has_no_number_for_comes_back_as_an_array(
+    queue: ringpost.Queue[object], scalar: numpy.generic
+) -> None:
+    queue.put([scalar, {"a": scalar}])
+    first, second = queue.get_nowait()
+    backs = [first, second["a"]]
+    if scalar.dtype.names is None:  # a lone record comes back as a record
+        queue.put(scalar)
+        backs.append(queue.get_nowait())
+    assert all(same(back, numpy.asarray(scalar)) for back in backs)
+
+
+def test_a_record_of_objects_is_refused(queue: ringpost.Queue[object]) -> None:
+    record = OBJECTS["records of objects"][0]
+    for item in (record, [record]):
+        with pytest.raises(ringpost.EncodeError, match="Python objects"):
+            queue.put(item)
+
+
 # ---- refused ------------------------------------------------------------------------------------
 
 OBJECTS = {
