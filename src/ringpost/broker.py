@@ -155,7 +155,9 @@ class Broker:
             capacity: bytes of shared memory for messages (default 16 MiB); half of it is the pool
                 for messages above 16 KiB.
             maxsize: the most messages that wait in it; 0: bounded by bytes only (default).
-            pickle: allow pickled messages through this handle. Only where you trust every producer.
+            pickle: allow pickles through this handle, only where you trust every producer. What MessagePack
+                would give back as something else (tuples, sets, dataclasses, arrays within) is pickled, and
+                comes back as what it was.
             type: of the messages: a msgspec.Struct, a dataclass, a TypedDict, or whatever else msgspec
                 decodes. What is received is checked; what does not fit raises DecodeError from get(), and
                 goes to the dead letters of a consumer.

@@ -6,7 +6,8 @@
     msgpack         everything else, by msgspec   dict, list (tuples too), int, float, bool, datetime ...
     ndarray         a numpy array, a tensor,      a read-only numpy array
                     a datetime64, a complex128 ...
-    pickle          only where opted in           the object
+    pickle          where opted in, what would    the object
+                    not come back as it was
     pickle_buffers  the same, with large buffers  the object; see pickling.py
     own             what a user's codec made      what it makes of that
     record          an item of a structured array the same, read-only
@@ -21,6 +22,7 @@ from __future__ import annotations
 import math
 import pickle
 import sys
+from collections.abc import Collection
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Literal
@@ -54,6 +56,10 @@ _LINE = 64  # bytes: the items of an array start at multiples of it
 # what MessagePack knows by itself: spares most messages the questions below
 _PLAIN = frozenset({dict, list, tuple, int, float, bool, type(None)})
 
+# what comes back from MessagePack as it was, to the type
+_EXACT = frozenset({int, float, bool, str, bytes, type(None)})
+_MANY = 16  # parts, of which it is faster to ask for all types at once
+
 # an attribute of an Enum costs more than encoding a small message
 _MSGPACK = int(Kind.MSGPACK)
 _PICKLE = int(Kind.PICKLE)
@@ -74,12 +80,14 @@ class StandardCodec:
 
     def encode(self, item: object) -> tuple[int, Buffer]:
         """Raises EncodeError."""
+        if self._pickle and not _comes_back(item):
+            return self._encode_by_pickle(item)
         if type(item) not in _PLAIN:
             if isinstance(item, str):
                 return self._encode_text(item)
             if isinstance(item, (bytes, bytearray, memoryview)):
                 return Kind.BYTES, _contiguous(item)
-            if not self._pickle and _is_tensor(item):
+            if _is_tensor(item):
                 item = _array_of(item, self._label)
             if _is_array(item):
                 return self._encode_array(item)
@@ -126,6 +134,14 @@ class StandardCodec:
             raise undecodable(self._label, kind, body, sequence, advice)
         return _unpickled(self._label, kind, body, sequence)
 
+    def _encode_by_pickle(self, item: object) -> tuple[int, Buffer]:
+        try:
+            return _pickled(item, self._label)
+        except EncodeError:
+            if (view := _view_of(item)) is None:
+                raise
+            return Kind.BYTES, view
+
     def _encode_text(self, text: str) -> tuple[int, Buffer]:
         try:
             return Kind.TEXT, text.encode()
@@ -139,8 +155,6 @@ class StandardCodec:
 
     def _encode_array(self, array: Any) -> tuple[int, Buffer]:
         if problem := beyond_raw_items(array):
-            if self._pickle:
-                return _pickled(array, self._label)
             raise EncodeError(
                 f"cannot put an array of dtype {array.dtype} into {self._label}: {problem}; open the queue "
                 "with pickle=True on both sides"
@@ -149,7 +163,7 @@ class StandardCodec:
 
     def _encode_unknown(self, item: Any) -> Any:
         """msgspec's hook: arrays and numpy numbers inside other objects."""
-        if not self._pickle and _is_tensor(item):
+        if _is_tensor(item):
             item = _array_of(item, self._label)
         if _is_scalar(item):
             if _is_pythons(item):
@@ -189,6 +203,37 @@ class PickleCodec:
 
 
 # ---- pickle -------------------------------------------------------------------------------------
+
+
+def _comes_back(item: object) -> bool:
+    """Without pickle, as it was, to the type of each part. (Arrays: but read-only.)"""
+    if type(item) in _EXACT:
+        return True
+    try:
+        return _is_exact(item) or _is_raw(item)
+    except RuntimeError:  # it has no end, or another thread changes it
+        return False
+
+
+def _is_exact(item: Any) -> bool:
+    if type(item) is dict:
+        return _are_exact(item) and _are_exact(item.values())
+    return type(item) is list and _are_exact(item)
+
+
+def _are_exact(parts: Collection[Any]) -> bool:
+    if len(parts) > _MANY and {*map(type, parts)} <= _EXACT:
+        return True
+    for part in parts:  # noqa: SIM110 - of a few, faster than any way without a loop
+        if type(part) not in _EXACT and not _is_exact(part):
+            return False
+    return True
+
+
+def _is_raw(item: Any) -> bool:
+    if _is_array(item):
+        return type(item) is sys.modules["numpy"].ndarray and not beyond_raw_items(item)
+    return _is_scalar(item) and _is_record(item)
 
 
 def _pickled(item: object, label: str) -> tuple[int, Buffer]:
@@ -413,6 +458,8 @@ def _contiguous(buffer: bytes | bytearray | memoryview) -> Buffer:
 
 def _view_of(item: Any) -> Buffer | None:
     """The bytes of an array.array, a ctypes array, an mmap ...; None of what has none."""
+    if _is_array(item) or _is_scalar(item):
+        return None  # they may be pointers
     try:
         view = memoryview(item)
     except (TypeError, ValueError):

@@ -26,7 +26,7 @@ LARGE = 100_000  # bytes
 WAYS = {
     "get": lambda queue: queue.get_nowait(),
     "get_many": lambda queue: queue.get_many()[0],
-    "receive": lambda queue: queue.consumer().receive(timeout=0).body,
+    "receive": lambda queue: queue.consumer(auto_ack=True).receive(timeout=0).body,
 }
 
 
@@ -102,6 +102,8 @@ def test_it_comes_back_as_multiprocessing_would_return_it(
     expected = pickle.loads(ForkingPickler.dumps((item,), pickle.HIGHEST_PROTOCOL))
     trusting.put(Wrapped((item,)))
     assert same(take(trusting).item, expected)
+    trusting.put(item)
+    assert same(take(trusting), expected[0])
 
 
 class Wrapped:

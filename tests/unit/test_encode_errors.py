@@ -115,7 +115,7 @@ def test_unpicklable_objects(broker: ringpost.Broker, item: object, pickle: bool
         queue.put(item)
     assert queue.empty()
     queue.put([1, {2}])
-    assert queue.get_nowait() == [1, [2]]
+    assert queue.get_nowait() == [1, {2} if pickle else [2]]
 
 
 def test_an_anonymous_queue_says_so() -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import array
+import collections
+import dataclasses
+import datetime
+import enum
+import mmap
 import multiprocessing
 import os
 import pickle
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 
+import msgspec
 import numpy
 import pytest
 
@@ -138,10 +146,110 @@ def test_both_sides_opted_in(broker: ringpost.Broker) -> None:
     assert consumer.get_nowait() == Point(1)
 
 
-def test_messagepack_goes_first_even_where_pickle_is_allowed(broker: ringpost.Broker) -> None:
+EXACT = {
+    **{name: ITEMS[name] for name in ("none", "true", "int", "float", "bytes", "text", "many parts")},
+    "many rows": [["x", n] for n in range(50)],
+    "nested": {"a": [1, {"b": [None, b"x", {2.5: [True]}]}], "c": {}, "d": []},
+    "array": numpy.arange(3),
+    "record": numpy.ones(1, [("a", "<i4")])[0],
+}
+
+
+@pytest.mark.parametrize("item", EXACT.values(), ids=EXACT)
+def test_what_comes_back_as_it_was_is_not_pickled(broker: ringpost.Broker, item: object) -> None:
+    """So that anybody can read it, and fast."""
     producer, consumer = broker.queue("jobs", pickle=True), broker.queue("jobs")
-    producer.put((1, "x"))
-    assert consumer.get_nowait() == [1, "x"]
+    producer.put(item)
+    back = consumer.get_nowait()
+    assert type(back) is type(item)
+    assert (back == item) if not isinstance(item, numpy.ndarray) else (back == item).all()
+
+
+@dataclasses.dataclass
+class Frame:
+    pixels: object
+
+
+class Struct(msgspec.Struct):
+    pixels: object
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+class Name(str):
+    __slots__ = ()
+
+
+Pair = collections.namedtuple("Pair", "left right")
+GRID = numpy.arange(6.0).reshape(2, 3)
+TYPED = {
+    **{
+        name: ITEMS[name] for name in ("bytearray", "tuple", "set", "frozenset", "complex", "object", "class")
+    },
+    "huge int": 10**400,
+    "dataclass": Frame([1]),
+    "Struct": Struct((1,)),
+    "enum": Colour.RED,
+    "subclass of str": Name("x"),
+    "namedtuple": Pair(1, 2),
+    "ordered": collections.OrderedDict(a=1),
+    "moment": datetime.datetime(2024, 2, 29, tzinfo=datetime.timezone.utc),
+    "UUID": uuid.UUID(int=7),
+    "numbers": array.array("d", [1.5]),
+    "numpy number": numpy.float32(1.5),
+    "numpy moment": numpy.datetime64("2024-02-29"),
+    "recarray": numpy.zeros(1, [("a", "<i4")]).view(numpy.recarray),
+}
+
+
+@pytest.mark.parametrize("item", TYPED.values(), ids=TYPED)
+def test_everything_else_comes_back_as_what_it_was(broker: ringpost.Broker, item: object) -> None:
+    queue = broker.queue("jobs", pickle=True)
+    for each in (item, [item], {"a": 1, "b": [None, {"c": item}]}, Frame(item)):
+        queue.put(each)
+        back = queue.get_nowait()
+        assert type(back) is type(each)
+        assert back == each
+        assert repr(back) == repr(each) or type(item) is Point
+
+
+def test_a_dict_with_another_key(broker: ringpost.Broker) -> None:
+    queue = broker.queue("jobs", pickle=True)
+    queue.put({(1, 2): "x", Colour.RED: "y"})
+    assert [type(key) for key in queue.get_nowait()] == [tuple, Colour]
+
+
+def test_arrays_within_come_back_writable(broker: ringpost.Broker) -> None:
+    queue = broker.queue("jobs", pickle=True)
+    queue.put_many([{"a": GRID}, [GRID], Frame(GRID)])
+    first, second, third = queue.get_many()
+    for back in (first["a"], second[0], third.pixels):
+        assert (back == GRID).all()
+        back += 1
+
+
+def test_an_endless_item_is_pickled(broker: ringpost.Broker) -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    queue = broker.queue("jobs", pickle=True)
+    queue.put(endless)
+    back = queue.get_nowait()
+    assert back[0] is back
+
+
+def test_buffers_that_cannot_be_pickled_come_back_as_bytes(broker: ringpost.Broker) -> None:
+    queue = broker.queue("jobs", pickle=True)
+    with mmap.mmap(-1, 4) as memory:
+        for item, expected in ((memoryview(b"abcdef")[::2], b"ace"), (memory, bytes(4))):
+            queue.put(item)
+            assert queue.get_nowait() == expected
+
+
+def test_pointers_are_no_bytes(broker: ringpost.Broker) -> None:
+    with pytest.raises(ringpost.EncodeError, match="pickling failed"):
+        broker.queue("jobs", pickle=True).put(numpy.array([threading.Lock()]))
 
 
 def test_a_consumer_that_did_not_opt_in_refuses(broker: ringpost.Broker) -> None:
@@ -158,11 +266,11 @@ def test_a_consumer_that_did_not_opt_in_refuses(broker: ringpost.Broker) -> None
 
 
 def test_an_array_of_objects_needs_pickle(broker: ringpost.Broker) -> None:
-    array = numpy.array([{1}, None], dtype=object)
+    objects = numpy.array([{1}, None], dtype=object)
     with pytest.raises(ringpost.EncodeError, match=r"dtype object into queue 'jobs'.*pickle=True"):
-        broker.queue("jobs").put(array)
+        broker.queue("jobs").put(objects)
     trusting = broker.queue("jobs", pickle=True)
-    trusting.put(array)
+    trusting.put(objects)
     assert trusting.get_nowait().tolist() == [{1}, None]
 
 
