@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import pickle
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Literal
@@ -305,9 +305,7 @@ def _is_record(scalar: Any) -> bool:
 
 def record_head(dtype: Any) -> bytes:
     """What stands before each record: see records.py."""
-    import numpy
-
-    head = msgspec.msgpack.encode(numpy.lib.format.dtype_to_descr(dtype))
+    head = msgspec.msgpack.encode(_description(dtype))
     return (len(head).to_bytes(4, "little") + head).ljust(-(-(4 + len(head)) // 16) * 16, b"\0")
 
 
@@ -318,7 +316,7 @@ def dtype_of_record(body: bytes) -> tuple[Any, int]:
     except ImportError as error:
         raise ImportError("this message is a record of an array: pip install 'ringpost[numpy]'") from error
     size = int.from_bytes(body[:4], "little")
-    dtype = numpy.lib.format.descr_to_dtype(_tuples(msgspec.msgpack.decode(body[4 : 4 + size])))
+    dtype = _described(numpy, msgspec.msgpack.decode(body[4 : 4 + size]))
     if dtype.hasobject or dtype.names is None:
         raise ValueError("a record has fields, which are no Python objects")
     return dtype, -(-(4 + size) // 16) * 16
@@ -350,7 +348,7 @@ def array_head(dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"], bef
     """What stands before the raw items: MessagePack [dtype, shape, order], its length in 3 bytes before it,
     padded to 64; then as many bytes as the 4th byte says, so that items come to lie at a multiple of 64 if
     `before` bytes of subject and headers come first."""
-    plain = dtype.names is None and dtype.subdtype is None and dtype.metadata is None
+    plain = dtype.names is None and dtype.subdtype is None
     head = _plain_head(dtype.str, shape, order) if plain else _any_head(dtype, shape, order)
     if len(head) >= 1 << 24:
         raise ValueError("the description of this dtype is too long to travel")
@@ -364,9 +362,7 @@ def _plain_head(dtype: str, shape: tuple[int, ...], order: str) -> bytes:
 
 
 def _any_head(dtype: Any, shape: tuple[int, ...], order: str) -> bytes:
-    import numpy
-
-    return msgspec.msgpack.encode([numpy.lib.format.dtype_to_descr(dtype), shape, order])
+    return msgspec.msgpack.encode([_description(dtype), shape, order])
 
 
 def _items_at(head_size: int) -> int:
@@ -405,7 +401,7 @@ def _head_of(head: bytes) -> tuple[tuple[int, ...], Any, Any]:
     import numpy
 
     description, shape, order = msgspec.msgpack.decode(head)
-    dtype = numpy.lib.format.descr_to_dtype(_tuples(description))
+    dtype = _described(numpy, description)
     if dtype.hasobject:
         raise ValueError("an array of Python objects does not travel as raw bytes")
     if any(length < 0 for length in shape):
@@ -427,6 +423,61 @@ def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:
         return _decode_copy(payload) if isinstance(payload, bytes) else _decode_array(payload)
     except Exception as error:
         raise undecodable(label, kind, payload, sequence, str(error)) from error
+
+
+def _description(dtype: Any) -> Any:
+    """As numpy describes it in .npy files: its name, or its fields with the gaps between them. Where fields
+    overlap, or lie in another order than they are named: a dict, with the place of each."""
+    if dtype.names is None:
+        return dtype.str
+    described: list[Any] = []
+    end = 0
+    for name in dtype.names:
+        kind, offset, field = _description_of_field(name, *dtype.fields[name])
+        if offset < end or isinstance(field[1], dict):
+            return _description_by_places(dtype)
+        described += [_gap(offset - end), field] if offset > end else [field]
+        end = offset + kind.itemsize
+    return described if end == dtype.itemsize else [*described, _gap(dtype.itemsize - end)]
+
+
+def _description_by_places(dtype: Any) -> dict[str, Any]:
+    fields = [_description_of_field(name, *dtype.fields[name]) for name in dtype.names]
+    return {"itemsize": dtype.itemsize, "fields": [(offset, *field) for _, offset, field in fields]}
+
+
+def _description_of_field(name: str, kind: Any, offset: int, title: str | None = None) -> Any:
+    """Its dtype, where it is, and (name, description), with a shape if it has one."""
+    item, shape = kind.subdtype or (kind, ())
+    named = name if title is None else (title, name)
+    return kind, offset, (named, _description(item), *([shape] if shape else []))
+
+
+def _gap(size: int) -> tuple[str, str]:
+    return "", f"|V{size}"
+
+
+def _described(numpy: Any, description: Any) -> Any:
+    """The dtype. No part of its description is run. Raises whatever is wrong with it."""
+    if not isinstance(description, dict):
+        return numpy.lib.format.descr_to_dtype(_tuples(description))
+    size = description.get("itemsize")
+    fields = [_placed_field(numpy, *field) for field in description.get("fields")]  # type: ignore[union-attr]
+    names, titles, formats, offsets = map(list, zip(*fields, strict=True))
+    # in numpy 1 the sum may overflow
+    if any(not 0 <= offset <= size - kind.itemsize for offset, kind in zip(offsets, formats, strict=True)):
+        raise ValueError("a field lies outside of its record")
+    return numpy.dtype(
+        {"names": names, "titles": titles, "formats": formats, "offsets": offsets, "itemsize": size}
+    )
+
+
+def _placed_field(
+    numpy: Any, offset: int, name: Any, description: Any, shape: Sequence[int] = ()
+) -> tuple[Any, ...]:
+    title, name = name if isinstance(name, list) else (None, name)
+    kind = _described(numpy, description)
+    return name, title, numpy.dtype((kind, tuple(shape))) if shape else kind, offset
 
 
 def _tuples(description: Any) -> Any:

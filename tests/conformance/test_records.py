@@ -21,6 +21,7 @@ DTYPES = {
     "odd": numpy.dtype([("a", "u1"), ("b", ">f8"), ("c", "S10")]),
     "padded": numpy.dtype([("a", "u1"), ("b", "<f8")], align=True),
     "nested": numpy.dtype([("a", [("b", "<f4", (3,)), ("c", "?")]), ("d", "M8[ns]")]),
+    "another order": numpy.dtype({"names": ["b", "a"], "formats": ["<f8", "S3"], "offsets": [4, 1]}),
     "wide": numpy.dtype([("a", "u1", (10_000,))]),
 }
 CAPACITY = 256 << 10

@@ -22,6 +22,16 @@ RECORDS = numpy.array(
     [(1, 2.5, [[1, 2], [3, 4]], b"ab"), (3, -1.0, [[5, 6], [7, 8]], b"c")],
     dtype=[("number", "<u2"), ("value", ">f8"), ("grid", "<i4", (2, 2)), ("text", "S4")],
 )
+OVERLAPPING = numpy.dtype({"names": ["whole", "low"], "formats": ["<u4", "<u2"], "offsets": [0, 0]})
+DISORDERED = numpy.dtype(
+    {
+        "names": ["b", "a", "c"],
+        "formats": [("<f8", (2,)), "S3", ">i2"],
+        "offsets": [8, 1, 24],
+        "titles": ["title of b", None, None],
+        "itemsize": 32,
+    }
+)
 
 ARRAYS = {
     "bool": numpy.array([True, False]),
@@ -54,6 +64,11 @@ ARRAYS = {
     "nested records": numpy.zeros(2, dtype=[("outer", [("inner", "<f4", (3,)), ("flag", "?")])]),
     "titled records": numpy.zeros(2, dtype=[(("a title", "a"), "<i4")]),
     "unicode field": numpy.zeros(2, dtype=[("größe", "<i4")]),
+    "fields in another order": RECORDS[["text", "grid", "number", "value"]],
+    "overlapping fields": numpy.array([1, 2**20], "<u4").view(OVERLAPPING),
+    "nested, in another order": numpy.zeros(
+        2, dtype=[("first", "?"), ("outer", DISORDERED, (2,)), (("a title", "last"), DISORDERED)]
+    ),
     "larger than a frame": numpy.arange(100_000, dtype="f8"),
 }
 
@@ -62,7 +77,8 @@ def same(back: object, array: numpy.ndarray) -> bool:
     return (
         isinstance(back, numpy.ndarray)
         and back.dtype == array.dtype
-        and back.dtype.descr == array.dtype.descr
+        and back.dtype.str == array.dtype.str
+        and back.dtype.fields == array.dtype.fields  # with their titles
         and back.shape == array.shape
         and back.tobytes() == array.tobytes()
     )
@@ -241,14 +257,50 @@ def test_no_item_takes_the_place_of_its_array(broker: ringpost.Broker, array: nu
         assert (type(back), back.dtype, back.tolist()) == (type(array), array.dtype, array.tolist())
 
 
+PLACED_OBJECTS = [
+    {"itemsize": 16, "fields": [[8, "b", "<i4"], [0, "a", description]]}
+    for description in ("|O", {"itemsize": 8, "fields": [[0, "c", "|O"]]}, [["c", "|O"]])
+]
+
+
 def test_a_head_cannot_ask_for_objects() -> None:
     """Eight bytes of a message taken for a pointer: the worst that a broken head could do."""
-    for description in ("|O", "O", "object", [["a", "|O"]], [["a", [["b", "|O"]]]], [["a", "|O", [2]]]):
+    for description in (
+        "|O",
+        "O",
+        "object",
+        [["a", "|O"]],
+        [["a", [["b", "|O"]]]],
+        [["a", "|O", [2]]],
+        *PLACED_OBJECTS,
+    ):
         with pytest.raises(ringpost.DecodeError):
             CODEC.decode(Kind.NDARRAY, body_with_head([description, [1], "C"], b"\1" * 64), 0)
 
 
+def by_places(*fields: object, itemsize: object = 8) -> list[object]:
+    return [{"itemsize": itemsize, "fields": fields}, [1], "C"]
+
+
 BROKEN_HEADS = {
+    "no fields": [{"itemsize": 8}, [1], "C"],
+    "no fields of any place": by_places(),
+    "no size": [{"fields": [[0, "a", "<i4"]]}, [1], "C"],
+    "fields of no place": by_places(["a", "<i4"]),
+    "beyond the item": by_places([5, "a", "<i4"]),
+    "far beyond the item": by_places([2**31 - 1, "a", "<i4"]),
+    "farther beyond the item": by_places([2**63 - 1, "a", "<i4"]),
+    "before the item": by_places([-1, "a", "<i4"]),
+    "an array beyond the item": by_places([4, "a", "<i4", [2]]),
+    "a negative shape": by_places([4, "a", "<i4", [-1]]),
+    "a place of text": by_places(["0", "a", "<i4"]),
+    "half a place": by_places([0.5, "a", "<i4"]),
+    "a name of another type": by_places([0, 5, "<i4"]),
+    "three names": by_places([0, ["a", "b", "c"], "<i4"]),
+    "two of one name": by_places([0, "a", "<i4"], [4, "a", "<i4"]),
+    "larger than anything": by_places([0, "a", "<i4"], itemsize=2**63 - 1),
+    "of negative size": by_places([0, "a", "|V0"], itemsize=-8),
+    "nested nonsense": by_places([0, "a", {"itemsize": 4, "fields": [[0, "b", "nonsense"]]}]),
     "nothing": [],
     "a number": 5,
     "too short": ["<i4", [2]],
@@ -286,7 +338,7 @@ def test_a_length_of_the_head_that_lies() -> None:
             CODEC.decode(Kind.NDARRAY, bytes(body), 0)
 
 
-@pytest.mark.parametrize("name", ["rows", "records", "days", "nested records"])
+@pytest.mark.parametrize("name", ["rows", "records", "days", "nested records", "fields in another order"])
 def test_bodies_cut_anywhere(name: str) -> None:
     body = body_of(ARRAYS[name])
     for end in range(len(body)):
@@ -294,7 +346,7 @@ def test_bodies_cut_anywhere(name: str) -> None:
             CODEC.decode(Kind.NDARRAY, body[:end], 0)
 
 
-@pytest.mark.parametrize("name", ["rows", "records", "days", "text"])
+@pytest.mark.parametrize("name", ["rows", "records", "days", "text", "nested, in another order"])
 @pytest.mark.filterwarnings("ignore")
 def test_noise_in_heads(name: str) -> None:
     """Either refused, or an array that lies within the message."""
