@@ -145,6 +145,32 @@ def test_subclasses_come_back_as_arrays() -> None:
     assert type(CODEC.decode(Kind.NDARRAY, body_of(matrix), 0)) is numpy.ndarray
 
 
+METADATA = numpy.dtype("<i4", metadata={"unit": "m"})
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        METADATA,
+        [("a", METADATA), ("b", [("c", METADATA, (2,))])],
+        numpy.dtype([("a", "u1")], metadata={1: 2}),
+    ],
+    ids=["plain", "of a field", "of records"],
+)
+def test_metadata_is_lost_without_a_warning(queue: ringpost.Queue[object], dtype: object) -> None:
+    """Warnings are errors here."""
+    array = numpy.zeros(2, dtype)
+    queue.put(array)
+    queue.put({"a": array})
+    queue.put_many(array if array.dtype.names else [array])
+    with queue.producer().loan(2, dtype) as lent:
+        lent[...] = array
+    backs = [queue.get_nowait(), queue.get_nowait()["a"]]
+    while not queue.empty():
+        backs.append(queue.get_nowait())
+    assert all(back.dtype == array.dtype and back.dtype.metadata is None for back in backs)
+
+
 def test_a_masked_array_does_not_lose_its_mask(broker: ringpost.Broker) -> None:
     masked = numpy.ma.array([1, 2], mask=[False, True])
     for item in (masked, {"inside": masked}):
