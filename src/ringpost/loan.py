@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +42,7 @@ class Loan:
     def __init__(self, shape: int | Sequence[int], dtype: Any, order: Order, way: Way) -> None:
         numpy = _numpy()
         kind = numpy.dtype(dtype)
-        sizes = (int(shape),) if not isinstance(shape, Sequence) else tuple(int(each) for each in shape)
+        sizes = tuple(map(index, shape)) if isinstance(shape, Sequence) else (index(shape),)
         if any(each < 0 for each in sizes):
             raise ValueError(f"an array has no negative dimensions: {shape}")
         if order not in ("C", "F"):

@@ -172,6 +172,7 @@ class Producer(Generic[T]):
             Full, ShutDown, QueueDeleted, Stalled, StorageFailed: as send(), here and at the end.
             MessageTooLarge: it could never fit.
             EncodeError: a dtype with Python objects, or a queue whose messages are of another type.
+            TypeError: lengths that are no integers, a dtype that is none.
             Unsupported: a priority, and the queue has none.
             ValueError: as send(); a message_id where this producer has a `dedup_window`.
         """

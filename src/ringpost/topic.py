@@ -168,6 +168,7 @@ class Topic(Generic[T]):
                 end.
             MessageTooLarge: it could never fit.
             EncodeError: a dtype with Python objects, or a topic whose messages are of another type.
+            TypeError: lengths that are no integers, a dtype that is none.
         """
         if not self._lends:
             check_takes_arrays(self._log)

@@ -156,6 +156,9 @@ def test_bad_loans(make: MakeQueue) -> None:
         producer.loan(2, "u1", order="K")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         producer.loan(2, "no dtype")
+    for shape in (3.9, (3.9,), "34", [numpy.float64(2)], None):
+        with pytest.raises(TypeError):
+            producer.loan(shape, "u1")
     held = producer.loan(CAPACITY // 2 - 8192, "u1")
     with pytest.raises(ringpost.Full):
         producer.loan(CAPACITY // 4, "u1")
