@@ -348,8 +348,7 @@ def array_head(dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"], bef
     """What stands before the raw items: MessagePack [dtype, shape, order], its length in 3 bytes before it,
     padded to 64; then as many bytes as the 4th byte says, so that items come to lie at a multiple of 64 if
     `before` bytes of subject and headers come first."""
-    plain = dtype.names is None and dtype.subdtype is None
-    head = _plain_head(dtype.str, shape, order) if plain else _any_head(dtype, shape, order)
+    head = _plain_head(dtype.str, shape, order) if dtype.names is None else _any_head(dtype, shape, order)
     if len(head) >= 1 << 24:
         raise ValueError("the description of this dtype is too long to travel")
     start, shift = _items_at(len(head)), -before % _LINE

@@ -43,6 +43,8 @@ class Loan:
         numpy = _numpy()
         kind = numpy.dtype(dtype)
         sizes = tuple(map(index, shape)) if isinstance(shape, Sequence) else (index(shape),)
+        kind, inner = kind.subdtype or (kind, ())
+        sizes += inner
         if any(each < 0 for each in sizes):
             raise ValueError(f"an array has no negative dimensions: {shape}")
         if order not in ("C", "F"):

@@ -78,6 +78,13 @@ def test_any_array_that_was_sent_is_viewed(broker: ringpost.Broker, binding: Any
             message.array.flags.writeable = True
 
 
+def test_a_dtype_of_arrays_is_more_dimensions(queue: ringpost.Queue[Any]) -> None:
+    with queue.producer().loan(3, "(2,)f8") as array:
+        array[...] = [1, 2]
+    back = queue.get_nowait()
+    assert (back.dtype, back.tolist()) == (numpy.dtype("f8"), [[1, 2]] * 3)
+
+
 def test_nothing_is_there_before_commit(queue: ringpost.Queue[Any]) -> None:
     loan = queue.producer().loan((2, 3), "i4")
     assert queue.empty()
