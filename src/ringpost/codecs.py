@@ -251,6 +251,15 @@ def _unpickled(label: str, kind: int, body: Buffer, sequence: int) -> Any:
 # ---- numpy --------------------------------------------------------------------------------------
 
 
+def imported_numpy(why: str) -> Any:
+    """Raises ImportError, with advice."""
+    try:
+        import numpy
+    except ImportError as error:
+        raise ImportError(f"{why}: pip install 'ringpost[numpy]'") from error
+    return numpy
+
+
 def beyond_raw_items(array: Any) -> str:
     """What of an array its raw items do not tell; nothing if that is all."""
     if array.dtype.kind == "T":
@@ -311,10 +320,7 @@ def record_head(dtype: Any) -> bytes:
 
 def dtype_of_record(body: bytes) -> tuple[Any, int]:
     """The dtype that the head says, and where the record begins."""
-    try:
-        import numpy
-    except ImportError as error:
-        raise ImportError("this message is a record of an array: pip install 'ringpost[numpy]'") from error
+    numpy = imported_numpy("this message is a record of an array")
     size = int.from_bytes(body[:4], "little")
     dtype = _described(numpy, msgspec.msgpack.decode(body[4 : 4 + size]))
     if dtype.hasobject or dtype.names is None:
@@ -381,10 +387,7 @@ def _decode_copy(body: bytes) -> Any:
 
 def _decode_array(body: Buffer) -> Any:
     """In place. The head is read once, into private memory: others can write to shared memory."""
-    try:
-        import numpy
-    except ImportError as error:
-        raise ImportError("this message is an array: pip install 'ringpost[numpy]'") from error
+    numpy = imported_numpy("this message is an array")
     view = memoryview(body)
     words = int.from_bytes(view[0:4], "little")
     size, shift = words & 0xFFFFFF, words >> 24

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ringpost._binding.contract import Loan as Room
-from ringpost.codecs import Kind, array_head
+from ringpost.codecs import Kind, array_head, imported_numpy
 from ringpost.errors import EncodeError, was_put
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ringpost.levels import Level
 
 Order = Literal["C", "F"]
+
+_WHY = "a loan is a numpy array"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Loan:
     """
 
     def __init__(self, shape: int | Sequence[int], dtype: Any, order: Order, way: Way) -> None:
-        numpy = _numpy()
+        numpy = imported_numpy(_WHY)
         kind = numpy.dtype(dtype)
         sizes = tuple(map(index, shape)) if isinstance(shape, Sequence) else (index(shape),)
         kind, inner = kind.subdtype or (kind, ())
@@ -132,14 +134,6 @@ class Loan:
 
 def check_takes_arrays(log: Log | Level) -> None:
     """Raises EncodeError for a queue or topic whose messages are something else."""
-    kind, _ = log.encode(_numpy().zeros(0))
+    kind, _ = log.encode(imported_numpy(_WHY).zeros(0))
     if kind not in (Kind.NDARRAY, Kind.PICKLE):
         raise EncodeError(f"cannot lend an array of {log.label}: its codec= makes messages of its own")
-
-
-def _numpy() -> Any:
-    try:
-        import numpy
-    except ImportError as error:
-        raise ImportError("a loan is a numpy array: pip install 'ringpost[numpy]'") from error
-    return numpy

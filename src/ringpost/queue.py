@@ -197,7 +197,7 @@ class Queue(Generic[T]):
 
         With `as_array` they come as one structured numpy array, at the speed of memory: what put_many() put
         of such arrays, as far as it is there and of one dtype (default: at most 8192 records). Raises
-        TypeError, and takes nothing, if the next message is no record.
+        TypeError, and takes nothing, if the next message is no record; ImportError where numpy is missing.
 
         Raises what get() raises, and ValueError for a negative `limit`. A DecodeError carries the items that
         came with it (`items`, `more`); any other exception out of decoding, KeyboardInterrupt too, those

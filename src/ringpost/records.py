@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ringpost._binding import binding
-from ringpost.codecs import Kind, beyond_raw_items, decode_record, dtype_of_record, record_head
+from ringpost.codecs import (
+    Kind,
+    beyond_raw_items,
+    decode_record,
+    dtype_of_record,
+    imported_numpy,
+    record_head,
+)
 
 if TYPE_CHECKING:
     from ringpost._binding.contract import Log
@@ -49,8 +56,7 @@ def _dtype_of(head: bytes) -> Any:
 def take(log: Log, limit: int | None, block: bool, timeout: float | None) -> Any:
     """An array of the next records, as far as they are of one dtype. Raises what get() raises, and
     TypeError if the next message is no record: it stays."""
-    import numpy
-
+    numpy = imported_numpy("with as_array= records come as a numpy array")
     most = _DEFAULT if limit is None else limit
     if most < 1:
         raise ValueError("'limit' must be at least 1 for an array: its dtype is the messages' own")

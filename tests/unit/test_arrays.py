@@ -435,6 +435,21 @@ def test_without_numpy_the_message_says_what_to_install(
 
 
 @pytest.mark.usefixtures("no_numpy")
+def test_without_numpy_calls_that_need_it_say_so(
+    broker: ringpost.Broker, queue: ringpost.Queue[object]
+) -> None:
+    queue.put("x")
+    for call in (
+        lambda: queue.get_many(as_array=True),
+        lambda: queue.producer().loan(3),
+        lambda: broker.topic("t").loan(3),
+    ):
+        with pytest.raises(ImportError, match=r"numpy array: pip install 'ringpost\[numpy\]'"):
+            call()
+    assert queue.get_nowait() == "x"
+
+
+@pytest.mark.usefixtures("no_numpy")
 def test_without_numpy_everything_else_works(queue: ringpost.Queue[object]) -> None:
     items = [b"x", "é", {"a": [1]}, None]
     queue.put_many(items)
