@@ -419,8 +419,7 @@ _read_head = lru_cache(256)(_head_of)
 def array_view(kind: int, payload: Buffer, label: str, sequence: int) -> Any:
     """The array in `payload`, in place. Raises TypeError if it is none, DecodeError if it is broken."""
     if kind != Kind.NDARRAY:
-        name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
-        raise TypeError(f"message {sequence} of {label} is no array but {name}: ask for its .body")
+        raise TypeError(f"message {sequence} of {label} is no array but {kind_name(kind)}: ask for its .body")
     try:
         return _decode_copy(payload) if isinstance(payload, bytes) else _decode_array(payload)
     except Exception as error:
@@ -520,12 +519,17 @@ def _view_of(item: Any) -> Buffer | None:
     return pickle.PickleBuffer(view).raw() if view.c_contiguous else view.tobytes()
 
 
+def kind_name(kind: int) -> str:
+    return Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
+
+
 def undecodable(label: str, kind: int, body: Buffer, sequence: int, why: str) -> DecodeError:
-    name = Kind(kind).name.lower() if kind in Kind._value2member_map_ else f"kind {kind}"
+    name = kind_name(kind)
     return DecodeError(
         f"message {sequence} of {label} ({name}, {len(body)} bytes) cannot be decoded: {why}; "
         "it was taken, its bytes are in this exception's .payload",
         bytes(body),
         name,
         sequence,
+        why,
     )

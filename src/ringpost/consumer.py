@@ -264,7 +264,7 @@ class Consumer(Generic[T]):
         try:
             message.body  # noqa: B018 - decodes it
         except DecodeError as error:
-            self._bury_or_keep(message, f"invalid: {error.__cause__ or error}")
+            self._bury_or_keep(message, f"invalid: {error.__cause__ or error.why}")
             return False
         return True
 

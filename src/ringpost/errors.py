@@ -103,15 +103,17 @@ class DecodeError(RingpostError, ValueError):
         payload: the message's bytes as they were put.
         codec: name of its codec ("pickle", "msgpack", "ndarray", ...).
         sequence: its sequence number in the queue, from 0.
+        why: it cannot be decoded here: a part of the text.
         items: what get_many() took together with it and could decode.
         more: further DecodeErrors of the same get_many().
     """
 
-    def __init__(self, message: str, payload: bytes, codec: str, sequence: int) -> None:
+    def __init__(self, message: str, payload: bytes, codec: str, sequence: int, why: str = "") -> None:
         super().__init__(message)
         self.payload = payload
         self.codec = codec
         self.sequence = sequence
+        self.why = why or message
         self.items: list[Any] = []
         self.more: list[DecodeError] = []
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from ringpost._binding.contract import Codec
-from ringpost.codecs import Buffer, Kind, StandardCodec, undecodable
+from ringpost.codecs import Buffer, Kind, StandardCodec, kind_name, undecodable
 from ringpost.errors import EncodeError
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class _Typed(StandardCodec):
                 return msgspec.convert(super().decode(kind, body, sequence), self._type)
         except msgspec.MsgspecError as error:
             raise undecodable(self._label, kind, body, sequence, f"{why}: {error}") from error
-        raise undecodable(self._label, kind, body, sequence, why)
+        raise undecodable(self._label, kind, body, sequence, f"{why}: its codec is {kind_name(kind)}")
 
 
 class _Own:

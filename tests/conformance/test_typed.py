@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import msgspec
+import numpy
 import pytest
 
 import ringpost
@@ -93,6 +94,30 @@ def test_a_bad_message_is_a_dead_letter_with_the_reason(broker: ringpost.Broker,
     assert [death.reason.partition(" - ")[0] for death, _ in letters] == [
         "invalid: Expected `int`, got `str`",
         "invalid: Expected `object`, got `bytes`",
+    ]
+
+
+def test_reasons_read_well_whatever_the_message_is(broker: ringpost.Broker) -> None:
+    record = numpy.zeros(1, [("a", "u1")])
+    broker.queue("orders").put(numpy.zeros(3))
+    broker.queue("orders").put_many(record)
+    broker.queue("orders", pickle=True).put({1j})
+    broker.queue("orders", codec=Shout()).put("x")
+    queue = broker.queue("orders", type=Order)
+    with queue.consumer() as consumer, pytest.raises(ringpost.Empty):
+        consumer.receive(0)
+    broker.queue("shouts").put({"id": 1})
+    broker.queue("shouts", codec=Shout()).put("bad")
+    with broker.queue("shouts", codec=Shout()).consumer() as shouts, pytest.raises(ringpost.Empty):
+        shouts.receive(0)
+    letters = queue.dead_letters().peek() + broker.queue("shouts").dead_letters().peek()
+    assert [death.reason for death, _ in letters] == [
+        "invalid: it is no Order: its codec is ndarray",
+        "invalid: it is no Order: its codec is record",
+        "invalid: it is no Order: its codec is pickle",
+        "invalid: it is no Order: its codec is own",
+        "invalid: it was put through a handle without codec=",
+        "invalid: bad",
     ]
 
 

@@ -97,7 +97,7 @@ def failed(status: int) -> Exception:
 
 
 def one_of_each() -> list[Exception]:
-    decode = ringpost.DecodeError("text", b"payload", "msgpack", 7)
+    decode = ringpost.DecodeError("text", b"payload", "msgpack", 7, "why")
     decode.items = [1, "two"]
     decode.more = [ringpost.DecodeError("another", b"p", "text", 8)]
     encode = ringpost.EncodeError("text")
@@ -107,7 +107,7 @@ def one_of_each() -> list[Exception]:
 
 
 def facts(error: BaseException) -> dict[str, object]:
-    names = ("errno", "strerror", "filename", "payload", "codec", "sequence", "items", "put")
+    names = ("errno", "strerror", "filename", "payload", "codec", "sequence", "why", "items", "put")
     found = {name: getattr(error, name) for name in names if hasattr(error, name)}
     more = [facts(one) for one in getattr(error, "more", [])]
     return found | {"type": type(error), "text": str(error), "args": error.args, "more": more}
