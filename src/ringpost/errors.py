@@ -199,13 +199,19 @@ def failure(
     most: int = 0,
     holder: tuple[int, int] = (0, 0),
     held: str = "",
+    waiting: int = 0,
+    maxsize: int = 0,
 ) -> Exception:
     """The exception for a native status: what happened, to which queue, what to do."""
     match status:
         case Status.EMPTY:
             return Empty(f"{label} is empty")
         case Status.FULL:
-            return Full(f"{label} is full: no room for {size} bytes; {held or 'its consumers are behind'}")
+            if 0 < maxsize <= waiting:
+                lack = f"as many messages wait in it as its maxsize={maxsize} allows"
+            else:
+                lack = f"no room for {size} bytes" if size else "no room for more"
+            return Full(f"{label} is full: {lack}; {held or 'its consumers are behind'}")
         case Status.SHUT_DOWN:
             return ShutDown(f"{label} is shut down")
         case Status.STALLED | Status.BUSY:

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import numpy
 import pytest
 
 import ringpost
@@ -49,6 +50,26 @@ def test_the_exceptions_are_the_standard_ones(make: MakeQueue) -> None:
     queue.put("only")
     with pytest.raises(standard.Full):
         queue.put_nowait("one more")
+
+
+@pytest.mark.parametrize("item", ["x", numpy.zeros(1, [("a", "u1")])[0]], ids=["text", "record"])
+def test_full_says_what_it_is_full_by(make: MakeQueue, item: Any) -> None:
+    bounded, small = make(2), make(capacity=128 << 10)
+    bounded.put_many([item, item])
+    fill(small, b"x" * 1000)
+    by_messages = "is full: as many messages wait in it as its maxsize=2 allows; its consumers are behind"
+    for put in (
+        bounded.put_nowait,
+        lambda one: bounded.put(one, timeout=0.01),
+        lambda one: bounded.put_many([one], block=False),
+        lambda one: bounded.put_many(numpy.array([one]), block=False),
+    ):
+        with pytest.raises(ringpost.Full, match=by_messages):
+            put(item)
+    with pytest.raises(ringpost.Full, match=r"no room for 1\d\d\d bytes; its consumers"):
+        small.put_nowait(b"x" * 1000)
+    with pytest.raises(ringpost.Full, match="no room for more; its consumers"):
+        small.put_many([b"x" * 1000], block=False)
 
 
 def test_looking_is_exact(make: MakeQueue) -> None:

@@ -247,10 +247,12 @@ cdef class Log:
         cdef int32_t holder = rp_holder() if status == RP_STALLED else 0
         cdef rp_info info
         memset(&info, 0, sizeof(info))
-        if status == RP_TOO_LARGE:
+        if status == RP_TOO_LARGE or status == RP_FULL:
             rp_get_info(self._log, &info)
         return failure(status, operation, self.label, path=self.path, error=error, size=size,
-                       most=info.max_payload, holder=(holder, rp_holder_namespace()), held=self.held_back() if status == RP_FULL else "")
+                       most=info.max_payload, holder=(holder, rp_holder_namespace()),
+                       held=self.held_back() if status == RP_FULL else "", waiting=info.ready,
+                       maxsize=info.max_messages)
 
     cdef str held_back(self):
         """Who keeps the ring full, if it is not just the queue's consumers being behind."""

@@ -132,7 +132,7 @@ class Handle:
         error = ffi.errno
         holder = (lib.rp_holder(), lib.rp_holder_namespace()) if status == STALLED else (0, 0)
         info = ffi.new("rp_info *")
-        if status == TOO_LARGE:
+        if status in (TOO_LARGE, FULL):
             lib.rp_get_info(self.log, info)
         return failure(
             status,
@@ -144,6 +144,8 @@ class Handle:
             most=info.max_payload,
             holder=holder,
             held=self._held_back() if status == FULL else "",
+            waiting=info.ready,
+            maxsize=info.max_messages,
         )
 
     def _held_back(self) -> str:
