@@ -9,22 +9,21 @@ from __future__ import annotations
 import sys
 import time
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from ringpost._binding import binding
 from ringpost.codecs import (
     Kind,
     beyond_raw_items,
-    decode_record,
     dtype_of_record,
     imported_numpy,
     record_head,
 )
+from ringpost.errors import Empty
 
 if TYPE_CHECKING:
-    from ringpost._binding.contract import Log
+    from ringpost._binding.contract import Delivery, Log
 
 _LARGEST = 16384  # bytes of head and item: what a frame holds
 _DEFAULT = 1 << 13  # records
@@ -68,11 +67,9 @@ def take(log: Log, limit: int | None, block: bool, timeout: float | None) -> Any
         else:
             kind, payload, there = seen
             _check_kind(log, kind)
-            dtype = _dtype_of(payload[: _end_of_head(payload)])
-            if _end_of_head(payload) + dtype.itemsize != len(payload):
-                raise ValueError("the record is not as long as its dtype says")
+            head, dtype = _head_and_dtype(payload)
             found = numpy.empty(min(most, there), dtype)
-            count = log.take_records(_RECORD, payload[: -dtype.itemsize], found.view("u1"), dtype.itemsize)
+            count = log.take_records(_RECORD, head, found.view("u1"), dtype.itemsize)
             found = found[:count] if count > len(found) // 2 else found[:count].copy()
         if found is not None and len(found):
             return found
@@ -80,8 +77,13 @@ def take(log: Log, limit: int | None, block: bool, timeout: float | None) -> Any
             timeout = max(deadline - time.monotonic(), 0)
 
 
-def _end_of_head(payload: bytes) -> int:
-    return -(-(4 + int.from_bytes(payload[:4], "little")) // 16) * 16
+def _head_and_dtype(payload: bytes) -> tuple[bytes, Any]:
+    """Raises ValueError, and whatever is wrong with the head."""
+    head = payload[: -(-(4 + int.from_bytes(payload[:4], "little")) // 16) * 16]
+    dtype = _dtype_of(head)
+    if len(head) + dtype.itemsize != len(payload):
+        raise ValueError("the record is not as long as its dtype says")
+    return head, dtype
 
 
 def _check_kind(log: Log, kind: int) -> None:
@@ -90,23 +92,28 @@ def _check_kind(log: Log, kind: int) -> None:
 
 
 def _take_special(log: Log, limit: int) -> Any:
-    """What was given back, or is large: a record each time. None: another consumer was faster."""
+    """What was given back, or is large, and what comes behind it. None: another consumer was faster."""
     import numpy
-
-    from ringpost.errors import Empty
 
     group = log.group()
     try:
-        (message,) = group.receive(1, 0, False, None, binding.Delivery)
+        messages = group.receive(limit, 0, False, None, binding.Delivery)
     except Empty:
         return None
-    if message.kind != _RECORD:
-        group.give_back([message], 0, True)
-        _check_kind(log, message.kind)
     try:
-        record = decode_record(message.payload)
-    except (ValueError, TypeError, msgspec.MsgspecError):
-        group.give_back([message], 0, True)
+        _check_kind(log, messages[0].kind)
+        head, dtype = _head_and_dtype(messages[0].payload)
+        records = list(takewhile(lambda one: _is_like(one, head, dtype), messages))
+        items = [one.payload[len(head) :] for one in records if not one.expired]
+        found = numpy.ndarray(len(items), dtype, bytearray().join(items))
+    except BaseException:
+        group.give_back(messages, 0, True)
         raise
-    group.settle_one(message)
-    return None if message.expired else numpy.array([record], record.dtype)
+    group.give_back(messages[len(records) :], 0, True)
+    group.settle(records)
+    return found
+
+
+def _is_like(message: Delivery, head: bytes, dtype: Any) -> bool:
+    payload = message.payload
+    return message.kind == _RECORD and payload.startswith(head) and len(payload) == len(head) + dtype.itemsize

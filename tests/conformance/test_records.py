@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -92,15 +93,53 @@ def test_records_that_were_given_back_come_first(queue: ringpost.Queue[Any]) -> 
         message = consumer.receive(timeout=0)
         assert message.body["id"] == 0
         message.nack()
-    found = numpy.concatenate([queue.get_many(as_array=True, timeout=5) for _ in range(2)])
-    assert (found == ticks(4)).all()
+    assert (queue.get_many(as_array=True, timeout=5) == ticks(4)).all()
 
 
-def test_larger_than_a_frame(queue: ringpost.Queue[Any]) -> None:
+def test_those_that_were_given_back_come_together(broker: ringpost.Broker, binding: Any) -> None:
+    queue = broker.queue("given back")
+    other = numpy.ones(2, [("x", "<i4")])
+    for items in (ticks(50), other, ["text"], ticks(3)):
+        queue.put_many(items)
+    with queue.consumer(prefetch=100) as consumer:
+        consumer.receive(timeout=0).nack()
+    assert (queue.get_many(20, as_array=True, timeout=5) == ticks(20)).all()
+    first = queue.get_many(as_array=True, timeout=5)
+    assert (first == ticks(30, 20)).all()
+    first["price"] = 0  # one's own
+    assert (queue.get_many(as_array=True, timeout=5) == other).all()
+    with pytest.raises(TypeError, match="no record"):
+        queue.get_many(as_array=True, timeout=5)
+    assert queue.get(timeout=5) == "text"
+    assert (queue.get_many(as_array=True, timeout=5) == ticks(3)).all()
+    assert queue.empty()
+    assert queue.stats().consumers.in_flight == 0
+
+
+def test_expired_ones_are_passed_over(broker: ringpost.Broker, binding: Any) -> None:
+    queue = broker.queue("expired")
+    for others in (0, 1):
+        queue.producer().send(ticks(1)[0], ttl=0.05)
+        with queue.consumer(prefetch=1) as consumer:
+            consumer.receive(timeout=0).nack()
+        time.sleep(0.06)
+        queue.put_many(ticks(others, 1))
+        if others:
+            assert (queue.get_many(as_array=True, timeout=5) == ticks(1, 1)).all()
+        with pytest.raises(ringpost.Empty):
+            queue.get_many(as_array=True, timeout=0.01)
+
+
+def test_larger_than_a_frame(queue: ringpost.Queue[Any], kind: str) -> None:
     large = numpy.zeros(3, [("a", "u1", (20_000,))])
     large["a"][:, 0] = [1, 2, 3]
     assert queue.put_many(large) == 3
     assert queue.qsize() == 3
+    if kind == "anonymous":  # pickled, each by itself
+        assert [each["a"][0] for each in (queue.get(), queue.get(), queue.get())] == [1, 2, 3]
+    else:
+        assert (queue.get_many(as_array=True) == large).all()
+    assert queue.empty()
 
 
 def test_a_full_queue_says_how_many_went_in(make: MakeQueue) -> None:
