@@ -90,6 +90,38 @@ def test_an_exception_gives_back(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("timeout", [0.05, 0.3])
+def test_waiting_ends_with_its_timeout(run: Run, timeout: float) -> None:
+    async def main() -> None:
+        async with connected() as broker:
+            queue, topic = await broker.queue("jobs"), await broker.topic("news")
+            ranked = await broker.queue("ranked", priorities=True)
+            async with (
+                queue.consumer() as consumer,
+                queue.consumer(auto_ack=True, group="others") as other,
+                ranked.consumer() as of_ranked,
+                topic.subscribe() as subscriber,
+                topic.subscribe("a.*", name="named") as named,
+            ):
+                waiters = [consumer, other, of_ranked, subscriber, named]
+                calls = [queue.get, ranked.get, *(each.receive for each in waiters)]
+                start = time.perf_counter()
+                for call in calls:
+                    with pytest.raises(ringpost.Empty):
+                        await call(timeout=timeout)
+                assert time.perf_counter() - start >= timeout * len(calls)
+                many = [queue.get_many, ranked.get_many, *(each.receive_many for each in waiters)]
+                together = [call(timeout=timeout) for call in many]
+                for result in await asyncio.gather(*together, return_exceptions=True):
+                    assert isinstance(result, ringpost.Empty)
+            with pytest.raises(TimeoutError):
+                await broker.request(queue, "anybody?", timeout=timeout)
+            with pytest.raises(TimeoutError):
+                await topic.wait_for_subscribers(9, timeout=timeout)
+
+    run(main())
+
+
 def test_what_is_given_back_wakes_who_waits(run: Run) -> None:
     async def main() -> None:
         async with connected() as broker:

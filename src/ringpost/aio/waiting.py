@@ -18,7 +18,8 @@ where it is in vain, as in native/src/wait.c.
 
 Slices: ten times a second the loop looks at what tasks wait for, because a waker may have died between its
 store and its wake-up, and because of leases of the dead. Looking is a glance; a task is woken only if an
-attempt is worth it. What is due at a known time (a delayed message, a lease) gets a timer.
+attempt is worth it. What is due at a known time (a delayed message, a lease, the end of a timeout) gets a
+timer, however late: a slice wakes nobody where there is nothing.
 """
 
 from __future__ import annotations
@@ -96,9 +97,7 @@ class Spot:
         ticker_of(loop).start(loop, self)
         sleeper = loop.create_future()
         self._sleepers[sleeper] = None
-        timer = None
-        if due is not None and due < SLICE:
-            timer = loop.call_later(due, _end, sleeper)
+        timer = None if due is None else loop.call_later(due, _end, sleeper)
         try:
             await sleeper
         except BaseException:
