@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -440,6 +441,55 @@ def test_handlers_run_side_by_side_within_a_limit(run: Run) -> None:
             assert most == 4
             with pytest.raises(ValueError, match="concurrency"):
                 await bus.run(concurrency=0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("of_threads", [False, True])
+def test_the_limit_holds_for_many_handlers_of_one_event(run: Run, of_threads: bool) -> None:
+    async def main() -> None:
+        async with connected() as broker, broker.events("shop") as bus:
+            running, most, done = 0, 0, []
+
+            async def handle(handler: int, order: int) -> None:
+                nonlocal running, most
+                running += 1
+                most = max(most, running)
+                await asyncio.sleep(0.01)
+                running -= 1
+                done.append((order, handler))
+                if len(done) == 18:
+                    bus.stop()
+
+            for handler in range(6):
+                bus.on("order", partial(handle, handler))
+            for order in range(3):
+                await bus.emit("order", order)
+            await (bus._sync.run_async(concurrency=2) if of_threads else bus.run(concurrency=2))
+            assert sorted(done) == [(order, handler) for order in range(3) for handler in range(6)]
+            assert most == 2
+
+    run(main())
+
+
+def test_cancelling_the_loop_cancels_handlers_that_had_no_turn_yet(run: Run) -> None:
+    async def main() -> None:
+        async with connected() as broker, broker.events("shop") as bus:
+            began = []
+
+            async def handle(handler: int) -> None:
+                began.append(handler)
+                await asyncio.sleep(100)
+
+            for handler in range(3):
+                bus.on("x", partial(handle, handler))
+            await bus.emit("x")
+            task = asyncio.create_task(bus.run(concurrency=1))
+            await waiting(task)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert began == [0]
 
     run(main())
 

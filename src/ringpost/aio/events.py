@@ -63,7 +63,8 @@ class EventBus:
         """Call handlers until stop() is called, the bus is shut down, or `timeout` seconds are over.
 
         Args:
-            concurrency: so many coroutine handlers run at once; events wait in the bus meanwhile.
+            concurrency: so many coroutine handlers run at once, of one event or of several; further events
+                wait in the bus meanwhile.
 
         Handlers that are under way are waited for; if this is cancelled, they are cancelled too.
         """
@@ -148,6 +149,7 @@ async def run(bus: SyncEventBus, timeout: float | None, concurrency: int) -> Non
     inbox = _Inbox(bus)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
+    room = asyncio.Semaphore(concurrency)
 
     def nudge() -> None:
         try:
@@ -156,9 +158,14 @@ async def run(bus: SyncEventBus, timeout: float | None, concurrency: int) -> Non
             pass  # the loop was closed
 
     def start(coroutine: Coroutine[Any, Any, Any]) -> None:
-        task = loop.create_task(bus._guard_async(coroutine))
+        task = loop.create_task(handle(coroutine))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(lambda _: coroutine.close())  # if it was cancelled before its turn
+
+    async def handle(coroutine: Coroutine[Any, Any, Any]) -> None:
+        async with room:  # one event may have many handlers
+            await bus._guard_async(coroutine)
 
     def stop() -> None:
         bus._stopping.set()
