@@ -172,7 +172,12 @@ class Queue(Generic[T]):
 
     @overload
     def get_many(
-        self, limit: int | None = None, block: bool = True, timeout: float | None = None
+        self,
+        limit: int | None = None,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        as_array: Literal[False] = False,
     ) -> list[T]: ...
     @overload
     def get_many(
@@ -183,6 +188,15 @@ class Queue(Generic[T]):
         *,
         as_array: Literal[True],
     ) -> numpy.ndarray[Any, Any]: ...
+    @overload
+    def get_many(
+        self,
+        limit: int | None = None,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        as_array: bool,
+    ) -> list[T] | numpy.ndarray[Any, Any]: ...
     def get_many(
         self,
         limit: int | None = None,

@@ -8,6 +8,7 @@ from typing import TypedDict
 import msgspec
 
 import ringpost
+from ringpost import aio
 
 
 class Order(msgspec.Struct):
@@ -42,6 +43,22 @@ def typed_queue(broker: ringpost.Broker) -> int:
         message: ringpost.Message[Order] = consumer.receive()
         with message:
             return message.body.id + order.id + len(many)
+
+
+def records(samples: ringpost.Queue[Order], as_array: bool) -> int:
+    several: list[Order] = samples.get_many(3, as_array=False)
+    array = samples.get_many(3, as_array=True)
+    either = samples.get_many(3, as_array=as_array)
+    first = either[0] if isinstance(either, list) else Order(int(either.size))
+    return several[0].id + int(array.size) + first.id
+
+
+async def records_in_a_task(samples: aio.Queue[Order], as_array: bool) -> int:
+    several: list[Order] = await samples.get_many(3, as_array=False)
+    array = await samples.get_many(3, as_array=True)
+    either = await samples.get_many(3, as_array=as_array)
+    first = either[0] if isinstance(either, list) else Order(int(either.size))
+    return several[0].id + int(array.size) + first.id
 
 
 def own_codec(broker: ringpost.Broker) -> int:

@@ -160,11 +160,17 @@ class Queue(Generic[T]):
         return self._get()
 
     @overload
-    async def get_many(self, limit: int | None = None, timeout: float | None = None) -> list[T]: ...
+    async def get_many(
+        self, limit: int | None = None, timeout: float | None = None, *, as_array: Literal[False] = False
+    ) -> list[T]: ...
     @overload
     async def get_many(
         self, limit: int | None = None, timeout: float | None = None, *, as_array: Literal[True]
     ) -> numpy.ndarray[Any, Any]: ...
+    @overload
+    async def get_many(
+        self, limit: int | None = None, timeout: float | None = None, *, as_array: bool
+    ) -> list[T] | numpy.ndarray[Any, Any]: ...
     async def get_many(
         self, limit: int | None = None, timeout: float | None = None, *, as_array: bool = False
     ) -> Any:
