@@ -8,7 +8,6 @@ from typing import TypedDict
 import msgspec
 
 import ringpost
-from ringpost import aio
 
 
 class Order(msgspec.Struct):
@@ -49,14 +48,6 @@ def records(samples: ringpost.Queue[Order], as_array: bool) -> int:
     several: list[Order] = samples.get_many(3, as_array=False)
     array = samples.get_many(3, as_array=True)
     either = samples.get_many(3, as_array=as_array)
-    first = either[0] if isinstance(either, list) else Order(int(either.size))
-    return several[0].id + int(array.size) + first.id
-
-
-async def records_in_a_task(samples: aio.Queue[Order], as_array: bool) -> int:
-    several: list[Order] = await samples.get_many(3, as_array=False)
-    array = await samples.get_many(3, as_array=True)
-    either = await samples.get_many(3, as_array=as_array)
     first = either[0] if isinstance(either, list) else Order(int(either.size))
     return several[0].id + int(array.size) + first.id
 

@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ringpost.aio.opening import Opening
 from ringpost.aio.queue import Queue
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ringpost.stats import BrokerStats, Recovered
     from ringpost.store.format import Retention
     from ringpost.typed import OwnCodec
+
+T = TypeVar("T")
 
 
 def connect(
@@ -42,7 +44,7 @@ class Broker:
 
     def __init__(self, sync: SyncBroker) -> None:
         self._sync = sync
-        self._open: weakref.WeakSet[Queue[Any] | Topic | EventBus] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Queue[Any] | Topic[Any] | EventBus] = weakref.WeakSet()
         self._replies: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Replies] = (
             weakref.WeakKeyDictionary()
         )
@@ -52,6 +54,54 @@ class Broker:
         """What connect() was called with."""
         return self._sync.url
 
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        type: builtins.type[T],
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        priorities: bool | None = None,
+        durability: Durability | None = None,
+        create: bool = True,
+    ) -> Opening[Queue[T]]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        codec: OwnCodec[T],
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        priorities: bool | None = None,
+        durability: Durability | None = None,
+        create: bool = True,
+    ) -> Opening[Queue[T]]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        type: builtins.object,
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        priorities: bool | None = None,
+        durability: Durability | None = None,
+        create: bool = True,
+    ) -> Opening[Queue[Any]]: ...
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        capacity: int | None = None,
+        maxsize: int | None = None,
+        pickle: bool = False,
+        priorities: bool | None = None,
+        durability: Durability | None = None,
+        create: bool = True,
+    ) -> Opening[Queue[Any]]: ...
     def queue(
         self,
         name: str,
@@ -85,6 +135,50 @@ class Broker:
 
         return Opening(make)
 
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        type: builtins.type[T],
+        capacity: int | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
+    ) -> Opening[Topic[T]]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        codec: OwnCodec[T],
+        capacity: int | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
+    ) -> Opening[Topic[T]]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        type: builtins.object,
+        capacity: int | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
+    ) -> Opening[Topic[Any]]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        capacity: int | None = None,
+        pickle: bool = False,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
+        create: bool = True,
+    ) -> Opening[Topic[Any]]: ...
     def topic(
         self,
         name: str,
@@ -96,11 +190,11 @@ class Broker:
         durability: Durability | None = None,
         retention: Retention | None = None,
         create: bool = True,
-    ) -> Opening[Topic]:
+    ) -> Opening[Topic[Any]]:
         """The topic `name`, made if there is none: `await broker.topic(name)`, or `async with`. Arguments and
         errors are those of ringpost.Broker.topic()."""
 
-        def make() -> Topic:
+        def make() -> Topic[Any]:
             open_topic: Any = self._sync.topic
             sync = open_topic(
                 name,
@@ -112,7 +206,7 @@ class Broker:
                 retention=retention,
                 create=create,
             )
-            topic = Topic(sync)
+            topic: Topic[Any] = Topic(sync)
             self._open.add(topic)
             return topic
 

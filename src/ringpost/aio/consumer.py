@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from ringpost.aio.message import Message
 from ringpost.aio.waiting import GRACE, Waiting, patiently
@@ -13,7 +13,8 @@ from ringpost.consumer import Consumer as SyncConsumer
 from ringpost.errors import ShutDown
 from ringpost.message import Message as SyncMessage
 
-C = TypeVar("C", bound="Consumer")
+T = TypeVar("T")
+C = TypeVar("C", bound="Consumer[Any]")
 
 
 class ConsumerBelow(SyncConsumer[Any]):
@@ -23,18 +24,18 @@ class ConsumerBelow(SyncConsumer[Any]):
     _grace = GRACE
 
 
-class Consumer:
+class Consumer(Generic[T]):
     """At least once: what it hands out is leased to this process, and comes again if the process dies.
 
     Made by `Queue.consumer()`. May be used by several tasks. Closing it gives back what it holds; use it with
     `async with`, or close() it.
     """
 
-    def __init__(self, sync: SyncConsumer[Any]) -> None:
+    def __init__(self, sync: SyncConsumer[T]) -> None:
         self._sync = sync
         self._waiting = Waiting(sync._group.watch)
 
-    async def receive(self, timeout: float | None = None) -> Message:
+    async def receive(self, timeout: float | None = None) -> Message[T]:
         """The next message.
 
         Args:
@@ -50,17 +51,17 @@ class Consumer:
         """
         return await self._waiting.until(self._receive, timeout)
 
-    def _receive(self) -> Message:
-        return cast(Message, self._sync.receive(0))
+    def _receive(self) -> Message[T]:
+        return cast(Message[T], self._sync.receive(0))
 
-    async def receive_many(self, limit: int = 256, timeout: float | None = None) -> list[Message]:
+    async def receive_many(self, limit: int = 256, timeout: float | None = None) -> list[Message[T]]:
         """What is there, at most `limit` messages (and 1024); waits for the first one only.
 
         Raises what receive() raises.
         """
 
-        def attempt() -> list[Message]:
-            return cast("list[Message]", self._sync.receive_many(limit, 0))
+        def attempt() -> list[Message[T]]:
+            return cast("list[Message[T]]", self._sync.receive_many(limit, 0))
 
         return await self._waiting.until(attempt, timeout)
 
@@ -68,7 +69,7 @@ class Consumer:
         """Messages until the queue is shut down, or this consumer closed."""
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> Message[T]:
         try:
             return await self._waiting.until(self._receive)
         except ShutDown:
@@ -78,9 +79,9 @@ class Consumer:
                 raise StopAsyncIteration from None
             raise
 
-    async def ack_many(self, messages: Iterable[Message]) -> None:
+    async def ack_many(self, messages: Iterable[Message[T]]) -> None:
         """Ack all of these at once. Raises LeaseLost, whose `messages` were no longer ours."""
-        these = cast("list[SyncMessage[Any]]", list(messages))
+        these = cast("list[SyncMessage[T]]", list(messages))
         await patiently(lambda patience: self._sync._ack_many(these, patience))
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ringpost.aio.waiting import GRACE, Waiting, patiently
 from ringpost.errors import LeaseLost
@@ -13,8 +13,10 @@ from ringpost.message import Received
 if TYPE_CHECKING:
     from ringpost.queue import Queue
 
+T = TypeVar("T")
 
-class Message(Received[Any]):
+
+class Message(Received[T]):
     __doc__ = f"""{Received.__doc__}
     `async with message:` acks it on success, and gives it back by nack() when an exception, a cancellation
     too, leaves the block. Settling waits for nothing but a lock that is held for a moment.
@@ -22,8 +24,8 @@ class Message(Received[Any]):
 
     __slots__ = ()
 
-    def _as_sync(self) -> SyncMessage[Any]:
-        return cast(SyncMessage[Any], self)
+    def _as_sync(self) -> SyncMessage[T]:
+        return cast(SyncMessage[T], self)
 
     async def ack(self) -> None:
         """It is done with. Raises LeaseLost if it was given to somebody else meanwhile."""
@@ -61,7 +63,7 @@ class Message(Received[Any]):
         finally:
             waiting.close()
 
-    async def __aenter__(self) -> Message:
+    async def __aenter__(self) -> Message[T]:
         return self
 
     async def __aexit__(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ringpost.aio.loan import Loan
 from ringpost.aio.storing import Storing
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from ringpost.broker import Durability
     from ringpost.producer import Overflow
 
+T = TypeVar("T")
 R = TypeVar("R")
 
 _AT_ONCE = 1024  # messages in one call, between two turns of the loop's other tasks
 _PAUSE = 0.001  # seconds, where all is in consumers' hands and nothing may be dropped
 
 
-class Producer:
+class Producer(Generic[T]):
     """Sends to one queue. Made by `Queue.producer()`; may be used by several tasks.
 
     When send() returns, the message is in the queue; if it is cancelled, it is not. As a context manager it
     closes nothing but itself.
     """
 
-    def __init__(self, sync: SyncProducer[Any], overflow: Overflow) -> None:
+    def __init__(self, sync: SyncProducer[T], overflow: Overflow) -> None:
         """`sync` raises Full, always."""
         self._sync = sync
         self._overflow = overflow
@@ -44,7 +45,7 @@ class Producer:
 
     async def send(
         self,
-        body: object,
+        body: T,
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
@@ -151,7 +152,7 @@ class Producer:
 
     async def send_many(
         self,
-        bodies: Iterable[object],
+        bodies: Iterable[T],
         *,
         headers: Mapping[str, Any] | None = None,
         ttl: float | None = None,
@@ -166,7 +167,7 @@ class Producer:
 
         storing = Storing()
 
-        def send(piece: list[object]) -> int:
+        def send(piece: list[T]) -> int:
             return storing.attempt(
                 lambda: self._sync.send_many(piece, headers=headers, ttl=ttl, priority=priority)
             )
@@ -202,7 +203,7 @@ class Producer:
         to = self._sync._log if not priority else self._sync._level(priority)
         return to.watch_space()
 
-    def batch(self, *, timeout: float | None = None) -> Batch:
+    def batch(self, *, timeout: float | None = None) -> Batch[T]:
         """A context that gathers what is sent and sends it all at its end, in order:
 
         async with producer.batch() as batch:
@@ -217,7 +218,7 @@ class Producer:
         for waiting in self._room.values():
             waiting.close()
 
-    async def __aenter__(self) -> Producer:
+    async def __aenter__(self) -> Producer[T]:
         return self
 
     async def __aexit__(
@@ -229,17 +230,17 @@ class Producer:
         await self.close()
 
 
-class Batch:
+class Batch(Generic[T]):
     """What was sent in an `async with producer.batch()`. Nothing of it is sent if an exception leaves the
     block."""
 
-    def __init__(self, producer: Producer, timeout: float | None) -> None:
+    def __init__(self, producer: Producer[T], timeout: float | None) -> None:
         self._producer = producer
         self._timeout = timeout
         self._gathered = SyncBatch(producer._sync, None)
         self.send = self._gathered.send  # gathers: it waits for nothing
 
-    async def __aenter__(self) -> Batch:
+    async def __aenter__(self) -> Batch[T]:
         return self
 
     async def __aexit__(

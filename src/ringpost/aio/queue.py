@@ -44,13 +44,13 @@ class Queue(Generic[T]):
         self._take_over(SyncQueue(maxsize, capacity=capacity))
 
     @classmethod
-    def of(cls, queue: SyncQueue[T]) -> Queue[T]:
+    def of(cls, queue: SyncQueue[R]) -> Queue[R]:
         """A handle for tasks of a queue that was opened otherwise. Both are closed on their own."""
         return cls._over(copy.copy(queue))
 
     @classmethod
-    def _over(cls, sync: SyncQueue[T]) -> Queue[T]:
-        queue: Queue[T] = cls.__new__(cls)
+    def _over(cls, sync: SyncQueue[R]) -> Queue[R]:
+        queue: Queue[Any] = cls.__new__(cls)
         queue._take_over(sync)
         return queue
 
@@ -203,7 +203,7 @@ class Queue(Generic[T]):
         ttl: float | None = None,
         dedup_window: float | None = None,
         durability: Durability | None = None,
-    ) -> Producer:
+    ) -> Producer[T]:
         """A producer. Arguments and errors are those of ringpost.Queue.producer()."""
         if overflow not in ("block", "raise", "drop-oldest"):
             raise ValueError(f"'overflow' is 'block', 'raise' or 'drop-oldest', not {overflow!r}")
@@ -222,7 +222,7 @@ class Queue(Generic[T]):
         max_deliveries: int | None = None,
         backoff: Backoff | None = None,
         dead_letters: bool | str | None = None,
-    ) -> Consumer:
+    ) -> Consumer[T]:
         """A consumer. Arguments and errors are those of ringpost.Queue.consumer()."""
         return Consumer(
             self._sync.consumer(

@@ -75,7 +75,7 @@ class Replies:
                 if not answer.done():
                     answer.set_exception(error)
 
-    def _hand_over(self, message: Message) -> None:
+    def _hand_over(self, message: Message[Any]) -> None:
         answer = self._waiting.get(message.correlation_id or "")
         if answer is None or answer.done():
             return  # its request timed out

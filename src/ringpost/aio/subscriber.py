@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from ringpost.aio.consumer import Consumer
 from ringpost.aio.message import Message
 from ringpost.aio.waiting import GRACE
 from ringpost.message import Message as SyncMessage
 from ringpost.subscriber import Subscriber as SyncSubscriber
+
+T = TypeVar("T")
 
 
 class SubscriberBelow(SyncSubscriber[Any]):
@@ -18,7 +20,7 @@ class SubscriberBelow(SyncSubscriber[Any]):
     _grace = GRACE
 
 
-class Subscriber(Consumer):
+class Subscriber(Consumer[T]):
     """Receives what is published under its pattern. Made by `Topic.subscribe()`.
 
     Attributes:
@@ -26,9 +28,9 @@ class Subscriber(Consumer):
         pattern: of subjects.
     """
 
-    _sync: SyncSubscriber[Any]
+    _sync: SyncSubscriber[T]
 
-    def __init__(self, sync: SyncSubscriber[Any]) -> None:
+    def __init__(self, sync: SyncSubscriber[T]) -> None:
         super().__init__(sync)
         self.name = sync.name
         self.pattern = sync.pattern

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ringpost.aio.loan import Loan
 from ringpost.aio.opening import Opening
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from ringpost.stats import TopicStats
     from ringpost.topic import OnLag, Start
 
+T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Topic:
+class Topic(Generic[T]):
     """Publishes to any number of subscribers, in any number of processes. Opened by `Broker.topic()`."""
 
-    def __init__(self, sync: SyncTopic[Any]) -> None:
+    def __init__(self, sync: SyncTopic[T]) -> None:
         self._sync = sync
         sync._grace = GRACE
         sync._subscriber_type = SubscriberBelow
@@ -45,7 +46,7 @@ class Topic:
 
     async def publish(
         self,
-        body: object,
+        body: T,
         subject: str = "",
         *,
         headers: Mapping[str, Any] | None = None,
@@ -112,7 +113,7 @@ class Topic:
 
     async def publish_many(
         self,
-        messages: Iterable[tuple[str, object]],
+        messages: Iterable[tuple[str, T]],
         *,
         timeout: float | None = None,
         durability: Durability | None = None,
@@ -123,7 +124,7 @@ class Topic:
         """
         storing = Storing()
 
-        def publish(piece: list[tuple[str, object]]) -> int:
+        def publish(piece: list[tuple[str, T]]) -> int:
             return storing.attempt(lambda: self._sync.publish_many(piece, timeout=0, durability=durability))
 
         done = await in_pieces(messages, publish, self._room.until, timeout)
@@ -194,7 +195,7 @@ class Topic:
         max_deliveries: int | None = None,
         backoff: Backoff | None = None,
         dead_letters: bool | str | None = None,
-    ) -> Opening[Subscriber]:
+    ) -> Opening[Subscriber[T]]:
         """Subscribe to the subjects that match `pattern`: `subscriber = await topic.subscribe(...)`, or
         `async with topic.subscribe(...) as subscriber`. Arguments and errors are those of
         ringpost.Topic.subscribe()."""
@@ -261,7 +262,7 @@ class Topic:
         """True after close()."""
         return self._sync.closed
 
-    async def __aenter__(self) -> Topic:
+    async def __aenter__(self) -> Topic[T]:
         return self
 
     async def __aexit__(

@@ -26,11 +26,11 @@ class Transaction:
     def __init__(self, sync: SyncTransaction) -> None:
         self._sync = sync
 
-    def ack(self, message: Message) -> None:
+    def ack(self, message: Message[Any]) -> None:
         """Ack it when everything else is done, too. Raises as ringpost.Transaction.ack()."""
         self._sync.ack(cast("SyncMessage[Any]", message))
 
-    def ack_many(self, messages: Iterable[Message]) -> None:
+    def ack_many(self, messages: Iterable[Message[Any]]) -> None:
         """ack() each."""
         for message in messages:
             self.ack(message)
@@ -40,7 +40,7 @@ class Transaction:
         ringpost.Transaction.send()."""
         self._sync.send(queue if isinstance(queue, str) else queue._sync, body, **properties)
 
-    def publish(self, topic: Topic, body: object, subject: str = "", **properties: Any) -> None:
+    def publish(self, topic: Topic[Any], body: object, subject: str = "", **properties: Any) -> None:
         """Publish under a topic. Arguments and errors are those of ringpost.Transaction.publish()."""
         self._sync.publish(topic._sync, body, subject, **properties)
 
