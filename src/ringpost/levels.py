@@ -34,6 +34,7 @@ class Levels:
         self._open_level = open_level  # (priority, create) -> its log
         self._logs: dict[int, Log] = {0: base}
         self._known = 0
+        self.on_empty: Callable[[], Callable[[], None] | None] | None = None
 
     # ---- levels --------------------------------------------------------------------------------
 
@@ -168,7 +169,21 @@ class Levels:
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         grace = None if block else timeout
-        return self.first(lambda log: log.get(False, grace), block, timeout)
+        try:
+            return self.first(lambda log: log.get(False, grace), block, timeout)
+        except Stalled:
+            raise
+        except Empty:
+            if self.on_empty is None:
+                raise
+            return self._get_after_all(self.on_empty)
+
+    def _get_after_all(self, on_empty: Callable[[], Callable[[], None] | None]) -> Any:
+        found = on_empty()
+        item = self.first(lambda log: log.get(False), False, None)
+        if found is not None:
+            found()
+        return item
 
     def get_nowait(self) -> Any:
         return self.get(False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HOT_PUTS = ("put", "put_nowait")
-_HOT_GETS = ("get", "get_nowait")
-_HOT = (*_HOT_PUTS, *_HOT_GETS)
+_HOT = ("put", "put_nowait", "get", "get_nowait")
 
 
 class Queue(Generic[T]):
@@ -50,7 +49,6 @@ class Queue(Generic[T]):
 
     name: str | None
     _log: Log
-    _source: Any  # what items are taken from: the log
     _readiness: Readiness | None
     _speech = Speech()
     _consumer_type: type[Consumer[Any]] | None = None  # another one than Consumer
@@ -63,7 +61,6 @@ class Queue(Generic[T]):
 
     def _take_over(self, log: Log, name: str | None, broker: Broker | None) -> None:
         self._log = log
-        self._source = log
         self._broker = broker
         self._readiness = None
         self.name = name
@@ -162,12 +159,12 @@ class Queue(Generic[T]):
             DecodeError: it cannot be decoded here; the exception carries it.
             CorruptLog: the shared memory was damaged.
         """
-        item: T = self._source.get(block, timeout)
+        item: T = self._log.get(block, timeout)
         return item
 
     def get_nowait(self) -> T:
         """get(block=False)."""
-        item: T = self._source.get_nowait()
+        item: T = self._log.get_nowait()
         return item
 
     @overload
@@ -217,22 +214,22 @@ class Queue(Generic[T]):
         came with it (`items`, `more`); any other exception out of decoding, KeyboardInterrupt too, those
         decoded before it (`items`) and the bytes of the others (`payloads`).
         """
-        if as_array:
-            return self._get_records(limit, block, timeout)
-        items: list[T] = self._source.get_many(limit, block, timeout)
-        return items
-
-    def _get_records(self, limit: int | None, block: bool, timeout: float | None) -> Any:
-        from ringpost.records import take
-
         try:
-            return take(self._log, limit, block, timeout)
+            if as_array:
+                return self._get_records(limit, block, timeout)
+            return self._log.get_many(limit, block, timeout)
         except Stalled:
             raise
         except Empty:
             if self._readiness is None:
                 raise
-            return self._readiness.again(lambda: take(self._log, limit, False, None))
+            take: Callable[..., Any] = self._get_records if as_array else self._log.get_many
+            return self._readiness.again(partial(take, limit, False))
+
+    def _get_records(self, limit: int | None, block: bool, timeout: float | None = None) -> Any:
+        from ringpost.records import take
+
+        return take(self._log, limit, block, timeout)
 
     def fileno(self) -> int:
         """A descriptor that is readable while get_nowait() may succeed, for select, selectors, epoll,
@@ -244,12 +241,10 @@ class Queue(Generic[T]):
         Raises NotOurs, SegmentFull, QueueDeleted, and OSError where there are no descriptors left.
         """
         if self._readiness is None or not self._readiness.is_ours():
-            from ringpost.readiness import Readiness, WatchedLog
+            from ringpost.readiness import Readiness
 
             self._readiness = Readiness(self._log.group().watch(True))
-            self._source = WatchedLog(self._log, self._readiness)
-            if type(self) is Queue:
-                self.__dict__.update((each, getattr(self._source, each)) for each in _HOT_GETS)
+            self._log.on_empty = self._readiness.settler()
         return self._readiness.fileno()
 
     def __iter__(self) -> Iterator[T]:
@@ -432,7 +427,7 @@ class Queue(Generic[T]):
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None  # and with it the memory
-        self._source = self._log = cast(Log, _Closed(self._log.label))
+        self._log = cast(Log, _Closed(self._log.label))
 
     @property
     def closed(self) -> bool:

@@ -2,17 +2,18 @@
 
 The descriptor is readable while a call that does not wait may succeed. native/src/watch.h says how it is
 told, and why no wake-up is missed; here is who calls what: a call that found nothing settles (clears, arms)
-and tries once more.
+and tries once more. A queue's get() is its log's own method, and may have been bound before anybody asked
+for a descriptor: there the log does so (`on_empty`).
 """
 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ringpost._binding.contract import Log, Watch
-from ringpost.errors import Empty, Stalled
+from ringpost._binding.contract import Watch
 
 R = TypeVar("R")
 
@@ -38,46 +39,33 @@ class Readiness:
         """There is more to be had than the log says."""
         self._watch.keep()
 
-    def again(self, attempt: Callable[[], R]) -> R:
-        """After an attempt that raised Empty: settle, and make another one."""
+    def settle(self) -> Callable[[], None] | None:
+        """After an attempt that raised Empty, before one more: what to call if that gets something."""
         if not self.is_ours():
-            return attempt()
+            return None
         self._watch.clear()
         self._watch.arm()
         self._watch.look()  # for QueueDeleted, if somebody removed the file
+        return self._watch.keep  # nobody tells of what came before it was armed
+
+    def again(self, attempt: Callable[[], R]) -> R:
+        """After an attempt that raised Empty: settle, and make another one."""
+        keep = self.settle()
         result = attempt()
-        self._watch.keep()  # nobody tells of what came before it was armed
+        if keep is not None:
+            keep()
         return result
+
+    def settler(self) -> Callable[[], Callable[[], None] | None]:
+        """settle(), for the log, which must not keep us: we have its watch."""
+        myself = weakref.ref(self)
+
+        def settle() -> Callable[[], None] | None:
+            here = myself()
+            return None if here is None else here.settle()
+
+        return settle
 
     def close(self) -> None:
         if self.is_ours():
             self._watch.close()
-
-
-class WatchedLog:
-    """Stands between a queue and its log once somebody watches it."""
-
-    def __init__(self, log: Log, readiness: Readiness) -> None:
-        self._log = log
-        self._readiness = readiness
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        try:
-            return self._log.get(block, timeout)
-        except Stalled:
-            raise
-        except Empty:
-            return self._readiness.again(lambda: self._log.get(False))
-
-    def get_nowait(self) -> Any:
-        return self.get(False)
-
-    def get_many(
-        self, limit: int | None = None, block: bool = True, timeout: float | None = None
-    ) -> list[Any]:
-        try:
-            return self._log.get_many(limit, block, timeout)
-        except Stalled:
-            raise
-        except Empty:
-            return self._readiness.again(lambda: self._log.get_many(limit, False))

@@ -10,6 +10,7 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -217,6 +218,52 @@ def test_shutdown_deletion_and_close(broker: ringpost.Broker, ready: Ready) -> N
         third.get_nowait()
 
 
+@pytest.mark.parametrize("priorities", [False, True])
+def test_a_method_bound_before_settles_too(broker: ringpost.Broker, ready: Ready, priorities: bool) -> None:
+    queue = broker.queue("jobs", priorities=priorities)
+    takes = [queue.get_nowait, partial(queue.get, False), partial(queue.get, timeout=0.01)]
+    queue.fileno()
+    for number, take in enumerate(takes):
+        queue.put(number)
+        assert ready(queue, 0)
+        assert take() == number
+        settle(take)
+        assert not ready(queue, 0)
+
+
+def test_a_method_bound_before_outlives_its_queue(queue: ringpost.Queue[int]) -> None:
+    get, other = queue.get_nowait, copy.copy(queue)
+    get_of_other = other.get_nowait
+    other.fileno()
+    del other
+    settle(get_of_other)
+    queue.fileno()
+    queue.close()
+    with pytest.raises(ValueError, match="closed"):
+        get()
+
+
+def test_forked_children_settle_by_a_method_that_was_bound_before(queue: ringpost.Queue[int]) -> None:
+    unwatched, descriptor, watched = queue.get_nowait, queue.fileno(), queue.get_nowait
+
+    def child() -> None:
+        for take in (unwatched, watched):
+            settle(take)  # not for its parent
+        mine = queue.fileno()
+        for take in (unwatched, watched):
+            queue.put(1)
+            assert by_select(mine, 0)
+            assert take() == 1
+            settle(take)
+            assert not by_select(mine, 0)
+
+    with Crew() as crew:
+        crew.start(child)
+    assert by_select(descriptor, BOUND)
+    settle(unwatched)
+    assert not by_select(descriptor, 0)
+
+
 def test_forked_children_have_their_own(queue: ringpost.Queue[int]) -> None:
     def child() -> None:
         settle(queue.get_nowait)  # must not settle for its parent
@@ -252,15 +299,17 @@ def test_subclasses_keep_their_methods(binding: object) -> None:
     queue.close()
 
 
-def test_it_costs_a_wake_up_for_a_slice_and_no_more(queue: ringpost.Queue[int]) -> None:
+@pytest.mark.parametrize("bound_before", [False, True])
+def test_it_costs_a_wake_up_for_a_slice_and_no_more(queue: ringpost.Queue[int], bound_before: bool) -> None:
+    take = queue.get_nowait if bound_before else lambda: queue.get_nowait()
     queue.fileno()
-    settle(queue.get_nowait)
+    settle(take)
     wakes = 0
     deadline = time.monotonic() + 1
     while (left := deadline - time.monotonic()) > 0:
         if by_select(queue, left):
             wakes += 1
-            settle(queue.get_nowait)
+            settle(take)
     assert 5 <= wakes <= 11
 
 

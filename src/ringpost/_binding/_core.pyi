@@ -182,6 +182,7 @@ class Loan:
 @final
 class Log:
     on_alarm: Callable[[], None] | None
+    on_empty: Callable[[], Callable[[], None] | None] | None
     storage: Storage | None
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...

@@ -192,7 +192,7 @@ cdef class Log:
     cdef object __weakref__
     cdef readonly str path, label
     cdef readonly bint closed
-    cdef public object on_alarm
+    cdef public object on_alarm, on_empty
     cdef object _storage  # see contract.Storage; None: what the ring loses is lost
     cdef readonly bint is_stored  # it has, or had, a storage
 
@@ -571,18 +571,18 @@ cdef class Log:
     def get(self, bint block=True, timeout=None):
         if self.is_stored:
             return self.take_stored_item(block, timeout)
-        return self.take_item(block, timeout)
+        return self.take_item(block, timeout, True)
 
     @cython.binding(False)
     def get_nowait(self):
-        return self.take_stored_item(False, None) if self.is_stored else self.take_item(False, None)
+        return self.take_stored_item(False, None) if self.is_stored else self.take_item(False, None, True)
 
     cdef object take_stored_item(self, bint block, timeout):
-        item = self.take_item(block, timeout)
+        item = self.take_item(block, timeout, True)
         self.note_settled()
         return item
 
-    cdef object take_item(self, bint block, timeout):
+    cdef object take_item(self, bint block, timeout, bint may_try_again):
         cdef char buffer[FRAME_BUFFER]
         cdef rp_taken taken
         cdef rp_status status
@@ -619,6 +619,8 @@ cdef class Log:
                 continue
             if status == RP_RETURNED_FIRST:
                 continue
+            if status == RP_EMPTY and may_try_again and self.on_empty is not None:
+                return self.take_after_all()
             if status != RP_LARGE:
                 raise self.fail(status, "get")
             if taken.frame.kind == KIND_PICKLE_BUFFERS:
@@ -635,6 +637,13 @@ cdef class Log:
             if status != RP_EMPTY and status != RP_RETURNED_FIRST:
                 raise self.fail(status, "get")
             self.note_in_vain(&in_vain, taken.frame.sequence, "get")
+
+    cdef object take_after_all(self):
+        found = self.on_empty()
+        item = self.take_item(False, None, False)
+        if found is not None:
+            found()
+        return item
 
     def get_many(self, limit=None, bint block=True, timeout=None):
         cdef char *buffer

@@ -244,9 +244,13 @@ class Log(Protocol):
 
     `on_alarm` is called, if it is not None, before messages are taken and while they are waited for, once the
     alarm's time has come.
+
+    `on_empty` is called, if it is not None, by a get() that found nothing, before it tries once more; what it
+    returns is called, if it is not None, when that got something.
     """
 
     on_alarm: Callable[[], None] | None
+    on_empty: Callable[[], Callable[[], None] | None] | None
 
     @property
     def is_stored(self) -> bool:

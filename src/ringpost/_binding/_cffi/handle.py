@@ -35,6 +35,7 @@ class Handle:
         "label",
         "log",
         "on_alarm",
+        "on_empty",
         "owner",
         "path",
         "plain",
@@ -48,6 +49,7 @@ class Handle:
     label: str
     closed: bool
     on_alarm: Callable[[], None] | None
+    on_empty: Callable[[], Callable[[], None] | None] | None
     is_stored: bool  # it has, or had, a storage
     _kept: deque[Any]  # taken, and not yet handed out: see taking.py
     _storage: Storage | None  # None: what the ring loses is lost
@@ -66,6 +68,7 @@ class Handle:
         handle.plain = getattr(codec, "plain", True)
         handle.closed = False
         handle.on_alarm = None
+        handle.on_empty = None
         handle.is_stored = False
         handle._storage = None
         handle._kept = deque()

@@ -7,6 +7,7 @@ is kept for the next call (`_kept`), or told by the exception (get_many).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
 from ringpost._binding._cffi.cold import take_cold
@@ -111,7 +112,14 @@ class Taking(Handle):
                 break
             batch.decode_all()
 
-    def _land_one(self, landed: deque[Taken], room: Room, block: bool, timeout: float | None) -> None:
+    def _land_one(
+        self,
+        landed: deque[Taken],
+        room: Room,
+        block: bool,
+        timeout: float | None,
+        may_try_again: bool = True,
+    ) -> None:
         """One that is of use. Raises what get() raises."""
         deadline: int = NOW
         if self._kept:
@@ -125,6 +133,9 @@ class Taking(Handle):
                     deadline = deadline or deadline_of(block, timeout)
                     if status == BUSY or (status == EMPTY and block):
                         status = self._wait_for_frames(room, 1, deadline)
+                if status == EMPTY and may_try_again and self.on_empty is not None:
+                    self._land_after_all(landed, room, self.on_empty)
+                    return
                 if status != OK:
                     self._land_special(landed, room, status, deadline, 1)
                     continue
@@ -134,6 +145,14 @@ class Taking(Handle):
                 return
             room.taken.count = 0
             landed.popleft()
+
+    def _land_after_all(
+        self, landed: deque[Taken], room: Room, on_empty: Callable[[], Callable[[], None] | None]
+    ) -> None:
+        found = on_empty()
+        self._land_one(landed, room, False, None, may_try_again=False)
+        if found is not None:
+            found()
 
     def _land_some(
         self, batch: _Decoded, room: Room, missing: int, most: int, block: bool, deadline: int
