@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -258,6 +261,47 @@ def test_in_memory_everybody_has_brokers_of_their_own(fork: Nursery, base: Path)
     assert fork(as_user(ALICE, lambda: ringpost.connect("ring:shop").destroy())).wait() == 0
     assert fork(as_user(BOB, destroy, "ring:shop")).wait() == 0
     assert everything(base) == [base / f"ringpost-group-{STAFF}"]  # Alice's, and the base is sticky
+
+
+def test_who_may_look_into_it_cannot_keep_it_shut(fork: Nursery, base: Path) -> None:
+    """A directory may be locked by whoever may open it: no lock of ours is one of those."""
+    opened, locked = Flag(), Flag()
+    with open_to_all("/tmp") as disk:
+        url = f"ring://{disk}/shop"
+
+        def make() -> None:
+            (disk / "shop").mkdir(mode=0o755)
+            make_queue(url, None)
+
+        def lock_everything() -> None:
+            for each in (disk / "shop", *(disk / "shop").iterdir()):
+                with contextlib.suppress(PermissionError):
+                    fcntl.flock(os.open(each, os.O_RDONLY), fcntl.LOCK_SH)
+            locked.set()
+            opened.wait()
+
+        assert fork(as_user(ALICE, make)).wait() == 0
+        assert (disk / "shop").stat().st_mode & 0o777 == 0o755
+        stranger = fork(as_user(MALLORY, lock_everything))
+        locked.wait()
+        begun = time.monotonic()
+        assert fork(as_user(ALICE, make_queue, url, None)).wait() == 0
+        assert fork(as_user(ALICE, lambda: ringpost.connect(url).destroy())).wait() == 0
+        assert time.monotonic() - begun < BOUND
+        opened.set()
+        assert stranger.wait() == 0
+
+
+@pytest.mark.parametrize("name", ["domain", "lock.mdb"])
+def test_a_lock_that_others_may_open_is_refused(fork: Nursery, base: Path, name: str) -> None:
+    with open_to_all("/tmp") as disk:
+        url = f"ring://{disk}/shop"
+        assert fork(as_user(ALICE, make_queue, url, None)).wait() == 0
+        (disk / "shop" / name).chmod(0o644)
+        told = (name, "nobody else may open", "mode 0644")
+        assert fork(as_user(ALICE, refused(url, None, *told))).wait() == 0
+        (disk / "shop" / name).chmod(0o600)
+        assert fork(as_user(ALICE, lambda: ringpost.connect(url).destroy())).wait() == 0
 
 
 # ---- who was there before ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conformance.patience import Call
 from crash.children import Flag, Nursery
 from crash.namespaces import (
     Container,
@@ -246,3 +247,67 @@ def test_a_forked_child_that_uses_nothing_keeps_nobody_out(url: str, fork: Nurse
     finally:
         os.kill(pid[0], signal.SIGKILL)
     ringpost.connect(url).destroy()
+
+
+# ---- who makes its files -----------------------------------------------------------------------
+
+
+def test_who_waited_for_one_that_destroyed_it_locks_the_next_one(tmp_path: Path) -> None:
+    """Else two could be at it: one with the lock that is gone, one with the new one."""
+    first = domain.lock_makers(tmp_path, 0o600, tmp_path, BOUND)
+    waiting = Call(domain.lock_makers, tmp_path, 0o600, tmp_path, BOUND)
+    assert waiting.is_blocked()
+    (tmp_path / "domain").unlink()
+    second = domain.lock_makers(tmp_path, 0o600, tmp_path, BOUND)
+    domain.unlock_makers(first)
+    assert waiting.is_blocked()
+    domain.unlock_makers(second)
+    domain.unlock_makers(waiting.result())
+    assert os.listdir(tmp_path) == ["domain"]
+
+
+def test_two_that_make_the_lock_have_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, locks = os.link, list[int]()
+
+    def be_late(*names: object) -> None:
+        monkeypatch.setattr(os, "link", original)
+        locks.append(domain.lock_makers(tmp_path, 0o600, tmp_path, BOUND))
+        original(*names)
+
+    monkeypatch.setattr(os, "link", be_late)
+    late = Call(domain.lock_makers, tmp_path, 0o600, tmp_path, BOUND)
+    assert late.is_blocked()
+    domain.unlock_makers(locks[0])
+    domain.unlock_makers(late.result())
+    assert os.listdir(tmp_path) == ["domain"]
+
+
+def test_a_child_that_was_forked_meanwhile_keeps_nobody_waiting(tmp_path: Path, fork: Nursery) -> None:
+    """Its parent died."""
+
+    pid = memoryview(mmap.mmap(-1, 8)).cast("Q")
+
+    def maker() -> None:
+        domain.lock_makers(tmp_path, 0o600, tmp_path, BOUND)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            signal.pause()
+        pid[0] = child
+        signal.pause()
+
+    parent = fork(maker)
+    while not pid[0]:
+        time.sleep(0.01)
+    parent.kill()
+    try:
+        domain.unlock_makers(domain.lock_makers(tmp_path, 0o600, tmp_path, 1.0))
+    finally:
+        os.kill(pid[0], signal.SIGKILL)
+
+
+def test_a_maker_that_does_not_run(tmp_path: Path) -> None:
+    lock = domain.lock_makers(tmp_path, 0o600, tmp_path, BOUND)
+    with pytest.raises(ringpost.Stalled, match=f"makes the broker in {tmp_path}.*continue or kill it"):
+        domain.lock_makers(tmp_path, 0o600, tmp_path, 0.1)
+    domain.unlock_makers(lock)

@@ -224,7 +224,7 @@ def test_a_segment_that_was_taken_for_what_the_dead_left_is_made_again(tmp_path:
         broker.destroy()
 
 
-@pytest.mark.parametrize("function", ["posix_fallocate", "pwrite", "fchmod", "rename"])
+@pytest.mark.parametrize("function", ["posix_fallocate", "pwrite", "fchmod", "link", "unlink", "rename"])
 def test_files_of_who_was_killed_are_made_anew(
     url: str, place: Path, fork: Nursery, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:

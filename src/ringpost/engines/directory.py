@@ -137,7 +137,7 @@ def _lock_new(made: Path) -> int | None:
         return None
     except OSError:
         return here  # no locks here: who cannot lock it removes nothing
-    if _leads_to(made, here):
+    if leads_to(made, here):
         return here
     close_locked(here)
     return None
@@ -162,7 +162,7 @@ def _remove_if_unlocked(path: Path) -> None:
         if os.fstat(here).st_uid != os.geteuid():
             return
         fcntl.flock(here, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _leads_to(path, here):  # else it has its name by now
+        if leads_to(path, here):  # else it has its name by now
             for each in os.listdir(here):
                 os.unlink(each, dir_fd=here)
             os.rmdir(path)
@@ -170,27 +170,35 @@ def _remove_if_unlocked(path: Path) -> None:
         close_locked(here)
 
 
-def _leads_to(path: Path, here: int) -> bool:
+def leads_to(path: Path, here: int) -> bool:
+    """Is the file, or directory, that is open there the one with this name?"""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(here))
     except FileNotFoundError:
         return False
 
 
-locked: set[int] = set()  # descriptors of directories
+locked: set[int] = set()  # descriptors
 
 
-def close_locked(here: int) -> None:
-    """Unlocked first: a child that was forked just now has the lock, too."""
+def close_locked(here: int, unlock: Callable[[], object] | None = None) -> None:
+    """Unlocked first: a child that was forked just now has the lock, too.
+
+    Args:
+        unlock: what it was locked with, if it is not lock_within()'s.
+    """
     if here in locked:  # else we are the child of who locked it
         locked.discard(here)
         with contextlib.suppress(OSError):
-            fcntl.flock(here, fcntl.LOCK_UN)
+            unlock() if unlock is not None else fcntl.flock(here, fcntl.LOCK_UN)
         os.close(here)
 
 
 def lock_within(here: int, seconds: float) -> bool:
-    """Be the one who has a directory's lock, while its descriptor is open. False: somebody keeps it."""
+    """Be the one who has a directory's lock, while its descriptor is open. False: somebody keeps it.
+
+    Only for directories that nobody else may open: for this lock reading is enough.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -13,16 +13,24 @@ of those who are gone, or of before a reboot, does not count. Who comes in holds
     D2  is not: shares the byte, for the others not to go, and tries D1 once more; else reads where they live
 
 so that of two that come at the same moment one finds the other's word.
+
+Its third byte is locked by who makes the broker's files, or removes them: this file nobody else may open,
+while the directory can be locked by anybody who may look into it. It is there before it is locked, and made
+without a lock: complete, by a name of its own, and then linked, which takes nobody's place. Who dies before
+that leaves the other name, which whoever has the lock next removes. It is removed last; who has locked one
+that has lost its name waited for that, and tries the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import struct
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +40,7 @@ from ringpost.errors import Stalled, Unsupported
 
 NAME = "domain"
 _SIZE = 1024  # written as a whole, so that a full disk has room for it
-_DOOR, _MEMBERS = 0, 1  # bytes that are locked
+_DOOR, _MEMBERS, _MAKERS = 0, 1, 2  # bytes that are locked
 _PATIENCE = 5.0  # seconds, for somebody who was stopped in the door
 
 
@@ -56,8 +64,57 @@ class Domain:
 
 
 def make_file(here: Path, mode: int) -> None:
-    """If there is none. Who calls is the only one."""
-    directory.make_file(here / NAME, mode, lambda file: os.pwrite(file, bytes(_SIZE), 0))
+    """If there is none. It has its mode before it has its name, and takes nobody's place."""
+    if os.path.lexists(here / NAME):
+        return
+    made = here / f"{NAME}.{uuid.uuid4().hex}{directory.BEING_MADE}"
+    file = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(file, bytes(_SIZE), 0)
+        os.fchmod(file, mode)
+        with contextlib.suppress(
+            FileExistsError, FileNotFoundError
+        ):  # somebody was faster, or removed `made`
+            os.link(made, here / NAME)
+    finally:
+        os.close(file)
+        made.unlink(missing_ok=True)
+
+
+def lock_makers(here: Path, mode: int, shown: Path, seconds: float) -> int:
+    """Be the one who makes, or removes, the broker's files, until unlock_makers(). Raises Stalled, OSError.
+
+    Args:
+        here, shown: as for enter().
+        mode: of the file.
+        seconds: that another one may take.
+    """
+    while True:
+        make_file(here, mode)
+        try:
+            file = os.open(here / NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # somebody has destroyed the broker just now
+        directory.locked.add(file)
+        try:
+            _wait_for(file, _MAKERS, seconds, f"another process makes the broker in {shown}")
+            if directory.leads_to(here / NAME, file):
+                _remove_unfinished(here)
+                return file
+        except BaseException:
+            unlock_makers(file)
+            raise
+        unlock_makers(file)
+
+
+def unlock_makers(file: int) -> None:
+    """What lock_makers() gave."""
+    directory.close_locked(file, lambda: _lock(file, fcntl.F_UNLCK, _MAKERS))
+
+
+def _remove_unfinished(here: Path) -> None:
+    for each in here.glob(f"{NAME}.*{directory.BEING_MADE}"):
+        each.unlink(missing_ok=True)
 
 
 def enter(here: Path, shown: Path) -> int:
@@ -71,7 +128,7 @@ def enter(here: Path, shown: Path) -> int:
     """
     file = os.open(here / NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        _wait_for_door(file, shown)
+        _wait_for(file, _DOOR, _PATIENCE, f"another process opens {shown}")
         _join(file, shown)
         _lock(file, fcntl.F_UNLCK, _DOOR)
     except BaseException:
@@ -136,11 +193,11 @@ def _difference(mine: Domain, theirs: Domain | None) -> str | None:
     return None
 
 
-def _wait_for_door(file: int, shown: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not _lock(file, fcntl.F_WRLCK, _DOOR):
+def _wait_for(file: int, byte: int, seconds: float, who: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not _lock(file, fcntl.F_WRLCK, byte):
         if time.monotonic() > deadline:
-            raise Stalled(f"another process opens {shown}, and does not run; continue or kill it")
+            raise Stalled(f"{who}, and does not run; continue or kill it")
         time.sleep(0.002)
 
 

@@ -35,7 +35,6 @@ from ringpost.errors import (
     NotOurs,
     QueueNotFound,
     RingpostError,
-    Stalled,
     StorageFailed,
     Unsupported,
 )
@@ -447,12 +446,13 @@ def forget_environment(environment: Environment) -> None:
     place = environment.place.resolve()
     if not place.exists():
         return  # somebody else removed it
-    with directory.opened(place, environment.access, readable=True) as here:
-        for name in (DATA, LOCK, domain.NAME):
-            (here / name).unlink(missing_ok=True)
-            (here / (name + directory.BEING_MADE)).unlink(missing_ok=True)
+    with _one_by_one(place, environment.access) as descriptor:
+        here = directory.name_of(descriptor)
         for name in (SIDE, NEW):
             directory.remove_tree(here / name)
+        for name in (DATA, LOCK, domain.NAME):  # that one last: it is locked
+            (here / (name + directory.BEING_MADE)).unlink(missing_ok=True)
+            (here / name).unlink(missing_ok=True)
         directory.remove_unfinished(here)
 
 
@@ -525,7 +525,6 @@ def _make_data(place: Path, access: Access) -> None:
         _make_lock_file(here, access)
         for name in (DATA, LOCK):
             _check_file(here / name, access, place / name)
-        domain.make_file(here, access.file_mode)
         os.fsync(descriptor)  # who gave it its name may have died before
 
 
@@ -536,16 +535,17 @@ def _make_lock_file(here: Path, access: Access) -> None:
 
 
 def _check_file(path: Path, access: Access, shown: Path) -> None:
-    """LMDB would follow a link, and write to what others write to."""
+    """LMDB would follow a link, and write to what others write to. Who may open a lock may keep it."""
     found = os.lstat(path)
+    closed, what = (0o022, "write") if path.name == DATA else (0o077, "open")
     if access.gid is None:
-        is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022
+        is_ours = found.st_uid == os.geteuid() and not found.st_mode & closed
     else:
-        is_ours = found.st_gid == access.gid and not found.st_mode & 0o002
+        is_ours = found.st_gid == access.gid and not found.st_mode & closed & 0o007
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not is_ours:
         raise NotOurs(
             errno.EACCES,
-            "a durable broker's files are plain files that nobody else may write (mode "
+            f"a durable broker's files are plain files that nobody else may {what} (mode "
             f"{access.file_mode:o}), "
             f"but this {ownership.describe(str(path))}: put it right, or use another directory",
             str(shown),
@@ -554,15 +554,34 @@ def _check_file(path: Path, access: Access, shown: Path) -> None:
 
 @binding.contextmanager
 def _one_by_one(place: Path, access: Access) -> Iterator[int]:
-    """Gives a descriptor of the directory. Raises Stalled, NotOurs."""
+    """Nobody else makes the broker's files meanwhile. Gives a descriptor of the directory. Raises Stalled,
+    NotOurs."""
     here = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         access.check(here, shown=str(place), readable=True)
-        if not directory.lock_within(here, _MAKING):
-            raise Stalled(f"another process makes the broker in {place}, and does not run")
-        yield here
+        lock = _lock_makers(directory.name_of(here), access, place)
+        try:
+            yield here
+        finally:
+            domain.unlock_makers(lock)
     finally:
         os.close(here)
+
+
+def _lock_makers(here: Path, access: Access, place: Path) -> int:
+    found, shown = here / domain.NAME, place / domain.NAME
+    try:
+        lock = domain.lock_makers(here, access.file_mode, place, _MAKING)
+    except OSError:
+        if os.path.lexists(found):
+            _check_file(found, access, shown)  # says why
+        raise
+    try:
+        _check_file(found, access, shown)
+    except BaseException:
+        domain.unlock_makers(lock)
+        raise
+    return lock
 
 
 def sync_directory(path: Path) -> None:
