@@ -256,3 +256,79 @@ def test_a_place_that_a_link_leads_to(monkeypatch: pytest.MonkeyPatch, base: Pat
         opened()
     assert raised.value.filename == str(real)
     real.chmod(0o700)
+
+
+@pytest.fixture(params=["memory", "disk"])
+def opened_by(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], ringpost.Queue[object]]:
+    """A broker in, or below, a directory."""
+
+    def in_memory(place: Path) -> ringpost.Queue[object]:
+        monkeypatch.setenv("RINGPOST_SHM_DIR", str(place))
+        return ringpost.connect("ring:shop").queue("jobs", capacity=CAPACITY)
+
+    def on_disk(place: Path) -> ringpost.Queue[object]:
+        return ringpost.connect(f"ring://{place}").queue("jobs", capacity=CAPACITY)
+
+    return in_memory if request.param == "memory" else on_disk
+
+
+def test_a_link_that_others_may_turn(base: Path, opened_by: Callable[[Path], ringpost.Queue[object]]) -> None:
+    """Though what it leads to is ours: they may let it lead elsewhere tomorrow."""
+    real, theirs, mine = base / "real", base / "theirs", base / "mine"
+    for each in (real, theirs, mine):
+        each.mkdir(mode=0o700)
+    (theirs / "link").symlink_to(real)
+    (mine / "first").symlink_to("../mine/second")
+    (mine / "second").symlink_to(theirs / "link")
+    theirs.chmod(0o777)
+    for way in (theirs / "link", mine / "first", mine / "first" / ".." / "real"):
+        with pytest.raises(ringpost.NotOurs, match="may write there") as raised:
+            opened_by(way)
+        assert raised.value.filename == str(theirs)
+        assert os.listdir(real) == []
+    theirs.chmod(0o755)
+    opened_by(mine / "first")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_in_a_directory_of_another_user(
+    base: Path, opened_by: Callable[[Path], ringpost.Queue[object]]
+) -> None:
+    real, theirs = base / "real", base / "theirs"
+    for each in (real, theirs):
+        each.mkdir(mode=0o700)
+    (theirs / "link").symlink_to(real)
+    os.chown(theirs, 12345, 12345)
+    with pytest.raises(ringpost.NotOurs, match="belongs to uid 12345, who may take away") as raised:
+        opened_by(theirs / "link")
+    assert raised.value.filename == str(theirs)
+    assert os.listdir(real) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_of_another_user_where_everybody_may_make_some(
+    base: Path, opened_by: Callable[[Path], ringpost.Queue[object]]
+) -> None:
+    real, everybody_s = base / "real", base / "tmp"
+    for each in (real, everybody_s):
+        each.mkdir(mode=0o700)
+    (everybody_s / "link").symlink_to(real)
+    os.chown(everybody_s / "link", 12345, 12345, follow_symlinks=False)
+    everybody_s.chmod(0o1755)  # not 1777: the kernel may refuse the link itself there (protected_symlinks)
+    with pytest.raises(ringpost.NotOurs, match=f"link of uid 12345, who may turn it.*{real}") as raised:
+        opened_by(everybody_s / "link")
+    assert raised.value.filename == str(everybody_s / "link")
+    os.chown(everybody_s / "link", 0, 0, follow_symlinks=False)
+    opened_by(everybody_s / "link")
+
+
+def test_many_links_on_the_way(base: Path, opened_by: Callable[[Path], ringpost.Queue[object]]) -> None:
+    """Each is looked at once or so."""
+    place = base
+    for number in range(18):
+        (place / f"real{number}").mkdir(mode=0o700)
+        (place / f"link{number}").symlink_to(f"real{number}")
+        place /= f"link{number}"
+    opened_by(place)

@@ -1,4 +1,5 @@
-"""What lies above our directories: who may write there may take ours away, and put others in their place."""
+"""What lies above our directories, and above the links that lead to them: who may write there may take ours
+away, and put others in their place."""
 
 from __future__ import annotations
 
@@ -16,21 +17,49 @@ _INITIAL = "0 0 4294967295"  # /proc/self/uid_map where nothing is mapped
 
 
 def check_surroundings(place: Path, gid: int | None = None) -> None:
-    """Of a directory that exists, and all above it. Raises NotOurs.
+    """Of a directory that exists, and all above it, and above each link on the way there. Raises NotOurs.
 
     Args:
         gid: of a group that is trusted, for its members share what lies there.
     """
-    resolved = place.resolve()
-    for each in (resolved, *resolved.parents):
-        problem = _problem(each, gid)
-        if problem is not None:
-            raise NotOurs(errno.EACCES, problem, str(each))
+    _check(place.resolve(), gid)
+    check_way(place, gid)
+
+
+def check_way(place: Path, gid: int | None = None) -> None:
+    """As check_surroundings(), without looking at the directory itself."""
+    place = place.absolute()
+    for each in place.resolve().parents:
+        _check(each, gid)
+    for link in (place, *place.parents):
+        if link.is_symlink():
+            _check_link(link, gid)
+
+
+def _check_link(link: Path, gid: int | None) -> None:
+    """Who may turn it leads us wherever it pleases them."""
+    here = link.parent.resolve()
+    check_surroundings(here, gid)
+    owner = os.lstat(link).st_uid
+    if os.stat(here).st_mode & stat.S_ISVTX and not _is_trusted(owner):
+        raise NotOurs(
+            errno.EACCES,
+            f"it is a symbolic link of {ownership.user(owner)}, who may turn it: use the place that it leads "
+            f"to, {link.resolve()}, or a link of root or of your own",
+            str(link),
+        )
+    check_way(here / os.readlink(link), gid)
+
+
+def _check(each: Path, gid: int | None) -> None:
+    problem = _problem(each, gid)
+    if problem is not None:
+        raise NotOurs(errno.EACCES, problem, str(each))
 
 
 def _problem(each: Path, gid: int | None) -> str | None:
     found = os.stat(each)
-    if found.st_uid not in (0, os.geteuid()) and not _is_root_outside(found.st_uid):
+    if not _is_trusted(found.st_uid):
         return (
             f"it belongs to {ownership.user(found.st_uid)}, who may take away what lies in it: use a place "
             "below directories of root or of your own"
@@ -59,6 +88,10 @@ def _is_mine_alone(gid: int) -> bool:
     except KeyError:
         return False
     return group.gr_name == me and set(group.gr_mem) <= {me}
+
+
+def _is_trusted(uid: int) -> bool:
+    return uid in (0, os.geteuid()) or _is_root_outside(uid)
 
 
 def _is_root_outside(uid: int) -> bool:

@@ -28,7 +28,7 @@ from ringpost._binding.contract import NativeLog, Stored
 from ringpost.codecs import StandardCodec
 from ringpost.engines import directory, segments
 from ringpost.engines.access import PRIVATE, Access
-from ringpost.engines.surroundings import check_surroundings
+from ringpost.engines.surroundings import check_surroundings, check_way
 from ringpost.errors import (
     KeyRefused,
     LeftOver,
@@ -490,7 +490,7 @@ def _make_directory(place: Path, create: bool, access: Access) -> None:
         raise StorageFailed(
             errno.ENOTDIR, "not a directory: a durable broker needs one of its own", str(place)
         )
-    check_surroundings(place.resolve().parent, access.gid)
+    check_way(place, access.gid)
     access.check(place.resolve(), shown=str(place), readable=True)
     kind = file_system_of(place)
     if kind not in _LOCAL_FUSE and kind.startswith(_REMOTE):
