@@ -41,8 +41,9 @@ def connect(url: str | None = None, *, key: bytes | str | None = None, group: st
 
     Args:
         key: seals what a durable broker has on disk: 32 bytes; or a str, "base64:..." of 32 bytes, else a
-            passphrase. A directory is sealed from its beginning, or never. Default: $RINGPOST_KEY, or what
-            is in the file $RINGPOST_KEY_FILE, both for durable brokers only. Needs ringpost[encryption].
+            passphrase. A directory is sealed from its beginning, or never. Default: $RINGPOST_KEY, or the
+            first line of the file $RINGPOST_KEY_FILE, both for durable brokers only. Needs
+            ringpost[encryption].
         group: name (or number) of a group of users who share this broker; each of them says so. Its
             files are then of mode 0660, its directories of mode 2770. Default: this user alone. As a part of
             the URL:

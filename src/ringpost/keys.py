@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -111,20 +110,27 @@ def key_of(given: bytes | str | Key | None) -> Key | None:
 
 
 def from_environment() -> Key | None:
-    """None: neither variable is set. Raises ValueError; OSError: the file cannot be read."""
+    """$RINGPOST_KEY, or what $RINGPOST_KEY_FILE names. None: neither is set. Raises as the next one."""
     text = text_from_environment("RINGPOST_KEY")
     return None if text is None else Key(text)
 
 
 def text_from_environment(variable: str) -> str | None:
-    """What this variable says, or the file that VARIABLE_FILE names. None: neither is set."""
+    """What this variable says, or the first line of the file that VARIABLE_FILE names. None: neither is set.
+
+    Raises ValueError; OSError: the file cannot be read.
+    """
     text, file = os.environ.get(variable), os.environ.get(variable + "_FILE")
     if text and file:
         raise ValueError(f"${variable} and ${variable}_FILE are both set: which is the key?")
     if file:
-        text = Path(file).read_text().strip("\r\n")
+        with open(file) as lines:
+            text = lines.readline().rstrip("\r\n")
         if not text:
-            raise ValueError(f"{file}, which ${variable}_FILE names, is empty")
+            raise ValueError(
+                f"{file}, which ${variable}_FILE names, is empty, or begins with an empty line: the key is "
+                "its first line"
+            )
     return text or None
 
 

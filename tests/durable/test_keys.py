@@ -18,7 +18,7 @@ from conformance.patience import BOUND
 import ringpost
 from durable.sealing import KEY, OTHER, after_reboot, bytes_on_disk, changing, environment_of
 from ringpost import aio
-from ringpost.keys import Key
+from ringpost.keys import Key, from_environment
 from ringpost.store import format as form
 
 TEXT = "base64:" + base64.b64encode(KEY).decode()
@@ -108,14 +108,28 @@ def test_the_environment(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(ValueError, match="both set"):
             ringpost.connect(url)
         monkeypatch.delenv("RINGPOST_KEY")
-        file.write_text("\n")
-        with pytest.raises(ValueError, match="is empty"):
-            ringpost.connect(url)
+        for content in ("", "\n", "\r\n", f"\n{TEXT}\n"):
+            file.write_text(content)
+            with pytest.raises(
+                ValueError, match=f"{file}, which .RINGPOST_KEY_FILE names, is empty, or begins"
+            ):
+                ringpost.connect(url)
         file.unlink()
         with pytest.raises(FileNotFoundError):
             ringpost.connect(url)
         monkeypatch.delenv("RINGPOST_KEY_FILE")
         broker.destroy()
+
+
+@pytest.mark.parametrize("text", [TEXT, PASSPHRASE, "with blanks  "])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n# the key of the shop\n", "\n\n"])
+def test_a_file_s_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, end: str) -> None:
+    """As `openssl -pass file:` has it; what comes after it is for whoever reads the file."""
+    (tmp_path / "key").write_bytes((text + end).encode())
+    monkeypatch.setenv("RINGPOST_KEY_FILE", str(tmp_path / "key"))
+    made = from_environment()
+    assert made is not None
+    assert made.is_same(Key(text))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +288,9 @@ def test_the_command_line(sealed: ringpost.Broker, place: Path) -> None:
     refused = run("put", "jobs", "2")
     assert refused.returncode == 2
     assert "RINGPOST_KEY" in refused.stderr
-    rotated = run("rotate-key", RINGPOST_KEY=TEXT, RINGPOST_NEW_KEY=new)
+    file = place.with_name("new key")
+    file.write_text(f"{new}\n# the second key of the shop\n")
+    rotated = run("rotate-key", RINGPOST_KEY=TEXT, RINGPOST_NEW_KEY_FILE=str(file))
     assert rotated.returncode == 0, rotated.stderr
     found = run("verify", str(place), RINGPOST_KEY=new)
     assert "queue jobs: 1 messages" in found.stdout, found

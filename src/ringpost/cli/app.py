@@ -41,7 +41,7 @@ pass_context = click.make_pass_decorator(Context)
 def app(context: click.Context, url: str | None, as_json: bool) -> None:
     """Look into queues and topics of processes on this machine, and work with them.
 
-    The key of a sealed broker is $RINGPOST_KEY, or in the file $RINGPOST_KEY_FILE.
+    The key of a sealed broker is $RINGPOST_KEY, or the first line of the file $RINGPOST_KEY_FILE.
 
     Exit codes: 0 done, 1 nothing there, 2 an error.
 

@@ -50,8 +50,9 @@ def backup(context: Context, directory: str) -> None:
 @app.command("rotate-key")
 @pass_context
 def rotate_key(context: Context) -> None:
-    """Give a sealed broker another key. The old one is $RINGPOST_KEY (or in the file $RINGPOST_KEY_FILE), the
-    new one $RINGPOST_NEW_KEY (or in $RINGPOST_NEW_KEY_FILE). Processes that have it open go on."""
+    """Give a sealed broker another key. The old one is $RINGPOST_KEY (or the first line of the file
+    $RINGPOST_KEY_FILE), the new one $RINGPOST_NEW_KEY (or the first line of $RINGPOST_NEW_KEY_FILE).
+    Processes that have it open go on."""
     from ringpost.keys import text_from_environment
 
     new = text_from_environment("RINGPOST_NEW_KEY")
