@@ -409,7 +409,8 @@ class Broker:
         Args:
             key: as for connect(). The same as before makes a new data key only.
 
-        Raises KeyRefused; Unsupported: it is not sealed; StorageFailed, Stalled: nothing was changed.
+        Raises KeyRefused; Unsupported: it is not sealed; StorageFailed, SegmentFull, Stalled: nothing was
+        changed.
         """
         from ringpost.keys import key_of
 

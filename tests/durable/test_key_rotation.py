@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import multiprocessing
 import os
 import shutil
@@ -15,6 +17,9 @@ from typing import Any
 import pytest
 from conformance.crew import Crew
 from conformance.patience import BOUND
+from crash.children import Nursery
+from crash.fixtures import fork as fork
+from crash.namespaces import mount_tmpfs, skip_without_mounts
 
 import ringpost
 from durable.sealing import KEY, OTHER, after_reboot, drain, environment_of, rows_of
@@ -155,6 +160,46 @@ def test_a_link_of_another_generation_is_none(sealed: ringpost.Broker) -> None:
         first, second = sorted(environment_of(sealed).shm.glob("keys.*"))
         shutil.copy(second, first)
         assert "its key was changed with rotate_key()" in ask("put")
+
+
+def test_full_shared_memory(url: str, shm_dir: Path, fork: Nursery) -> None:
+    """There the way to the new key goes: nothing is changed, nothing is left, and later it works."""
+    skip_without_mounts(str(shm_dir))
+
+    def rotate() -> None:
+        mount_tmpfs(str(shm_dir), "size=1m,mode=700")
+        broker = ringpost.connect(url, key=KEY)
+        queue = broker.queue("jobs", capacity=128 << 10)
+        queue.put("before")
+        filler, before = shm_dir / "filler", sorted(shm_dir.rglob("*"))
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(ringpost.SegmentFull, match=r"no room for the new key .* free\)") as raised:
+            broker.rotate_key(OTHER)
+        assert raised.value.errno == errno.ENOSPC
+        assert Path(raised.value.filename).parent == environment_of(broker).shm
+        assert sorted(shm_dir.rglob("*")) == sorted([*before, filler])
+        assert (opens(url, KEY), opens(url, OTHER)) == (True, False)
+        queue.put("still with the old one")
+        filler.unlink()
+        broker.rotate_key(OTHER)
+        assert (opens(url, KEY), opens(url, OTHER)) == (False, True)
+        assert drain(queue) == ["before", "still with the old one"]
+        broker.destroy()
+
+    assert fork(rotate).wait() == 0
+
+
+def test_a_link_that_is_written_bit_by_bit(sealed: ringpost.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed.queue("jobs")
+    sealed.queue("other")
+    original = os.write
+    with Crew("fork") as crew, OldProcess(crew, sealed.url) as ask:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", lambda file, data: original(file, data[:7]))
+            sealed.rotate_key(OTHER)
+        assert ask("put") == 1
 
 
 class Dying:

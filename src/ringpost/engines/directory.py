@@ -244,6 +244,12 @@ def make_file(path: Path, mode: int, fill: Callable[[int], object] = lambda file
         os.close(file)
 
 
+def write(file: int, data: bytes) -> None:
+    """All of it, where the system takes it bit by bit."""
+    while data:
+        data = data[os.write(file, data) :]
+
+
 def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 

@@ -190,7 +190,8 @@ class Environment:
             self._vault.catch_up()
 
     def rotate_key(self, key: Key) -> None:
-        """Raises Unsupported: it is not sealed."""
+        """Raises Unsupported: it is not sealed; SegmentFull: no room to tell the new key to those who have it
+        open. It has the old one then."""
         vault = self._vault
         if vault is None:
             raise Unsupported(f"{self.place} is not sealed: it has no key to rotate")

@@ -22,7 +22,7 @@ import msgspec
 
 from ringpost.engines import directory
 from ringpost.engines.access import Access
-from ringpost.errors import KeyRefused, StorageDamaged, Unsupported
+from ringpost.errors import KeyRefused, Status, StorageDamaged, Unsupported, failure
 from ringpost.keys import SIZE, Key, Scrypt, new_scrypt
 
 if TYPE_CHECKING:
@@ -145,25 +145,24 @@ class Vault:
 
     def next_row(self, key: Key) -> bytes:
         """The key ring with one more data key, for this user's key. It waits in shared memory for who has the
-        broker open, until it is in the table."""
+        broker open, until it is in the table. Raises SegmentFull."""
         ring = KeyRing(self.index, {**self._data, self._number + 1: os.urandom(SIZE)})
         generation = self._generation + 1
         self._link(generation, ring)
         return _locked(self.broker_id, generation, ring, key)
 
     def _link(self, generation: int, ring: KeyRing) -> None:
+        """Raises SegmentFull."""
         directory.make(self._shm, self._access)
         path = self._link_path(generation)
-        made = path.with_suffix(".new")
         sealed = _seal(self._data[self._number], _encode(ring), self._context(generation))
-        made.unlink(missing_ok=True)
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        path.unlink(missing_ok=True)  # of a rotation that came to nothing
         try:
-            os.fchmod(descriptor, self._access.file_mode)
-            os.write(descriptor, sealed)
-        finally:
-            os.close(descriptor)
-        made.rename(path)
+            directory.make_file(path, self._access.file_mode, lambda file: directory.write(file, sealed))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise failure(Status.NO_SPACE, "keep", "the new key", path=str(path)) from error
 
     def _linked(self, generation: int, number: int, ring: KeyRing | None) -> KeyRing | None:
         """The key ring of that generation, if it is there for who has the data key with this number."""
