@@ -12,22 +12,23 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 SIZE = 32  # bytes
 _TEXT = "base64:"  # how a text begins that is a key, and no passphrase
-_MOST_MEMORY, _MOST_ROUNDS = 1 << 30, 16  # for a passphrase: what is stored may have been tampered with
+_MOST_MEMORY, _MOST_ROUNDS = 1 << 30, 16  # for a passphrase
 
 
 class Scrypt(msgspec.Struct, array_like=True, frozen=True):
-    """How a key is made of a passphrase."""
+    """How a key is made of a passphrase. What is stored may have been tampered with: hence the bounds.
+    Key.secret() has another one."""
 
-    salt: bytes
-    n: int
-    r: int
-    p: int
+    salt: Annotated[bytes, msgspec.Meta(min_length=1)]
+    n: Annotated[int, msgspec.Meta(ge=2, le=_MOST_MEMORY)]
+    r: Annotated[int, msgspec.Meta(ge=1, le=_MOST_MEMORY)]
+    p: Annotated[int, msgspec.Meta(ge=1, le=_MOST_ROUNDS)]
 
 
 def new_scrypt() -> Scrypt:
@@ -65,7 +66,7 @@ class Key:
             return None
         if how is None:
             return self._secret
-        if 128 * how.n * how.r > _MOST_MEMORY or how.p > _MOST_ROUNDS:
+        if 128 * how.n * how.r > _MOST_MEMORY:
             raise ValueError("it asks for more memory than passphrases take")
         return hashlib.scrypt(
             self._secret, salt=how.salt, n=how.n, r=how.r, p=how.p, maxmem=2 * _MOST_MEMORY - 1, dklen=SIZE

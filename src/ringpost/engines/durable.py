@@ -16,7 +16,14 @@ from ringpost._binding.contract import Log, NativeLog
 from ringpost.codecs import StandardCodec
 from ringpost.engines import Kind, ring
 from ringpost.engines.access import PRIVATE, Access, access_for
-from ringpost.errors import QueueDeleted, QueueNotFound, RingpostError, SettingsMismatch
+from ringpost.errors import (
+    QueueDeleted,
+    QueueNotFound,
+    RingpostError,
+    SettingsMismatch,
+    Status,
+    failure,
+)
 from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
 from ringpost.store import format as form
@@ -112,7 +119,7 @@ class DurableEngine(ring.RingEngine):
             record = wanted.find_or_add(
                 create,
                 durability=durability or _DEFAULT,
-                capacity=capacity,
+                capacity=capacity or None,
                 max_messages=max(maxsize or 0, 0),
                 priorities=bool(priorities),
                 retention=retention if retention is not None else _default_retention(kind),
@@ -263,7 +270,15 @@ class _Wanted:
         record = registry.find(self.kind.value, self.name)
         if record is None and not create:
             raise QueueNotFound(f"{self.label} does not exist")
-        return record if record is not None else registry.add(self.kind.value, self.name, **settings)
+        if record is not None:
+            return record
+        self._check_capacity(settings["capacity"])
+        return registry.add(self.kind.value, self.name, **settings)
+
+    def _check_capacity(self, capacity: int | None) -> None:
+        """Before it is stored: else the name would be taken, and no ring could be made. Raises ValueError."""
+        if capacity is not None and not form.LEAST_CAPACITY <= capacity <= form.MOST_CAPACITY:
+            raise failure(Status.INVALID, "create", self.label, size=capacity)
 
     def check_there(self, record: form.LogRecord) -> None:
         """Raises QueueDeleted."""

@@ -35,6 +35,7 @@ from ringpost.errors import (
     NotOurs,
     QueueNotFound,
     RingpostError,
+    StorageDamaged,
     StorageFailed,
     Unsupported,
 )
@@ -143,7 +144,7 @@ class Environment:
     def _find_or_make_broker(self, key: Key | None) -> form.BrokerRecord:
         with self.read() as transaction:
             value = transaction.get(b"broker", db=self.table(form.META))
-            broker = None if value is None else form.decode_broker(value)
+            broker = None if value is None else self._decode_broker(value)
         if broker is None:
             broker = self._make_broker(key)
         if broker.format not in (form.FORMAT, form.SEALED):
@@ -163,7 +164,13 @@ class Environment:
             meta = self.table(form.META)
             if transaction.put(b"broker", form.encode(made), db=meta, overwrite=False) and keys is not None:
                 transaction.put(_KEYS, keys, db=meta)
-            return form.decode_broker(transaction.get(b"broker", db=meta))
+            return self._decode_broker(transaction.get(b"broker", db=meta))
+
+    def _decode_broker(self, value: Any) -> form.BrokerRecord:
+        try:
+            return form.decode_broker(value)
+        except StorageDamaged as problem:
+            raise StorageDamaged(f"{self.place}: {problem}; restore a backup") from None
 
     # ---- keys ----------------------------------------------------------------------------------
 

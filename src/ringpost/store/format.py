@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ TRANSACTIONS = b"transactions"  # id -> a transaction that was decided, and is n
 TABLES = (META, LOGS, PROGRESS, GROUPS, BLOCKS, PAYLOADS, KEYS, SUPERSEDED, TRANSACTIONS)
 
 REMOVED = b"removed"
+KINDS = ("queue", "topic", "level")  # engines.durable.DURABLE
 
 MOST_SPARSE = 1 << 20  # bytes that a block may stand for of which only some frames are here
 PAGES = 65520  # bytes of a value that fill sixteen pages of LMDB exactly
@@ -47,27 +48,38 @@ _AT = 48  # where that is
 _MAGIC = b"rpb1"
 _CHECKSUM = struct.Struct("<I")
 
+HELD = 32  # bytes of an rp_held: position, sequence, pending, deliveries, delay
 HEADER = _HEADER.size
 SEAL = 40  # bytes that sealing adds to frames: a nonce before them, a tag behind them
 MOST_FRAMES = PAGES - HEADER  # bytes
 MOST_PART = PAGES - _CHECKSUM.size
 
 
+# What is stored may have been tampered with, or damaged: what is out of bounds is not decoded.
+U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+U64 = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack has none above 2^64 - 1
+LEAST_CAPACITY, MOST_CAPACITY = 128 << 10, 1 << 42  # RP_MIN_CAPACITY, RP_MAX_CAPACITY
+Capacity = Annotated[int, msgspec.Meta(ge=LEAST_CAPACITY, le=MOST_CAPACITY)]
+Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+GroupName = Annotated[bytes, msgspec.Meta(max_length=63)]  # RP_GROUP_NAME - 1
+Pattern = Annotated[bytes, msgspec.Meta(max_length=255)]  # RP_PATTERN - 1
+
+
 class BrokerRecord(msgspec.Struct, frozen=True):
     format: int
-    id: bytes
-    made_ns: int
-    next_number: int
+    id: Id
+    made_ns: U64
+    next_number: U32
 
 
 class LogRecord(msgspec.Struct, frozen=True):
     """Settings of a log; `id` is the one that its ring has."""
 
-    number: int
-    id: bytes
-    durability: str
-    capacity: int | None
-    max_messages: int
+    number: U32
+    id: Id
+    durability: Literal["memory", "interval", "commit"]
+    capacity: Capacity | None
+    max_messages: U64
     priorities: bool
     retention: Retention | None = None
 
@@ -76,7 +88,7 @@ class RemovedRecord(msgspec.Struct, array_like=True, frozen=True):
     """Of a log that was deleted, until nothing of it is left; `key` was that of its LogRecord."""
 
     key: bytes
-    id: bytes
+    id: Id
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -115,12 +127,12 @@ class Progress(NamedTuple):
 class GroupRecord(msgspec.Struct, array_like=True, frozen=True):
     """A group as Stored.groups() gives it; `held` is an array of rp_held."""
 
-    name: bytes
-    pattern: bytes
-    policy: int
-    read: int
-    sequence: int
-    acked: int
+    name: GroupName
+    pattern: Pattern
+    policy: U64
+    read: U64
+    sequence: U64
+    acked: U64
     held: bytes
 
 
@@ -161,8 +173,13 @@ def log_key(kind: str, name: str) -> bytes:
 
 
 def kind_and_name(key: bytes) -> tuple[str, str]:
-    """Whose log_key() it is."""
-    kind, _, name = key.decode("utf-8", "surrogatepass").partition("\0")
+    """Whose log_key() it is. Raises StorageDamaged."""
+    try:
+        kind, _, name = key.decode("utf-8", "surrogatepass").partition("\0")
+    except UnicodeDecodeError as problem:
+        raise StorageDamaged(f"the name of a log is damaged: {problem}") from None
+    if kind not in KINDS:
+        raise StorageDamaged(f"the name of a log is damaged: {kind!r} is no kind")
     return kind, name
 
 
@@ -406,5 +423,13 @@ def _decoder(kind: type[_Record]) -> Callable[[Any], _Record]:
 
 decode_broker = _decoder(BrokerRecord)
 decode_log = _decoder(LogRecord)
-decode_group = _decoder(GroupRecord)
 decode_removed = _decoder(RemovedRecord)
+_decode_group = _decoder(GroupRecord)
+
+
+def decode_group(value: Any) -> GroupRecord:
+    """Raises StorageDamaged."""
+    group = _decode_group(value)
+    if len(group.held) % HELD:
+        raise StorageDamaged(f"a GroupRecord is damaged: {len(group.held)} bytes say what is held")
+    return group

@@ -14,13 +14,13 @@ from typing import Any
 
 from ringpost._binding import binding
 from ringpost._binding.contract import NativeLog
-from ringpost.errors import LeftOver, QueueNotFound, StorageDamaged
+from ringpost.errors import LeftOver, QueueNotFound, StorageDamaged, Unsupported
 from ringpost.store import format as form
 from ringpost.store.blocks import AT_ONCE, Blocks
 from ringpost.store.environment import Environment
 
+_LAST = (1 << 32) - 1  # of a broker's logs there are so many numbers
 QUEUE, LEVEL = "queue", "level"  # engines.Kind
-_HELD = 32  # bytes of an rp_held: position, sequence, pending, deliveries, delay
 
 
 class Registry:
@@ -55,7 +55,7 @@ class Registry:
         with environment.read() as transaction, transaction.cursor(environment.table(form.LOGS)) as cursor:
             there = cursor.set_range(prefix)
             while there and bytes(cursor.key()[: len(prefix)]) == prefix:
-                found.append(bytes(cursor.key()[len(prefix) :]).decode("utf-8", "surrogatepass"))
+                found.append(form.kind_and_name(bytes(cursor.key()))[1])
                 there = cursor.next()
         return found
 
@@ -67,6 +67,11 @@ class Registry:
                 self._bury(transaction, key)  # left over from one that was deleted: it is not this one's
             meta = environment.table(form.META)
             broker = form.decode_broker(transaction.get(b"broker", db=meta))
+            if broker.next_number == _LAST:
+                raise Unsupported(
+                    f"{environment.place} has had {_LAST} queues and topics, and can have no more: export it "
+                    "(ringpost export), and import it into a new directory"
+                )
             record = form.LogRecord(number=broker.next_number, id=os.urandom(16), **settings)
             following = form.BrokerRecord(broker.format, broker.id, broker.made_ns, broker.next_number + 1)
             transaction.put(b"broker", form.encode(following), db=meta)
@@ -183,12 +188,18 @@ class Registry:
     ) -> NativeLog:
         position, sequence = (0, 0) if progress is None else (progress.position, progress.sequence)
         groups = [clip(one, position, sequence) for one in self.groups(record)]
+        unfinished = _unfinished(groups, sequence)
+        if not 0 <= unfinished <= sequence:
+            raise StorageDamaged(
+                f"{self._environment.place}: what is stored of a group of log {record.number} contradicts "
+                "what is stored of its messages: restore a backup, or delete the log"
+            )
         log = create(
             {
                 "log_id": record.id,
                 "first_position": position,
                 "first_sequence": sequence,
-                "first_done": sequence - _unfinished(groups, sequence),
+                "first_done": sequence - unfinished,
             }
         )
         stored = self._environment.stored(log)
@@ -250,9 +261,9 @@ def first_needed(groups: list[form.GroupRecord]) -> tuple[int, int] | None:
 
 def _held_of(held: bytes) -> list[tuple[int, int, int, bytes]]:
     found = []
-    for at in range(0, len(held), _HELD):
+    for at in range(0, len(held), form.HELD):
         numbers = [int.from_bytes(held[at + i : at + i + 8], "little") for i in (0, 8, 16)]
-        found.append((numbers[0], numbers[1], numbers[2], held[at + 24 : at + _HELD]))
+        found.append((numbers[0], numbers[1], numbers[2], held[at + 24 : at + form.HELD]))
     return found
 
 

@@ -16,7 +16,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LINKS = "keys."  # how their files' names begin
 
-_NONCE = 24
+_NONCE, _CHECK = 24, 16  # bytes
 
 
 class KeysRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -42,8 +42,8 @@ class KeysRecord(msgspec.Struct, array_like=True, frozen=True):
         ring: a KeyRing, sealed with it.
     """
 
-    generation: int
-    check: bytes
+    generation: Annotated[int, msgspec.Meta(ge=0, lt=(1 << 63) - 1)]
+    check: Annotated[bytes, msgspec.Meta(min_length=_CHECK, max_length=_CHECK)]
     scrypt: Scrypt | None
     ring: bytes
 
@@ -237,7 +237,7 @@ def _lock_of(secret: bytes, broker_id: bytes) -> tuple[bytes, bytes]:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    made = HKDF(SHA256(), SIZE + 16, salt=broker_id, info=b"ringpost key ring").derive(secret)
+    made = HKDF(SHA256(), SIZE + _CHECK, salt=broker_id, info=b"ringpost key ring").derive(secret)
     return made[:SIZE], made[SIZE:]
 
 
