@@ -15,9 +15,13 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conformance.patience import BOUND
+from crash.children import Nursery
+from crash.fixtures import fork as fork
+from crash.segment_file import SegmentFile, path_of
 
 import ringpost
 from durable.conftest import lose_shared_memory
@@ -199,3 +203,26 @@ def test_a_stopped_writer_holds_nobody_for_longer_than_a_timeout(url: str) -> No
         broker.destroy()
     os.close(ready)
     os.close(told)
+
+
+LARGE_PUTS: dict[str, Callable[[ringpost.Queue[Any], float], object]] = {
+    "put": lambda queue, timeout: queue.put(bytes(20_000), timeout=timeout),
+    "loan": lambda queue, timeout: queue.producer().loan(20_000, "u1", timeout=timeout),
+}
+
+
+@pytest.mark.parametrize("put", LARGE_PUTS.values(), ids=LARGE_PUTS)
+def test_who_holds_the_pool_is_waited_for_until_the_timeout(
+    durable: ringpost.Broker, fork: Nursery, put: Callable[[ringpost.Queue[Any], float], object]
+) -> None:
+    """First without waiting: storage might make room."""
+    queue = durable.queue("jobs")
+    holder = fork(lambda: (queue.qsize(), signal.pause()))
+    holder.wait_until_asleep()
+    holder.stop()
+    segment = SegmentFile(path_of(queue))
+    segment["pool_lock"] = segment.owner(holder.pid)
+    start = time.monotonic()
+    with pytest.raises(ringpost.Stalled, match=rf"\b{holder.pid}\b"):
+        put(queue, 2.0)
+    assert time.monotonic() - start >= 2.0

@@ -479,8 +479,8 @@ cdef class Log:
         while True:
             with nogil:
                 status = rp_borrow(self._log, size, RP_NOW if self.is_stored else deadline, &loan)
-            if status == RP_FULL and self.is_stored:
-                if self.made_room():
+            if (status == RP_FULL or status == RP_STALLED) and self.is_stored:
+                if status == RP_FULL and self.made_room():
                     continue
                 with nogil:
                     status = rp_borrow(self._log, size, deadline, &loan)

@@ -176,8 +176,8 @@ cdef Loan borrow(Log log, uint64_t size, int64_t deadline):
     while True:
         with nogil:
             status = rp_borrow(log._log, room, RP_NOW if log.is_stored else deadline, &loan.loan)
-        if status == RP_FULL and log.is_stored:
-            if log.made_room():
+        if (status == RP_FULL or status == RP_STALLED) and log.is_stored:
+            if status == RP_FULL and log.made_room():
                 continue
             with nogil:
                 status = rp_borrow(log._log, room, deadline, &loan.loan)

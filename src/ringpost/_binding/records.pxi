@@ -27,7 +27,7 @@ cdef object put_records(Log log, uint8_t kind, bytes head, items, size_t item, b
     cdef size_t head_size = PyBytes_GET_SIZE(head)
     cdef uint32_t at_once, some = 0
     cdef int64_t deadline, patience
-    cdef bint full = False  # and storage makes no room
+    cdef bint full = False  # and storage makes no room: it is waited for
     cdef rp_status status
     cdef rp_frame *model
     log.check_open()
@@ -46,8 +46,8 @@ cdef object put_records(Log log, uint8_t kind, bytes head, items, size_t item, b
                     status = rp_put_records(log._log, model, head_size, <char *>view.buf + done * item,
                                             min(total - done, <uint64_t>at_once), patience, &some)
                 done += some
-                if status == RP_FULL and not full and log.is_stored:
-                    full = not log.made_room()
+                if (status == RP_FULL or status == RP_STALLED) and not full and log.is_stored:
+                    full = status == RP_STALLED or not log.made_room()
                     continue
                 full = False
                 if status == RP_INTERRUPTED:

@@ -18,6 +18,7 @@ from ringpost._binding._cffi.native import (
     KIND_TEXT,
     NOW,
     OK,
+    STALLED,
     Pointer,
     align,
     deadline_of,
@@ -191,8 +192,8 @@ class Putting(Handle):
         """The caller sees to rpc_abort(), whatever comes out of here."""
         while True:
             status = lib.rp_borrow(self.log, room, NOW if self.is_stored else deadline, loan)
-            if status == FULL and self.is_stored:
-                if self.made_room():
+            if status in (FULL, STALLED) and self.is_stored:
+                if status == FULL and self.made_room():
                     continue
                 status = lib.rp_borrow(self.log, room, deadline, loan)
             if status == OK:

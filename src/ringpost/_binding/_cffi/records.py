@@ -20,6 +20,7 @@ from ringpost._binding._cffi.native import (
     OK,
     QUEUE_GROUP,
     RETURNED_FIRST,
+    STALLED,
     Pointer,
     align,
     deadline_of,
@@ -77,7 +78,7 @@ def _put(
 ) -> None:
     total, done = len(data) // item, 0
     at_once = max(_AT_ONCE // align(model.size), 1)
-    is_full = False  # and storage makes no room
+    is_full = False  # and storage makes no room: it is waited for
     while done < total:
         some = ffi.new("uint32_t *")
         counts.append(some)
@@ -86,8 +87,8 @@ def _put(
             log.log, model, head, data + done * item, min(total - done, at_once), patience, some
         )
         done += some[0]
-        if status == FULL and not is_full and log.is_stored:
-            is_full = not log.made_room()
+        if status in (FULL, STALLED) and not is_full and log.is_stored:
+            is_full = status == STALLED or not log.made_room()
             continue
         is_full = False
         if status == INTERRUPTED:
