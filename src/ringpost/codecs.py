@@ -262,14 +262,27 @@ def imported_numpy(why: str) -> Any:
 
 def beyond_raw_items(array: Any) -> str:
     """What of an array its raw items do not tell; nothing if that is all."""
-    if array.dtype.kind == "T":
-        return "the items are str of any length: put its .astype('U')"
-    if array.dtype.hasobject:
-        return "the items are Python objects"
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(array, masked.MaskedArray):
         return "the mask would be lost: put its .filled(), or its .data and .mask"
+    return beyond_raw_bytes(array.dtype)
+
+
+def beyond_raw_bytes(dtype: Any) -> str:
+    """What bytes do not tell of the items of such an array; nothing if they tell all."""
+    if dtype.kind == "T":
+        return "the items are str of any length: put its .astype('U')"
+    if dtype.hasobject:
+        return "the items are Python objects"
+    if _is_foreign(dtype):
+        return "the items are of another library's type: put its .view() as one of numpy's"
     return ""
+
+
+def _is_foreign(dtype: Any) -> bool:
+    if dtype.names is None:
+        return bool(dtype.base.type.__module__ != "numpy")
+    return any(_is_foreign(dtype.fields[name][0]) for name in dtype.names)
 
 
 def _is_array(item: object) -> bool:
@@ -309,7 +322,7 @@ def _array_of_one(scalar: Any) -> Any:
 
 
 def _is_record(scalar: Any) -> bool:
-    return scalar.dtype.names is not None and not scalar.dtype.hasobject
+    return scalar.dtype.names is not None and not beyond_raw_bytes(scalar.dtype)
 
 
 def record_head(dtype: Any) -> bytes:

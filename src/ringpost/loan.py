@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ringpost._binding.contract import Loan as Room
-from ringpost.codecs import Kind, array_head, imported_numpy
+from ringpost.codecs import Kind, array_head, beyond_raw_bytes, imported_numpy
 from ringpost.errors import EncodeError, was_put
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Loan:
             raise ValueError(f"an array has no negative dimensions: {shape}")
         if order not in ("C", "F"):
             raise ValueError(f"'order' is 'C' or 'F', not {order!r}")
-        if kind.hasobject:
-            raise EncodeError(f"cannot lend an array of dtype {kind}: its items are Python objects")
+        if problem := beyond_raw_bytes(kind):
+            raise EncodeError(f"cannot lend an array of dtype {kind}: {problem}")
         before = len(way.subject) + len(way.headers)
         head = way.subject + way.headers + array_head(kind, sizes, order, before)
         items = kind.itemsize

@@ -289,6 +289,25 @@ PLACED_OBJECTS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_types_of_other_libraries_do_not_become_bytes(broker: ringpost.Broker) -> None:
+    """As ml_dtypes' bfloat16, here one of numpy's own tests."""
+    new = numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0"
+    tests = pytest.importorskip(f"numpy.{'_core' if new else 'core'}._rational_tests")
+    array = numpy.array([tests.rational(1, 2)])
+    fields = numpy.zeros(1, [("a", [("b", array.dtype, (2,))])])
+    queue = broker.queue("jobs")
+    for item in (array, [array], array[0], [array[0]], fields, fields[0], [fields[0]]):
+        with pytest.raises(ringpost.EncodeError, match="another library"):
+            queue.put(item)
+    for call in (lambda: queue.producer().loan(3, array.dtype), lambda: queue.put_many(fields)):
+        with pytest.raises(ringpost.EncodeError, match="another library"):
+            call()
+    trusting = broker.queue("trusting", pickle=True)
+    trusting.put(array)
+    assert trusting.get_nowait().tolist() == array.tolist()
+
+
 def test_a_head_cannot_ask_for_objects() -> None:
     """Eight bytes of a message taken for a pointer: the worst that a broken head could do."""
     for description in (
