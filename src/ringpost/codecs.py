@@ -22,13 +22,14 @@ from __future__ import annotations
 import math
 import pickle
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 
+from ringpost._binding import binding
 from ringpost.errors import DecodeError, EncodeError
 from ringpost.pickling import pickled, unpickled_with_buffers
 
@@ -51,14 +52,11 @@ Buffer = Any  # bytes, bytearray, memoryview: collections.abc.Buffer needs Pytho
 _EXT_NDARRAY = 1
 _MOST_NOTHINGS = 1 << 20
 _MOST_KEPT = 4096  # bytes of a head that is remembered
+_MOST_NESTED = 200  # lists and dicts within one another: what is deeper, or has no end, is pickled
 _LINE = 64  # bytes: the items of an array start at multiples of it
 
 # what MessagePack knows by itself: spares most messages the questions below
 _PLAIN = frozenset({dict, list, tuple, int, float, bool, type(None)})
-
-# what comes back from MessagePack as it was, to the type
-_EXACT = frozenset({int, float, bool, str, bytes, type(None)})
-_MANY = 16  # parts, of which it is faster to ask for all types at once
 
 # an attribute of an Enum costs more than encoding a small message
 _MSGPACK = int(Kind.MSGPACK)
@@ -206,28 +204,8 @@ class PickleCodec:
 
 
 def _comes_back(item: object) -> bool:
-    """Without pickle, as it was, to the type of each part. (Arrays: but read-only.)"""
-    if type(item) in _EXACT:
-        return True
-    try:
-        return _is_exact(item) or _is_raw(item)
-    except RuntimeError:  # it has no end, or another thread changes it
-        return False
-
-
-def _is_exact(item: Any) -> bool:
-    if type(item) is dict:
-        return _are_exact(item) and _are_exact(item.values())
-    return type(item) is list and _are_exact(item)
-
-
-def _are_exact(parts: Collection[Any]) -> bool:
-    if len(parts) > _MANY and {*map(type, parts)} <= _EXACT:
-        return True
-    for part in parts:  # noqa: SIM110 - of a few, faster than any way without a loop
-        if type(part) not in _EXACT and not _is_exact(part):
-            return False
-    return True
+    """Without pickle, as it was, to the type of each part. (An array: but read-only.)"""
+    return binding.is_exact(item, _MOST_NESTED) or _is_raw(item)
 
 
 def _is_raw(item: Any) -> bool:
@@ -270,6 +248,8 @@ def beyond_raw_items(array: Any) -> str:
 
 def beyond_raw_bytes(dtype: Any) -> str:
     """What bytes do not tell of the items of such an array; nothing if they tell all."""
+    if dtype.isbuiltin == 1 and not dtype.hasobject:
+        return ""
     if dtype.kind == "T":
         return "the items are str of any length: put its .astype('U')"
     if dtype.hasobject:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import ringpost
@@ -175,3 +177,42 @@ def test_a_context_manager_yields_once(binding: Any, count: int) -> None:
 
     with pytest.raises(RuntimeError), manager():
         pass
+
+
+class Number(int):
+    pass
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1), {"x": 1}] if depth > 1 else []
+
+
+EXACT: dict[str, Any] = {
+    "scalars": [None, True, 1, 2.5, "x", b"x"],
+    "itself": "x",
+    "keys": {None: 1, 2: {b"x": [[]]}},
+    "many": [*range(100), "x", [1]],
+    "deep": nested(10),
+}
+INEXACT: dict[str, Any] = {
+    "tuple": (),
+    "within": {"a": [{"b": ()}]},
+    "key": {(1,): 1},
+    "among many": [*range(100), Number(1)],
+    "subclass": Number(1),
+    "subclass of dict": collections.OrderedDict(),
+    "set": [{1}],
+    "bytearray": [bytearray()],
+    "object": object(),
+    "too deep": nested(11),
+}
+ENDLESS: list[Any] = []
+ENDLESS.append({"again": ENDLESS})
+
+
+def test_what_messagepack_gives_back_as_it_was(binding: Any) -> None:
+    assert {name: binding.is_exact(item, 10) for name, item in EXACT.items()} == dict.fromkeys(EXACT, True)
+    found = {name: binding.is_exact(item, 10) for name, item in (INEXACT | {"endless": ENDLESS}).items()}
+    assert not any(found.values()), found
+    for item in EXACT.values():
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(item)) == item

@@ -80,6 +80,29 @@ cdef bytes path_bytes(str path):
     return encoded
 
 
+def is_exact(item, int depth) -> bool:
+    return exact(item, depth)
+
+
+cdef bint exact(item, int depth) except -1:
+    cdef object kind = type(item)
+    if kind is str or kind is int or kind is float or kind is bytes or kind is bool or item is None:
+        return True
+    if depth <= 0:
+        return False
+    if kind is list:
+        for part in <list>item:
+            if not exact(part, depth - 1):
+                return False
+        return True
+    if kind is dict:
+        for key, part in (<dict>item).items():
+            if not (exact(key, depth - 1) and exact(part, depth - 1)):
+                return False
+        return True
+    return False
+
+
 def create(str path not None, str label not None, object codec, *, uint64_t capacity=0, uint64_t max_messages=0,
            uint32_t groups=0, uint32_t leases=0, bint broadcast=False, bint keep_history=False,
            bint auto_delete=False, bint levels=False, bint stored=False, bytes log_id=None,

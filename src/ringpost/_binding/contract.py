@@ -29,6 +29,7 @@ NAMES = (
     "frames_from_end",
     "let_go",
     "hand_out",
+    "is_exact",
     "layout_version",
     "remove",
     "status_text",
@@ -495,6 +496,10 @@ class Binding(Protocol):
     def layout_version(self) -> int: ...
     def status_text(self, status: int) -> str: ...
     def subject_matches(self, pattern: str, subject: str) -> bool: ...
+    def is_exact(self, item: object, depth: int) -> bool:
+        """Does MessagePack give it back as it was, to the type of each part? As far as it is nested `depth`
+        times at most: None, bool, int, float, str, bytes, and lists and dicts of these."""
+
     def hand_out(self, ahead: Any, held: Any) -> Any:
         """The next one of the deque `ahead`, put into the set `held`: no signal handler, no thread sees it in
         neither. None: there is none."""

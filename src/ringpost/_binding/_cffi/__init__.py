@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ringpost._binding._cffi.delivery import Delivery as Delivery
 from ringpost._binding._cffi.delivery import any_ttl as any_ttl
 from ringpost._binding._cffi.delivery import hand_out as hand_out
+from ringpost._binding._cffi.exact import is_exact as is_exact
 from ringpost._binding._cffi.group import Group as Group
 from ringpost._binding._cffi.log import Log as Log
 from ringpost._binding._cffi.log import attach as attach
