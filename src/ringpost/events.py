@@ -245,9 +245,9 @@ class EventBus:
         if not check_subject(event):
             raise ValueError("an event has a name")
         if threading.get_ident() in self._loops:
-            self._publish_from_handler([args, kwargs], event, timeout)
+            self._publish_from_handler([list(args), kwargs], event, timeout)
         else:
-            self._topic.publish([args, kwargs], event, timeout=timeout)
+            self._topic.publish([list(args), kwargs], event, timeout=timeout)
         return self.is_heard(event)
 
     def _publish_from_handler(self, body: object, event: str, timeout: float | None) -> None:

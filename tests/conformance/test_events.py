@@ -42,6 +42,20 @@ def test_a_handler_gets_what_was_emitted(bus: Bus) -> None:
     assert calls == [(({"id": 7}, "x"), {"urgent": True})]
 
 
+def test_a_bus_that_pickles_is_understood_by_one_that_does_not(bus: Bus, broker: ringpost.Broker) -> None:
+    """As far as arguments need no pickle."""
+    calls: list[Any] = []
+    bus.on("#", lambda *args: calls.append(args))
+    bus.on("#", bus.stop)
+    with broker.events("app", pickle=True) as trusting:
+        trusting.on("tuple", lambda *args: (calls.append(args), trusting.stop()))
+        trusting.emit("plain", 1, {"a": "x"})
+        run(bus, BOUND)
+        trusting.emit("tuple", (1, {2}))
+        run(trusting, BOUND)
+    assert calls == [(1, {"a": "x"}), ((1, {2}),)]
+
+
 def test_as_a_decorator_the_function_stays_what_it_is(bus: Bus) -> None:
     @bus.on("a")
     def handler() -> str:

@@ -56,7 +56,7 @@ class EventBus:
         if event in (ERROR, NEW_LISTENER):
             return self._sync._emit_special(event, args, kwargs)
         check_subject(event)
-        await self._topic.publish([args, kwargs], event, timeout=timeout)
+        await self._topic.publish([list(args), kwargs], event, timeout=timeout)
         return self._sync.is_heard(event)
 
     async def run(self, timeout: float | None = None, *, concurrency: int = CONCURRENCY) -> None:
