@@ -56,7 +56,8 @@ class CorruptLog(RingpostError):
 
 
 class StorageFailed(RingpostError, OSError):
-    """The disk did not take what was to be stored (full, over quota, broken, gone).
+    """The disk did not take what was to be stored (full, over quota, broken, gone); or there is no directory
+    where queues are to live.
 
     What was put is not confirmed. It is still in shared memory: it may be delivered, and is stored with the
     next commit that succeeds. The exception's attribute `put`, where it has one, says how many messages

@@ -17,6 +17,7 @@ import ringpost
 from crash.children import Flag, Nursery
 from crash.segment_file import SegmentFile, path_of
 from crash.users import ALICE, BOB, GROUP, MALLORY, STAFF, as_user, open_to_all
+from ringpost.engines.access import PRIVATE, access_found
 
 BOUND = 5.0
 CAPACITY = 128 << 10
@@ -231,8 +232,9 @@ def test_who_did_not_ask_for_the_group(fork: Nursery, base: Path) -> None:
     with open_to_all("/tmp") as disk:
         url = f"ring://{disk}/shop"
         assert fork(as_user(ALICE, make_queue, url, GROUP)).wait() == 0
+        said = f"connect(..., group='{STAFF}')"  # there is no name for it on this machine
         for user in (ALICE, BOB, MALLORY):
-            child = as_user(user, refused(url, None, f"shared with group gid {STAFF}", "connect(..., group="))
+            child = as_user(user, refused(url, None, f"shared with group gid {STAFF}", said))
             assert fork(child).wait() == 0
         assert fork(as_user(BOB, destroy, url)).wait() == 0
 
@@ -247,6 +249,36 @@ def test_the_private_broker_of_another_user(fork: Nursery, base: Path) -> None:
         told = (f"belongs to uid {ALICE}", f"directories of gid {STAFF} with mode 2770")
         assert fork(as_user(BOB, refused(url, GROUP, *told))).wait() == 0
         assert fork(as_user(ALICE, lambda: ringpost.connect(url).destroy())).wait() == 0
+
+
+@pytest.mark.parametrize("group", [None, GROUP], ids=["private", "group"])
+def test_who_looks_at_the_broker_of_others_is_told_whose_it_is(
+    fork: Nursery, base: Path, group: str | None
+) -> None:
+    with open_to_all("/tmp") as disk:
+        url = f"ring://{disk}/shop"
+        (disk / "link").symlink_to(disk / "shop")
+        assert fork(as_user(ALICE, make_queue, url, group)).wait() == 0
+        told = f"belongs to uid {ALICE}" if group is None else f"uid {MALLORY} is not in group"
+
+        def look() -> None:
+            for path in (disk / "shop", disk / "link"):
+                with pytest.raises(ringpost.NotOurs, match=told):
+                    access_found(path)
+            assert access_found(disk / "nowhere") == PRIVATE
+
+        assert fork(as_user(MALLORY, look)).wait() == 0
+        assert fork(as_user(ALICE, lambda: ringpost.connect(url, group=group).destroy())).wait() == 0
+
+
+def test_a_place_that_this_user_may_not_enter(
+    fork: Nursery, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "closed").mkdir(mode=0o700)
+    monkeypatch.setenv("RINGPOST_SHM_DIR", str(base / "closed"))
+    told = (f"$RINGPOST_SHM_DIR names a directory that uid {ALICE} may not enter", str(base / "closed"))
+    assert fork(as_user(ALICE, refused("ring:shop", None, *told))).wait() == 0
+    (base / "closed").rmdir()
 
 
 def test_in_memory_everybody_has_brokers_of_their_own(fork: Nursery, base: Path) -> None:

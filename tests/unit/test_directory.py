@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -134,9 +135,11 @@ def test_a_place_that_is_no_directory(
     if kind == "file":
         place.touch()
     monkeypatch.setenv("RINGPOST_SHM_DIR", str(place))
-    with pytest.raises(OSError, match=str(place)) as raised:
+    what = "something that is not a directory" if kind == "file" else "a directory that does not exist"
+    with pytest.raises(ringpost.StorageFailed, match=f"RINGPOST_SHM_DIR names {what}: .*{place}") as raised:
         opened()
-    assert isinstance(raised.value, NotADirectoryError if kind == "file" else FileNotFoundError)
+    assert raised.value.errno == (errno.ENOTDIR if kind == "file" else errno.ENOENT)
+    assert raised.value.filename == str(place.absolute())
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -155,8 +158,15 @@ def test_nothing_is_there_to_look_at(monkeypatch: pytest.MonkeyPatch, base: Path
         assert not place.exists()
     else:
         for call in (broker.list, lambda: broker.queue("jobs", create=False)):
-            with pytest.raises(OSError, match=str(place)):
+            with pytest.raises(ringpost.StorageFailed, match=f"RINGPOST_SHM_DIR names something.*{place}"):
                 call()
+
+
+def test_a_durable_broker_says_the_same(monkeypatch: pytest.MonkeyPatch, base: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("RINGPOST_SHM_DIR", str(base / "missing"))
+    with pytest.raises(ringpost.StorageFailed, match=r"^.Errno 2. .RINGPOST_SHM_DIR names a dir") as raised:
+        ringpost.connect(f"ring://{tmp_path}/shop").queue("jobs")
+    assert raised.value.filename == str(base / "missing")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

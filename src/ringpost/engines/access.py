@@ -71,8 +71,10 @@ class Access:
                 f"{mode:o}: {self._wanted()} (chgrp, then chmod 2770), or remove it"
             )
         if mode == 0o2770:
-            name = ownership.group(found.st_gid)
-            return f"it is shared with group {name}: say so: connect(..., group={name.partition(' (')[0]!r})"
+            return (
+                f"it is shared with group {ownership.group(found.st_gid)}: say so: connect(..., "
+                f"group={_name_of(found.st_gid)!r})"
+            )
         if found.st_uid != os.geteuid():
             return (
                 f"it belongs to {ownership.user(found.st_uid)}: {self._wanted()}. To share a broker "
@@ -110,7 +112,21 @@ def access_for(group: str | None) -> Access:
     raise ValueError(f"there is no group {group!r} on this machine (getent group)")
 
 
+def _name_of(gid: int) -> str:
+    """As access_for() takes it."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
 def access_found(path: str | os.PathLike[str]) -> Access:
-    """What a directory was made for; for those who only look."""
-    found = os.stat(path)
-    return Access(found.st_gid) if stat.S_IMODE(found.st_mode) == 0o2770 else PRIVATE
+    """What a directory was made for; for those who only look. Raises NotOurs: it is not for this user."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return PRIVATE
+    access = Access(found.st_gid) if stat.S_IMODE(found.st_mode) == 0o2770 else PRIVATE
+    if stat.S_ISDIR(found.st_mode):
+        access.check(os.path.realpath(path), shown=str(path), readable=True)
+    return access

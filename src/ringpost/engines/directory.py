@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from ringpost import ownership
 from ringpost.engines.access import PRIVATE, Access
 from ringpost.engines.surroundings import check_surroundings
-from ringpost.errors import Status, failure
+from ringpost.errors import NotOurs, Status, StorageFailed, failure
 
 SUFFIX = ".queue"
 _FIFO = re.compile(r"(.*)\.[0-9a-f]{8}\.fifo(\.[0-9a-f]{16}\.new)?")  # made by native/src/watch.c
@@ -41,6 +42,26 @@ def base() -> Path:
 def root(access: Access = PRIVATE) -> Path:
     """The directory of this user, or of a group."""
     return base() / access.name
+
+
+def check_base(place: Path) -> None:
+    """What base() says: is it a directory that we may enter? Raises StorageFailed, NotOurs."""
+    is_said = bool(os.environ.get("RINGPOST_SHM_DIR"))
+    where = "$RINGPOST_SHM_DIR names" if is_said else "shared memory lies in"
+    other = "set RINGPOST_SHM_DIR to another directory"
+    if not place.exists():
+        make = "make it" if is_said else "mount a tmpfs"
+        raise StorageFailed(
+            errno.ENOENT, f"{where} a directory that does not exist: {make}, or {other}", str(place)
+        )
+    if not place.is_dir():
+        raise StorageFailed(errno.ENOTDIR, f"{where} something that is not a directory: {other}", str(place))
+    if not os.access(place, os.X_OK, effective_ids=True):
+        raise NotOurs(
+            errno.EACCES,
+            f"{where} a directory that {ownership.user(os.geteuid())} may not enter: open it, or {other}",
+            str(place),
+        )
 
 
 def file_name(name: str, what: str) -> str:
@@ -64,10 +85,11 @@ def original_name(quoted: str) -> str:
 
 
 def make(path: Path, access: Access = PRIVATE) -> None:
-    """Create the directory and its parent for those alone who may use them. Raises NotOurs, SegmentFull."""
+    """Create the directory and its parent for those alone who may use them. Raises NotOurs, SegmentFull,
+    StorageFailed."""
     above = path.parent.parent
-    if above.is_dir():
-        check_surroundings(above, access.gid)
+    check_base(above)
+    check_surroundings(above, access.gid)
     for attempt in range(_ATTEMPTS):
         try:
             make_one(path.parent, access)
@@ -256,8 +278,11 @@ def remove_tree(path: Path) -> None:
 
 def check_if_there(path: Path, access: Access = PRIVATE) -> None:
     """As make(), without making anything: who may write there may swap what we open."""
-    if path.parent.parent.is_dir():
-        check_surroundings(path.parent.parent, access.gid)
+    above = path.parent.parent
+    if not above.exists():
+        return
+    check_base(above)
+    check_surroundings(above, access.gid)
     for each in (path.parent, path):
         try:
             access.check(each, shown=str(each))

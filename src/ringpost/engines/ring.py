@@ -124,6 +124,9 @@ class RingEngine:
                 names = os.listdir(here)
         except FileNotFoundError:
             return []
+        except NotADirectoryError:
+            directory.check_base(directory.base())  # says more
+            raise
         suffix = "." + kind.value
         return sorted(
             directory.original_name(each.removesuffix(suffix)) for each in names if each.endswith(suffix)

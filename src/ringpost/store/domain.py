@@ -56,6 +56,7 @@ class Domain:
     @staticmethod
     def here() -> Domain:
         base = directory.base()
+        directory.check_base(base)
         found = os.stat(base)
         return Domain(processes.pid_namespace(), (found.st_dev, found.st_ino), str(base), os.getpid())
 
