@@ -7,6 +7,7 @@ this block and the one before it together.
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,30 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n(prints?)\n\n```text\n(.*?)^```)?", re.M | re.S)
 PROGRAMS = {page: BLOCK.findall(page.read_text()) for page in PAGES if BLOCK.search(page.read_text())}
+
+
+def rows_without_a_table(text: str) -> list[str]:
+    """A table goes on as long as its rows do: what a blank line cuts off is shown as text."""
+    lines = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S).splitlines()
+    found, is_inside = [], False
+    for line, following in pairwise([*lines, ""]):
+        is_row = line.startswith("|")
+        if is_row and not is_inside and not re.fullmatch(r"\|[-:| ]+\|", following):
+            found.append(line)
+        is_inside = is_row
+    return found
+
+
+def test_a_row_that_a_blank_line_cuts_off_is_found() -> None:
+    table = "text\n\n| a | b |\n|---|:--|\n| 1 | 2 |\n"
+    assert rows_without_a_table(table) == []
+    assert rows_without_a_table(f"{table}| 3 | 4 |\n```sh\n\n| x\n```\n") == []
+    assert rows_without_a_table(f"{table}\n| 3 | 4 |\n| 5 | 6 |\n") == ["| 3 | 4 |"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_tables_are_whole(page: Path) -> None:
+    assert rows_without_a_table(page.read_text()) == []
 
 
 def told_in_comments(block: str) -> list[str]:
