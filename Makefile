@@ -17,6 +17,7 @@ help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
 	@echo "make test     run the native and the Python tests (ARGS=... goes to pytest)"
 	@echo "make fuzz     coverage-guided noise, FUZZ_SECONDS (60) for each target; a hostile peer (needs clang)"
+	@echo "make storm    kill -9, stop, fill and reboot programs made at random, for MINUTES (5)"
 	@echo "make test-all run the Python tests on each of PYTHONS that is here, in an environment of its own"
 	@echo "make bench    measure ringpost beside others, all of it: JSON and charts in benchmarks/results/full"
 	@echo "make bench-quick   the same in two to three minutes, less exact, in benchmarks/results/quick"
@@ -24,6 +25,8 @@ help:
 	@echo "make sanitize      the Python tests under AddressSanitizer, UBSan and ThreadSanitizer"
 	@echo "make sanitize-quick     a part of them that takes some minutes"
 	@echo "make check    formatting, lint, types, stubs, the site, native tests under sanitizers"
+	@echo "make format   put formatting and imports right"
+	@echo "make clean    remove what was built, and the virtual environment"
 
 # ---- environment --------------------------------------------------------------------------------
 
