@@ -15,6 +15,7 @@ import pytest
 
 import ringpost
 from crash.children import Flag, Nursery
+from crash.namespaces import mount_tmpfs, skip_without_mounts
 from crash.segment_file import SegmentFile, path_of
 from crash.users import ALICE, BOB, GROUP, MALLORY, STAFF, as_user, open_to_all
 from ringpost.engines.access import PRIVATE, access_found
@@ -279,6 +280,32 @@ def test_a_place_that_this_user_may_not_enter(
     told = (f"$RINGPOST_SHM_DIR names a directory that uid {ALICE} may not enter", str(base / "closed"))
     assert fork(as_user(ALICE, refused("ring:shop", None, *told))).wait() == 0
     (base / "closed").rmdir()
+
+
+@pytest.mark.parametrize("kind", ["a mount point", "a directory"])
+def test_a_volume_is_for_those_who_share_it(fork: Nursery, base: Path, kind: str) -> None:
+    """Kubernetes' emptyDir has mode 0777; docs/guide/security.md says what that means."""
+    skip_without_mounts(str(base))
+    volume = base / "volume"
+    volume.mkdir()
+
+    def use() -> None:
+        if kind == "a mount point":
+            mount_tmpfs(str(volume), "size=4m,mode=777")
+        volume.chmod(0o777)
+        os.environ["RINGPOST_SHM_DIR"] = str(volume)
+        as_user(ALICE, attempt)()
+
+    def attempt() -> None:
+        for url in ("ring:shop", f"ring://{volume}/shop"):
+            if kind == "a mount point":
+                make_queue(url, None)
+            else:
+                with pytest.raises(ringpost.NotOurs, match=f"may write there.*{volume}"):
+                    make_queue(url, None)
+
+    assert fork(use).wait() == 0
+    volume.rmdir()
 
 
 def test_in_memory_everybody_has_brokers_of_their_own(fork: Nursery, base: Path) -> None:
