@@ -266,6 +266,8 @@ def test_who_looks_at_the_broker_of_others_is_told_whose_it_is(
             for path in (disk / "shop", disk / "link"):
                 with pytest.raises(ringpost.NotOurs, match=told):
                     access_found(path)
+                with pytest.raises(ringpost.NotOurs, match=told):
+                    ringpost.verify(path)
             assert access_found(disk / "nowhere") == PRIVATE
 
         assert fork(as_user(MALLORY, look)).wait() == 0

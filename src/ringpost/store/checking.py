@@ -90,15 +90,17 @@ def verify(
             expired. Nobody may use the broker meanwhile.
         key: of a sealed one, as for connect(); default: $RINGPOST_KEY, or the file $RINGPOST_KEY_FILE.
 
-    Raises QueueNotFound: there is no durable broker; StorageFailed: it cannot be opened at all; KeyRefused.
+    Raises QueueNotFound: there is no durable broker; StorageFailed: it cannot be opened at all; KeyRefused;
+    NotOurs: it is another user's.
     """
     place, opener = Path(directory), key_of(key) or from_environment()
+    access = access_found(place)  # says whose it is, before anything is read
     if not (place / DATA).exists():
         raise QueueNotFound(f"there is no durable broker in {place}")
     look = _look_at_structure(place)
     if look.problems and not look.was_written:  # opening a damaged file may kill this process: not before
         return look.verification()
-    environment = open_environment(place, create=False, key=opener, access=access_found(place))
+    environment = open_environment(place, create=False, key=opener, access=access)
     if look.problems and (look := _look_while_others_write(environment)).problems:
         return look.verification()
     found = _Findings()
