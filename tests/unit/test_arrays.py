@@ -218,7 +218,7 @@ SCALARS = {
     "long complex": numpy.clongdouble(1j),
     "day": numpy.datetime64("2024-02-29"),
     "nanosecond": numpy.datetime64("2024-02-29T12:00:00.123456789", "ns"),
-    "no time": numpy.datetime64("NaT"),
+    "no time": numpy.datetime64("NaT", "s"),
     "span": numpy.timedelta64(-5, "s"),
     "void": numpy.void(b"abc"),
     "record": RECORDS[0],
