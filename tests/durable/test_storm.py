@@ -25,6 +25,7 @@ from crash.segment_file import SegmentFile, path_of
 
 import ringpost
 from durable.conftest import lose_shared_memory
+from ringpost.store import environment
 
 SMALL = 256 << 10  # bytes: a ring of 128 KiB, so that most is read from disk
 LEAST = 15  # kills
@@ -203,6 +204,37 @@ def test_a_stopped_writer_holds_nobody_for_longer_than_a_timeout(url: str) -> No
         broker.destroy()
     os.close(ready)
     os.close(told)
+
+
+def test_who_opens_it_is_told_who_was_stopped_within_a_commit(
+    url: str, fork: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB's own lock has no timeout."""
+
+    def stop_within() -> None:
+        with ringpost.connect(url) as mine:
+            mine.queue("jobs").put("before")
+            store = mine._engine._environment()  # type: ignore[attr-defined]
+            with store.alone(), store.begin():
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    def open_it() -> None:
+        with ringpost.connect(url) as mine:
+            assert mine.queue("jobs").get() == "before"
+            mine.destroy()
+
+    def be_told() -> None:
+        for _ in range(2):
+            with pytest.raises(ringpost.Stalled, match=rf"\b{stopped.pid}\b"):
+                open_it()
+
+    monkeypatch.setattr(environment, "PATIENCE", 0.3)
+    stopped = fork(stop_within)
+    os.waitpid(stopped.pid, os.WUNTRACED)
+    assert fork(be_told).wait() == 0
+    os.kill(stopped.pid, signal.SIGCONT)
+    assert stopped.wait() == 0
+    assert fork(open_it).wait() == 0
 
 
 LARGE_PUTS: dict[str, Callable[[ringpost.Queue[Any], float], object]] = {

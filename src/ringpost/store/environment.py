@@ -106,15 +106,14 @@ class Environment:
         """Others have written since, or something else than frames, when this is another."""
         self._mapped = 0
         self._vault: Vault | None = None
+        self._doorkeeper: Stored | None = None
         self._open()
 
     def _open(self) -> None:
         with directory.opened(self.place.resolve(), self.access, readable=True) as here:
             membership = domain.enter(here, self.place)
             try:
-                environment = _open_lmdb(here, self.access)
-                self._tables = {name: environment.open_db(name) for name in form.TABLES}
-                self.identity = _identity(here / DATA)
+                environment = self._opened(here)
             except BaseException:
                 os.close(membership)
                 raise
@@ -123,6 +122,41 @@ class Environment:
         self.move_to(self.place)
         self._environment = environment  # last: other threads of a forked child may wait for it
 
+    def _opened(self, here: Path) -> Any:
+        """LMDB's environment, with its tables."""
+        environment = _open_lmdb(here, self.access)
+        try:
+            self.identity = _identity(here / DATA)
+            with self._others_kept_out():
+                self._tables = {name: environment.open_db(name) for name in form.TABLES}
+        except BaseException:
+            environment.close()  # LMDB would not let it be opened again
+            raise
+        return environment
+
+    @binding.contextmanager
+    def _others_kept_out(self) -> Iterator[None]:
+        """LMDB gives handles of tables to who has its own lock, which has no timeout: not while a process is
+        stopped that writes. Without a door nobody is at work. Raises Stalled."""
+        door = self._door_of_others() if self._doorkeeper is None else None
+        if door is None:
+            yield
+            return
+        with binding.Stored(door, door).entering(_ALWAYS, PATIENCE):
+            yield
+
+    def _door_of_others(self) -> NativeLog | None:
+        """It is known by its broker's id only when the tables are open; and by the data file."""
+        label = f"the door of {self.place}"
+        for path in directory.root(self.access).glob(f".*{self._suffix()}/{_DOOR}"):
+            with contextlib.suppress(QueueNotFound, LeftOver):
+                return binding.attach(str(path), label, StandardCodec(label))
+        return None
+
+    def _suffix(self) -> str:
+        """Of the directory in shared memory."""
+        return "-{:x}-{:x}".format(*self.identity)
+
     def move_to(self, place: Path) -> None:
         """It is found there."""
         self.place, self._data = place, str(place / DATA)
@@ -130,8 +164,7 @@ class Environment:
     def prepare(self, key: Key | None) -> None:
         """Make the broker if it is new, and the door. Raises StorageDamaged, Unsupported, KeyRefused."""
         self.broker = self._find_or_make_broker(key)
-        device, inode = self.identity
-        self.shm = directory.root(self.access) / f".{self.broker.id.hex()}-{device:x}-{inode:x}"
+        self.shm = directory.root(self.access) / f".{self.broker.id.hex()}{self._suffix()}"
         if self.broker.format == form.SEALED:
             self._vault = Vault(self.broker.id, self.place, self.shm, self.access, self._keys_row, key)
         self._find_door()
@@ -139,7 +172,7 @@ class Environment:
     def _find_door(self) -> None:
         self._door = self.find_or_make_door(_DOOR)
         self._door_identity = _identity_of(self.shm / _DOOR)
-        self._doorkeeper: Stored = binding.Stored(self._door, self._door)
+        self._doorkeeper = binding.Stored(self._door, self._door)
 
     def _find_or_make_broker(self, key: Key | None) -> form.BrokerRecord:
         with self.read() as transaction:
@@ -240,6 +273,7 @@ class Environment:
         """`with environment.alone()`: nobody else writes meanwhile. Raises Stalled."""
         if _identity_of(self.shm / _DOOR) != self._door_identity:
             self._find_door()  # somebody removed the shared memory: others meet behind another door now
+        assert self._doorkeeper is not None
         return self._doorkeeper.entering(_ALWAYS, timeout)
 
     @binding.contextmanager
