@@ -10,6 +10,7 @@ from benchmarks.report.style import OURS, TEXT, colour, compact, marker
 THROUGHPUT = ("1-to-1", "batches", "4-to-1", "acked", "acked-batches", "fan-out-4", "large")
 DURABLE = ("durable", "durable-8", "durable-batches", "durable-later", "durable-backlog")
 ARRAYS = ("records", "aio-1-to-1", "aio-batches")
+LOANS = ("loan-1", "loan-10", "loan-100")
 _PERCENTILES = (("median", 0.9), ("p90", 0.65), ("p99", 0.45), ("p99.9", 0.3))
 _TITLE_WIDTH = 48
 _BASELINE = "ringpost"
@@ -26,9 +27,9 @@ def scored(work: dict[str, Any], metric: str) -> list[tuple[str, dict[str, Any]]
     return sorted(found, key=lambda each: float(each[1]["median"]), reverse=falling)
 
 
-def draw_bars(axes: Any, name: str, work: dict[str, Any]) -> None:
+def draw_bars(axes: Any, name: str, work: dict[str, Any], metric: str = "rate") -> None:
     """One work: a bar for each rival with its median, a line from its lowest to its highest repetition."""
-    rows = scored(work, "rate")[::-1]
+    rows = scored(work, metric)[::-1]
     unit = rows[0][1]["unit"]
     for height, (rival, told) in enumerate(rows):
         ours = rival == _BASELINE
@@ -44,7 +45,7 @@ def draw_bars(axes: Any, name: str, work: dict[str, Any]) -> None:
         )
     axes.set_yticks(range(len(rows)), [rival for rival, _ in rows])
     axes.set_title(title_of(name, work), fontsize=10)
-    axes.set_xlabel(unit)
+    axes.set_xlabel(unit if metric == "rate" else f"{unit} until it is {metric}")
     axes.xaxis.set_major_formatter(lambda value, _: compact(value) if value else "0")
     axes.margins(x=0.14)
     axes.grid(axis="x")

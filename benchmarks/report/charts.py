@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.report.bars import (
     ARRAYS,
     DURABLE,
+    LOANS,
     THROUGHPUT,
     draw_bars,
     draw_family,
@@ -46,6 +47,9 @@ def draw_all(result: dict[str, Any], directory: Path) -> list[str]:
             if found:
                 title = f"{_BARS[file][1]} (more is better)"
                 names.append(_bars(pyplot, result, found, title, directory / f"{file}.svg"))
+        loans = [name for name in LOANS if name in works and scored(works[name], "sent")]
+        if loans:
+            names.append(_loans(pyplot, result, loans, directory / "loans.svg"))
         latencies = [name for name in ("latency", "aio-latency") if name in works]
         latencies = [name for name in latencies if scored(works[name], "median")]
         if latencies:
@@ -75,6 +79,14 @@ def _bars(pyplot: Any, result: dict[str, Any], panels: list[str], title: str, pa
     for place in axes.flat[len(panels) :]:
         place.set_axis_off()
     return _finish(pyplot, figure, result, path, title)
+
+
+def _loans(pyplot: Any, result: dict[str, Any], names: list[str], path: Path) -> str:
+    figure, axes = pyplot.subplots(len(names), 2, figsize=(12, 2.4 * len(names)), squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        for place, metric in zip(row, ("sent", "seen"), strict=True):
+            draw_bars(place, name, result["works"][name], metric)
+    return _finish(pyplot, figure, result, path, "Arrays that are lent (less is better)")
 
 
 def _latencies(pyplot: Any, result: dict[str, Any], names: list[str], path: Path) -> str:

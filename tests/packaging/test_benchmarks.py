@@ -48,6 +48,7 @@ def test_a_run_writes_results_and_charts(tmp_path: Path) -> None:
         "backlog-1000",
         "durable",
         "records",
+        "loan-1",
     )
     arguments = ["--seconds", "0.02", "--repetitions", "1", "--out", str(tmp_path)]
     arguments += [part for work in works for part in ("--work", work)]
@@ -71,7 +72,7 @@ def test_a_run_writes_results_and_charts(tmp_path: Path) -> None:
         for metric in ours["metrics"].values():
             assert 0 < metric["min"] <= metric["median"] <= metric["max"]
     assert {path.name for path in tmp_path.glob("*.svg")} == {
-        *("throughput.svg", "latency.svg", "overview.svg", "durable.svg", "loops.svg"),
+        *("throughput.svg", "latency.svg", "overview.svg", "durable.svg", "loops.svg", "loans.svg"),
         *("scaling-size.svg", "scaling-consumers.svg", "scaling-subscribers.svg", "scaling-backlog.svg"),
     }
     said = " ".join(ElementTree.parse(tmp_path / "overview.svg").getroot().itertext())
