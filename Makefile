@@ -11,7 +11,7 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard native/src/*.[ch] native/incl
 C_FILES := $(wildcard native/src/*.[ch] native/include/*.h native/tests/*.[ch] native/tests/fires/*.h \
 	native/tests/fires/*/*.c native/death/*.[ch] native/fuzz/*.[ch] examples/c/*.c src/ringpost/_binding/_cffi/*.h)
 
-.PHONY: help demo test test-aside test-main test-all storm fuzz sanitize sanitize-quick bench bench-quick docs check format clean
+.PHONY: help demo test test-all storm fuzz sanitize sanitize-quick bench bench-quick docs check format clean
 
 help:
 	@echo "make demo     hash Python's standard library with five processes and two queues"
@@ -51,6 +51,7 @@ test: $(VENV)/.with-test
 # Tests wait more than they compute: two halves, side by side.
 ASIDE := fuzz packaging stress unit
 
+.PHONY: test-aside test-main
 test-aside: $(VENV)/.with-test
 	RINGPOST_BINDING=cffi $(BIN)/python -m pytest -p no:cacheprovider tests/conformance
 	$(BIN)/python -m pytest -p no:cacheprovider $(addprefix tests/,$(ASIDE))

@@ -22,9 +22,9 @@ def test_a_wake_up_is_passed_on_while_messages_are_left(broker: ringpost.Broker,
     """One is woken and takes its time; meanwhile more is put, and a third one takes a part of it."""
     if reason := stepping.why_not():
         pytest.skip(reason)
-    delays = []
-    for number in range(5):
-        queue = broker.queue(str(number), capacity=CAPACITY)
+    delays: list[float] = []
+    while not delays or (min(delays) >= SLICE / 4 and len(delays) < ROUNDS):  # a busy machine is late, too
+        queue = broker.queue(str(len(delays)), capacity=CAPACITY)
         slow = stepping.Held(fork, queue.get)
         other = fork(queue.get)
         time.sleep(SLICE / 3)  # the other one sleeps too now, and will for twice as long
