@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +39,9 @@ def test_others_write_after_a_put_was_interrupted(
         queue.put("x", timeout=BOUND)
 
     interrupt(put, TIMES, and_then=put_undisturbed, keep=binding.NAME == "cython")
-    assert environment._gate.shut(0)  # whoever forks would wait for who is inside
-    environment._gate.open()
+    if sys.version_info >= (3, 11):  # 3.10 runs handlers before the first call of a `finally`, too
+        assert environment._gate.shut(0)  # whoever forks would wait for who is inside
+        environment._gate.open()
     assert fork(put_undisturbed).wait() == 0
 
 
