@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -224,28 +225,40 @@ def test_one_directory_by_two_names(url: str, place: Path, fork: Nursery, tmp_pa
 # ---- how it ends -------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("pid_namespaces")
-def test_a_forked_child_that_uses_nothing_keeps_nobody_out(url: str, fork: Nursery) -> None:
+@contextmanager
+def left_by_its_parent(fork: Nursery, use: Callable[[], object]) -> Iterator[None]:
+    """A child that does nothing was forked by a process that did this, and was killed then."""
     pid = memoryview(mmap.mmap(-1, 8)).cast("Q")
 
-    def maker() -> None:
-        queue = ringpost.connect(url).queue("jobs")
-        queue.qsize()
+    def be_parent() -> None:
+        kept = use()
         child = os.fork()
         if child == 0:
             signal.alarm(60)
             signal.pause()
         pid[0] = child
         signal.pause()
+        del kept  # until now
 
-    parent = fork(maker)
+    parent = fork(be_parent)
     while not pid[0]:
         time.sleep(0.01)
     parent.kill()
     try:
-        assert Container(fork, used(url)).outside.wait() == 0
+        yield
     finally:
         os.kill(pid[0], signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("pid_namespaces")
+def test_a_forked_child_that_uses_nothing_keeps_nobody_out(url: str, fork: Nursery) -> None:
+    def open_queue() -> object:
+        queue = ringpost.connect(url).queue("jobs")
+        queue.qsize()
+        return queue
+
+    with left_by_its_parent(fork, open_queue):
+        assert Container(fork, used(url)).outside.wait() == 0
     ringpost.connect(url).destroy()
 
 
@@ -284,26 +297,8 @@ def test_two_that_make_the_lock_have_the_same(tmp_path: Path, monkeypatch: pytes
 
 def test_a_child_that_was_forked_meanwhile_keeps_nobody_waiting(tmp_path: Path, fork: Nursery) -> None:
     """Its parent died."""
-
-    pid = memoryview(mmap.mmap(-1, 8)).cast("Q")
-
-    def maker() -> None:
-        domain.lock_makers(tmp_path, 0o600, tmp_path, BOUND)
-        child = os.fork()
-        if child == 0:
-            signal.alarm(60)
-            signal.pause()
-        pid[0] = child
-        signal.pause()
-
-    parent = fork(maker)
-    while not pid[0]:
-        time.sleep(0.01)
-    parent.kill()
-    try:
+    with left_by_its_parent(fork, lambda: domain.lock_makers(tmp_path, 0o600, tmp_path, BOUND)):
         domain.unlock_makers(domain.lock_makers(tmp_path, 0o600, tmp_path, 1.0))
-    finally:
-        os.kill(pid[0], signal.SIGKILL)
 
 
 def test_a_maker_that_does_not_run(tmp_path: Path) -> None:
