@@ -465,3 +465,12 @@ def test_the_committer_stores_others_too(durable: ringpost.Broker) -> None:
     while stored.durable() < stored.tail() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert stored.durable() == stored.tail()
+
+
+def test_a_large_message_that_does_not_say_how_large_it_is() -> None:
+    (frame,) = form.frames_in(form.void_frames(7, 1, form.FRAME_HEADER), 0)
+    assert list(form.large_in(form.void_frames(7, 1, form.FRAME_HEADER), 0)) == []
+    changed = bytearray(form.void_frames(7, 1, frame.span))
+    changed[5] = form.LARGE  # flags
+    with pytest.raises(ringpost.StorageDamaged, match="does not say how large message 7 is"):
+        list(form.large_in(changed, 0))

@@ -225,8 +225,8 @@ class _Looked:
             return
         if size <= 0 or count <= 0:
             raise StorageDamaged(
-                f"block {form.describe(self._prefix + header.position.to_bytes(8, 'big'))} contradicts the "
-                f"one before it, which ends at {position} with message {sequence - 1}"
+                f"block {form.describe(form.block_key(self._record.number, header.position))} contradicts "
+                f"the one before it, which ends at {position} with message {sequence - 1}"
             )
         if needed is None or needed[0] < header.position:
             self._say(
@@ -300,10 +300,8 @@ def _fill_block(environment: Environment, key: bytes, values: Values, transactio
         return False
     if not form.FRAME_HEADER * count <= size <= form.MOST_FRAMES:
         return False
-    frames = form.void_frames(sequence, count, size)
-    block = values.block(key, form.header_for(frames, position, sequence, count), frames)
-    transaction.put(key, block, db=environment.table(form.BLOCKS))
-    return True
+    number = int.from_bytes(key[:4], "big")
+    return _fill_gap(environment, number, (position, sequence), size, count, values, transaction)
 
 
 def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:
@@ -325,7 +323,7 @@ def _fill_gap(
     values: Values,
     transaction: Any,
 ) -> bool:
-    """Between two blocks. False: so many messages cannot have had this size."""
+    """Where a block is missing, or damaged. False: so many messages cannot have had this size."""
     position, sequence = at
     try:
         frames = form.void_frames(sequence, count, size)

@@ -313,17 +313,14 @@ def frames_in(frames: Any, position: int) -> Iterator[Frame]:
 def large_in(frames: Any, position: int) -> Iterator[tuple[int, int]]:
     """(sequence, length) of the payloads that lie elsewhere. Of a block as frames_in() gets it. Raises
     StorageDamaged."""
-    at, end = 0, len(frames)
-    try:
-        while at < end:
-            size, _, flags, _, sequence, _, _, _ = _FRAME.unpack_from(frames, at)
-            if flags & LARGE and not flags & VOID:
-                yield sequence, _LENGTH.unpack_from(frames, at + FRAME_HEADER)[0]
-            at += _span(size)
-    except (ValueError, struct.error):
-        raise StorageDamaged(
-            f"the block at {position} is damaged: it has no frame at byte {at} of {end}"
-        ) from None
+    for frame in frames_in(frames, position):
+        if frame.flags & LARGE and not frame.flags & VOID:
+            if frame.span < FRAME_HEADER + _LENGTH.size:
+                raise StorageDamaged(
+                    f"the block at {position} is damaged: it does not say how large message {frame.sequence} "
+                    "is"
+                )
+            yield frame.sequence, _LENGTH.unpack_from(frames, frame.position - position + FRAME_HEADER)[0]
 
 
 def in_blocks(frames: bytes, most: int) -> Iterator[tuple[bytes, int]]:
