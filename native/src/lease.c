@@ -632,23 +632,32 @@ static rp_lease *find_held(const rp_log *log, const table *all, const rp_receipt
     return held ? lease : NULL;
 }
 
-/* Where the frame of this receipt lies: it is leased, so it stays there. 0 spans: RP_CORRUPT. */
-static rp_status find_frame(const rp_log *log, const rp_lease *lease, uint32_t bit, uint64_t *position) {
+/* From the frame at `position` with this sequence to the wanted one. RP_COLD: it came before that. */
+static rp_status walk_to(const rp_log *log, uint64_t position, uint64_t sequence, uint64_t wanted,
+                         uint64_t *found) {
     uint64_t tail = rp_load_acquire(commit, &log->head->tail);
-    uint64_t sequence = rp_load_relaxed(&lease->sequence), wanted = sequence + bit;
-    *position = rp_load_relaxed(&lease->position);
-    if (rp_is_cold(log, *position)) { /* those that come first may be gone, and not this one */
-        *position = rp_load_relaxed(&log->head->oldest);
-        sequence = rp_read_once(rp_frame_at(log, *position)->sequence);
-        if (sequence > wanted || rp_is_cold(log, *position)) return RP_COLD;
-    }
-    if (!rp_sane_range(log, *position, tail)) return RP_CORRUPT;
+    if (!rp_sane_range(log, position, tail)) return RP_CORRUPT;
+    if (sequence > wanted) return RP_COLD;
     for (; sequence < wanted; sequence++) {
-        uint64_t span = *position == tail ? 0 : rp_frame_span(log, *position, tail);
+        uint64_t span = position == tail ? 0 : rp_frame_span(log, position, tail);
         if (span == 0) return RP_CORRUPT;
-        *position += span;
+        position += span;
     }
+    *found = position;
     return RP_OK;
+}
+
+/* Where the frame of this receipt lies. Those of its lease that come first may be gone, and not this one: RP_COLD only
+ * if it is gone, for what is not may not be stored yet. Nothing is believed of a way whose beginning was lost. */
+static rp_status find_frame(const rp_log *log, const rp_lease *lease, uint32_t bit, uint64_t *position) {
+    uint64_t from = rp_load_relaxed(&lease->position), sequence = rp_load_relaxed(&lease->sequence);
+    uint64_t wanted = sequence + bit;
+    for (;;) {
+        rp_status status = walk_to(log, from, sequence, wanted, position);
+        if (!rp_is_cold(log, from)) return status;
+        from = rp_load_relaxed(&log->head->oldest);
+        sequence = rp_read_once(rp_frame_at(log, from)->sequence);
+    }
 }
 
 rp_status rp_read_large(rp_log *log, uint32_t handle, const rp_receipt *receipt, const rp_frame *frame,

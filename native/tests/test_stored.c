@@ -1,6 +1,8 @@
 /* Stored logs: what the ring has lost comes out of storage, in order and once, whoever dies while it moves. */
 #include "stored.h"
 
+#include <pthread.h>
+
 #include "frames.h"
 #include "leases.h"
 
@@ -514,7 +516,64 @@ static void a_large_frame_without_its_descriptor_is_corrupt_in_a_view(void) {
     free(exact);
 }
 
-RUN_TESTS(TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored_holds_producers_back),
+#ifndef __SANITIZE_THREAD__ /* the test is a race */
+/* ---- while the ring goes on ----------------------------------------------------------------- */
+
+typedef struct filling {
+    rp_log *log;
+    _Atomic bool begins, ends;
+} filling;
+
+/* Until nothing may be overwritten any more: what comes first is stored, and the large message behind it is not. */
+static void *fill_up(void *argument) {
+    filling *on = argument;
+    while (!atomic_load(&on->begins)) rp_pause();
+    while (rp_try_put(on->log, &(rp_message){.body = "12345678", .body_len = 8}) == RP_OK) {
+    }
+    atomic_store(&on->ends, true);
+    return NULL;
+}
+
+/* Its lease begins with frames that the ring loses meanwhile. Storage could not say what it is. */
+static void a_large_message_that_is_not_stored_is_never_cold(void) {
+    storage s = stored_log();
+    static uint8_t body[64];
+    for (uint32_t round = 0; round < ROUNDS(1000); round++) {
+        rp_loan loan;
+        pthread_t thread;
+        uint64_t position;
+        uint32_t lost;
+        uint64_t start = rp_tail(s.log);
+        put_numbers(s.log, 0, RP_LEASE_WIDTH - 1);
+        CHECK_OK(rp_borrow(s.log, sizeof body, RP_NOW, &loan));
+        CHECK_OK(commit_loan(s.log, &loan, RP_NOW));
+        CHECK_OK(receive_any(&s, 0, RP_LEASE_WIDTH, 0));
+        CHECK_EQ(received.count, RP_LEASE_WIDTH);
+        rp_receipt *last = &received.receipts[RP_LEASE_WIDTH - 1];
+        const rp_frame *frame = (const rp_frame *)(received.frames + (RP_LEASE_WIDTH - 1) * sizeof(numbered));
+        rp_set_durable(s.log, start + (RP_LEASE_WIDTH - 1) * sizeof(numbered));
+        filling on = {.log = s.log};
+        CHECK_EQ(pthread_create(&thread, NULL, fill_up, &on), 0);
+        atomic_store(&on.begins, true);
+        while (!atomic_load(&on.ends)) {
+            CHECK_OK(rp_lease_position(s.log, 0, last, &position));
+            CHECK_OK(rp_read_large(s.log, 0, last, frame, body, sizeof body));
+        }
+        pthread_join(thread, NULL);
+        CHECK_EQ(rp_load_relaxed(&s.log->head->oldest), position);
+        CHECK_OK(rp_settle(s.log, 0, received.receipts, RP_LEASE_WIDTH, in_ms(BOUND_MS), &lost));
+        rp_set_durable(s.log, rp_tail(s.log));
+        while (receive_any(&s, 0, MANY, 0) == RP_OK)
+            CHECK_EQ(settle(s.log, received.receipts, received.count), 0);
+    }
+}
+
+#define RACES TEST(a_large_message_that_is_not_stored_is_never_cold),
+#else
+#define RACES
+#endif
+
+RUN_TESTS(RACES TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored_holds_producers_back),
           TEST(leases_come_again_out_of_storage), TEST(subjects_are_matched_in_views),
           TEST(large_frames_are_skipped_by_who_has_their_payload), TEST(views_that_are_no_use_change_nothing),
           TEST(died_between_mark_and_read), TEST(died_while_handing_out_of_a_view),
