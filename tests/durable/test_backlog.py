@@ -17,6 +17,7 @@ from conformance.patience import BOUND, Call
 import ringpost
 from durable.conftest import Reboot
 from ringpost.store.blocks import Blocks
+from ringpost.store.log import StoredLog
 
 SMALL = 128 << 10  # bytes: a ring of 64 KiB
 
@@ -68,6 +69,20 @@ def test_consumers_lease_what_is_on_disk(durable: ringpost.Broker, reboot: Reboo
         with queue.consumer() as consumer, consumer.receive(BOUND) as message:
             acked.append(number_of(message.body))
     assert sorted(acked) == list(range(count))
+
+
+def test_what_cannot_be_found_is_not_acked(
+    durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is in somebody's hands nobody else can have taken it."""
+    queue = durable.queue("jobs", capacity=SMALL)
+    queue.put_many([body(0, 60_000), *(body(number, 100) for number in range(1, 2000))])
+    with queue.consumer() as consumer:
+        with monkeypatch.context() as patch:
+            patch.setattr(StoredLog, "payload", lambda *_: None)
+            with pytest.raises(ringpost.StorageDamaged, match="payload of message 0 is missing"):
+                consumer.receive(BOUND)
+        assert consumer.receive(BOUND).body == body(0, 60_000)
 
 
 def test_from_disk_to_the_ring_without_a_gap(durable: ringpost.Broker) -> None:

@@ -420,6 +420,9 @@ class Storage(Protocol):
     def payload(self, sequence: int, length: int) -> bytes | None:
         """Of a large frame: so many bytes. None: another consumer took it."""
 
+    def missing_payload(self, sequence: int) -> Exception:
+        """There is none, and nobody took it."""
+
     def flush(self, timeout: float | None = None) -> None: ...
 
     def find(self, sequence: int, time_ns: int) -> tuple[int, int]:

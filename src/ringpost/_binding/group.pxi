@@ -454,7 +454,7 @@ cdef class Group:
                 continue
             if frame.flags & RP_FRAME_LARGE:
                 if not self.unpack_large(message, frame):
-                    self.settle_one(message)  # its payload is gone
+                    self.settle_one(message)  # no longer ours, or not wanted
                     continue
             else:
                 message.fill(self, frame, <char *>frame + sizeof(rp_frame), frame.size - sizeof(rp_frame))
@@ -487,8 +487,10 @@ cdef class Group:
             return False
         if status == RP_COLD:
             payload = self.log.need_storage().payload(frame.sequence, length)
-            if payload is None:  # the lease ended meanwhile, and somebody else settled it
-                return False
+            if payload is None:
+                if self.holds(message):
+                    raise self.log.need_storage().missing_payload(frame.sequence)
+                return False  # the lease ended meanwhile, and somebody else settled it
             data = PyBytes_AS_STRING(payload)
             if not self.wants(frame, data):
                 return False

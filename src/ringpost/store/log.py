@@ -197,8 +197,11 @@ class StoredLog:
         if found is None:
             frame = self.blocks.find(sequence, 0)
             if frame is not None and frame[1] == sequence and self._is_needed(frame[0]):
-                raise StorageDamaged(f"{self.label}: the payload of message {sequence} is missing in storage")
+                raise self.missing_payload(sequence)
         return found
+
+    def missing_payload(self, sequence: int) -> Exception:
+        return StorageDamaged(f"{self.label}: the payload of message {sequence} is missing in storage")
 
     def find(self, sequence: int, time_ns: int) -> tuple[int, int]:
         """Where storage ends, if it has no such frame."""

@@ -138,14 +138,14 @@ class Group:
             elif not flags & lib.RP_FRAME_VOID and self._fill_large(message, room, i, at):
                 messages.append(message)
             else:
-                self.settle_one(message)  # its payload is gone
+                self.settle_one(message)  # no longer ours, or not wanted
             at += align(size)
         if self.log.is_stored and any(each.deliveries > 1 for each in messages):
             return self.log.need_storage().handed_out_again(self, messages)
         return messages
 
     def _fill_large(self, message: Delivery, room: Room, number: int, at: int) -> bool:
-        """False: its payload is gone."""
+        """False: it is no longer ours, or not wanted."""
         log, frame, receipt = self.log, ffi.cast("rp_frame *", room.buffer + at), room.receipts + number
         pin = Pin(log)
         status = lib.rp_pin_received(log.log, self.handle, receipt, frame, pin.pin)
@@ -163,8 +163,10 @@ class Group:
             return False
         if status == COLD:
             payload = log.need_storage().payload(frame.sequence, length)
-            if payload is None:  # the lease ended meanwhile, and somebody else settled it
-                return False
+            if payload is None:
+                if self.holds(message):
+                    raise log.need_storage().missing_payload(frame.sequence)
+                return False  # the lease ended meanwhile, and somebody else settled it
             if not self._wants(payload[: frame.subject_len]):
                 return False
         elif status != OK:
