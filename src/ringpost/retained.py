@@ -27,7 +27,9 @@ class Retained:
         store = self._store()
         with store.write() as transaction:
             key = self._key(store, subject)
-            transaction.put(key, store.values.seal(_TABLE, key, pack(message)), db=store.table(_TABLE))
+            sealed = store.values.seal(_TABLE, key, pack(message))
+            transaction.put(key, sealed, db=store.table(_TABLE))
+            store.check_room(transaction, len(sealed))
 
     def clear(self, subject: bytes) -> bool:
         """False: nothing was kept. Raises Stalled, StorageFailed, SegmentFull."""

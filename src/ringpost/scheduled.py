@@ -54,7 +54,9 @@ class Schedule:
         store = self._store()
         with store.write() as transaction:
             key = self._id + due_ns.to_bytes(8, "big") + os.urandom(8)
-            transaction.put(key, store.values.seal(_TABLE, key, pack(message)), db=store.table(_TABLE))
+            sealed = store.values.seal(_TABLE, key, pack(message))
+            transaction.put(key, sealed, db=store.table(_TABLE))
+            store.check_room(transaction, len(sealed))
             alarm = self._log.alarm()
             if alarm == 0 or due_ns < alarm:
                 self._log.set_alarm(due_ns)

@@ -184,6 +184,19 @@ class SideStore:
         """For who has a transaction."""
         return self._tables[name]
 
+    def check_room(self, transaction: Any, size: int) -> None:
+        """On disk, for so many bytes of messages that the transaction has written. Raises StorageFailed."""
+        from ringpost.store import disk
+
+        if not self._durable:
+            return
+        file, tables = str(directory.name_of(self._here) / DATA), self._tables.values()
+        rest = (
+            disk.RESERVE // 2
+        )  # it may take some of what the logs leave: it gets nothing else of a full disk
+        if not disk.has_room(file, self._environment, size, lambda: disk.used_by(transaction, tables), rest):
+            raise disk.full(self._place)
+
     def notes(self, log_id: bytes, table: bytes) -> Notes:
         """For who is alone."""
         from ringpost.notes import Notes

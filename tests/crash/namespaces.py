@@ -52,6 +52,12 @@ def mount_tmpfs(where: str, options: str) -> None:
     _check(_libc.mount(b"tmpfs", where.encode(), b"tmpfs", 0, options.encode()), f"mount tmpfs {where}")
 
 
+def resize_tmpfs(where: str, size: str) -> None:
+    """One that mount_tmpfs() has mounted. Raises OSError if more is in it."""
+    result = _libc.mount(None, where.encode(), None, REMOUNT, f"size={size}".encode())
+    _check(result, f"mount -o remount,size={size} {where}")
+
+
 def unmount(where: str) -> None:
     """What mount_tmpfs() mounted, as soon as nobody uses it any more."""
     _check(_libc.umount2(where.encode(), DETACH), f"unmount {where}")

@@ -71,9 +71,7 @@ def test_consumers_lease_what_is_on_disk(durable: ringpost.Broker, reboot: Reboo
     assert sorted(acked) == list(range(count))
 
 
-def test_what_cannot_be_found_is_not_acked(
-    durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_found_is_not_acked(durable: ringpost.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is in somebody's hands nobody else can have taken it."""
     queue = durable.queue("jobs", capacity=SMALL)
     queue.put_many([body(0, 60_000), *(body(number, 100) for number in range(1, 2000))])

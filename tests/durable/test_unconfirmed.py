@@ -36,11 +36,11 @@ class Disk:
         self.attempts = 0
         real_write, real_begin = Writer.write, SideStore.begin
 
-        def write(writer: Writer, *logs: StoredLog, then: Callable[[Any], None] | None = None) -> None:
+        def write(writer: Writer, *logs: StoredLog, **more: Any) -> None:
             if self.is_full:
                 self.attempts += 1
                 raise ringpost.StorageFailed(errno.ENOSPC, "the disk is full")
-            real_write(writer, *logs, then=then)
+            real_write(writer, *logs, **more)
 
         @contextlib.contextmanager
         def begin(store: SideStore) -> Iterator[Any]:

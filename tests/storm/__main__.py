@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from crash.namespaces import mount_tmpfs, unmount
+from crash.namespaces import mount_tmpfs, resize_tmpfs, unmount
 
 from storm.accounts import Balance, balance
 from storm.events import Crew, fill_up
@@ -24,7 +24,7 @@ from storm.roles import Site, destroy, drain, prepare, start
 from storm.topology import Topology, at_random
 
 ROUND = (3.0, 12.0)  # seconds
-MEMORY, DISK = "size=160m", "size=1g"
+MEMORY, DISK = "size=160m", "size=1g"  # the disk is as large as each round says
 
 
 def main() -> int:
@@ -70,6 +70,8 @@ def _own_file_systems(place: Path, shared: Path) -> bool:
 
 def _round(topology: Topology, place: Path, shared: Path, may_fill: bool, total: Counter[str]) -> bool:
     print(f"seed {topology.seed}: {topology}", flush=True)
+    if may_fill:
+        resize_tmpfs(str(place), topology.disk)
     home, accounts = Path(tempfile.mkdtemp(dir=place)), Path(tempfile.mkdtemp(prefix="ringpost-storm-"))
     try:
         return _weathered(Site(topology, home, accounts), (place, shared) if may_fill else (), shared, total)

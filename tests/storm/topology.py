@@ -25,6 +25,8 @@ class Topology:
     """They move messages from the first queue to the last, in transactions."""
     publishers: int
     subscribers: tuple[str, ...]
+    disk: str
+    """Its size, as mount calls it. Messages fill a small one by themselves."""
 
     @property
     def reboots(self) -> bool:
@@ -36,7 +38,7 @@ class Topology:
         return "ring:storm" if self.level is None else f"ring://{place / 'broker'}"
 
     def __str__(self) -> str:
-        kind = "in memory" if self.level is None else f"on disk, {self.level}"
+        kind = "in memory" if self.level is None else f"on a disk of {self.disk}, {self.level}"
         return (
             f"{kind}: {len(self.queues)} queues of {self.capacity >> 10} KiB, {self.producers} producers, "
             f"{self.consumers} consumers, {self.forwarders} forwarders, {self.publishers} publishers, "
@@ -61,4 +63,5 @@ def at_random(seed: int) -> Topology:
         forwarders=chance.randint(0, 2) if level is not None and len(queues) > 1 else 0,
         publishers=publishers,
         subscribers=tuple(f"s{number}" for number in range(chance.randint(1, 2))) if publishers else (),
+        disk=chance.choice(("1g", "100m")),
     )

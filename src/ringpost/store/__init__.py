@@ -5,6 +5,7 @@ format        what the tables hold, byte for byte (docs/design/durability.md is 
 blocks        frames: written from the ring, found again, deleted
 log           one log's storage: what native/src/stored.h asks for
 writer        commits of all logs together; levels of durability
+disk          what of it messages do not get
 registry      which logs there are, and their rings made anew
 checking      verify() and backup()
 """

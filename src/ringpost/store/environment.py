@@ -15,7 +15,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ from ringpost.errors import (
     Unsupported,
 )
 from ringpost.mounts import file_system_of
-from ringpost.store import domain
+from ringpost.store import disk, domain
 from ringpost.store import format as form
 from ringpost.store.values import OF_THE_BROKER, PLAIN, SealedValues, Values
 from ringpost.store.vault import LINKS, Vault, new_row
@@ -335,13 +335,28 @@ class Environment:
 
     def size(self) -> int:
         """Bytes in use; the file may be larger, with pages that are free to be used again."""
-        pages, size = 0, 4096
         with self.read() as transaction:
-            for table in self._tables.values():
-                found = transaction.stat(table)
-                pages += found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
-                size = found["psize"]
-        return int(pages * size)
+            return disk.used_by(transaction, self._tables.values())
+
+    def has_room(self, size: int) -> bool:
+        """For so many bytes of messages: see disk.py."""
+        with self.read() as transaction:
+            return self._has_room(size, lambda: disk.used_by(transaction, self._tables.values()) + size)
+
+    def turn_over(self) -> None:
+        """What the last transactions have freed can be used from now on: LMDB keeps it for readers that began
+        before the last one but one. Raises StorageFailed."""
+        for _ in range(2):
+            with self.begin() as transaction:
+                meta = self.table(form.META)
+                transaction.put(b"broker", bytes(transaction.get(b"broker", db=meta)), db=meta)
+
+    def had_room(self, size: int, transaction: Any) -> bool:
+        """For so many bytes of messages that the transaction has written."""
+        return self._has_room(size, lambda: disk.used_by(transaction, self._tables.values()))
+
+    def _has_room(self, size: int, used: Callable[[], int]) -> bool:
+        return disk.has_room(self._data, self._environment, size, used)
 
     def copy(self, place: Path) -> None:
         """A consistent copy, compacted, into an empty directory."""

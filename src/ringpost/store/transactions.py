@@ -100,6 +100,7 @@ class Transactions:
         with self._alone(patience.left()):
             self._finish_all()
             logs = [storage_of(log) for _, _, log, _ in sends]
+            self._writer.check_room(_size_of(sends), patience.left())
             self._decide(transaction, acks, sends, logs, acked, patience)
             with self._or_later():
                 settle()
@@ -260,6 +261,11 @@ class Transactions:
         there = set(_marks_since(storage, sends.position))
         missing = [one for one in sends.messages if mark(transaction, one.number) not in there]
         _put(log, missing, storage.label)
+
+
+def _size_of(sends: list[tuple[str, str, NativeLog, list[Sent]]]) -> int:
+    """Bytes that these take: in the record, and then in their logs."""
+    return 2 * sum(len(one.payload) + len(one.headers or b"") for *_, messages in sends for one in messages)
 
 
 @binding.contextmanager

@@ -21,6 +21,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import lmdb
@@ -29,6 +30,7 @@ from ringpost._binding.contract import NativeLog
 from ringpost.errors import QueueDeleted, RingpostError, ShutDown, Stalled, StorageFailed
 from ringpost.store import format as form
 from ringpost.store.decided import Decided
+from ringpost.store.disk import full
 from ringpost.store.environment import Environment
 from ringpost.store.later import DECIDED
 from ringpost.store.log import ALL, StoredLog
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from ringpost.store.transactions import Transactions
 
 _log = logging.getLogger("ringpost")
+
+
+Then = Callable[[Any], None]
 
 
 class Writer:
@@ -79,11 +84,12 @@ class Writer:
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def write(self, *wanted: StoredLog, then: Callable[[Any], None] | None = None) -> None:
+    def write(self, *wanted: StoredLog, then: Then | None = None, may_turn: bool = True) -> None:
         """Store what is new in these logs, and in the others. The caller holds the door.
 
         Args:
             then: gets the transaction, to add to it.
+            may_turn: what was freed lately may be made ready to be used again, if the disk is full.
 
         Raises StorageFailed, QueueDeleted, StorageDamaged (one of these logs; others are left out then).
         """
@@ -92,16 +98,16 @@ class Writer:
         try:
             plans = self._plans(wanted, noted)
             if then is not None or any(plan.needs_disk() for plan in plans):
-                has_quota = self._most_bytes and DECIDED.get() is None
-                used = self.environment.size() if has_quota else 0
-                is_over = used > (self._most_bytes or 0)
-                plans = self._commit(plans, wanted, then, not is_over)
+                plans, shortage = self._commit(plans, wanted, then, self._over_quota())
                 for plan in plans:
                     plan.remember()
-                if is_over and plans and plans[0].is_waited_for():
-                    if self.environment.size() >= used:
-                        raise self._over_quota(used)
-                    return self.write(*wanted)  # something was deleted: perhaps there is room now
+                if shortage is not None and wanted and plans[0].is_waited_for():
+                    if self.environment.size() < shortage.used:
+                        return self.write(*wanted)  # something was deleted: perhaps there is room now
+                    if not may_turn or not self.environment.has_room(0):
+                        raise shortage.problem
+                    self.environment.turn_over()
+                    return self.write(*wanted, may_turn=False)
         except BaseException:
             self._committer.try_later(noted)  # who failed may have had nothing to do with them
             raise
@@ -132,19 +138,33 @@ class Writer:
         self,
         plans: list[_Plan],
         wanted: tuple[StoredLog, ...],
-        then: Callable[[Any], None] | None,
-        with_frames: bool,
-    ) -> list[_Plan]:
+        then: Then | None,
+        shortage: _Shortage | None,
+    ) -> tuple[list[_Plan], _Shortage | None]:
         """In one transaction. Those that were carried out: all that are wanted, and of others those that can
-        be."""
+        be. With a shortage, as it was or has come to light, without frames: what was acked is stored all the
+        same, and deleted, so there will be room again."""
         while True:
             try:
                 with self.environment.begin(only_frames=then is None) as transaction:
                     if then is not None:
                         then(transaction)  # first: a record that goes keeps nothing any more
-                    return [plan for plan in plans if self._store(plan, transaction, with_frames, wanted)]
+                    with_frames = shortage is None
+                    done = [plan for plan in plans if self._store(plan, transaction, with_frames, wanted)]
+                    if DECIDED.get() is None and not self._leaves_room(done, transaction):
+                        raise full(self.environment.place)
+                    return done, shortage
             except _Spoilt as spoilt:  # what it wrote is undone; once more without it
                 plans = [plan for plan in plans if plan is not spoilt.plan]
+            except StorageFailed as problem:
+                is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+                if not is_full or shortage is not None or then is not None:
+                    raise
+                shortage = _Shortage(problem, self.environment.size())
+
+    def _leaves_room(self, plans: list[_Plan], transaction: Any) -> bool:
+        written = sum(plan.written for plan in plans)
+        return not written or self.environment.had_room(written, transaction)
 
     def _store(self, plan: _Plan, transaction: Any, with_frames: bool, wanted: tuple[StoredLog, ...]) -> bool:
         """False: it was deleted meanwhile, and is not one that the caller waits for."""
@@ -163,14 +183,29 @@ class Writer:
             raise _Spoilt(plan) from error
         return True
 
-    def _over_quota(self, used: int) -> StorageFailed:
-        """What was acked is stored all the same, and deleted: so there will be room again."""
-        return StorageFailed(
+    def _over_quota(self) -> _Shortage | None:
+        if not self._most_bytes or DECIDED.get() is not None:
+            return None
+        used = self.environment.size()
+        if used <= self._most_bytes:
+            return None
+        problem = StorageFailed(
             errno.EDQUOT,
             f"the broker's quota of {self._most_bytes} bytes is reached ({used} in use): consume messages, "
             "delete queues, or connect with a larger max_bytes",
             str(self.environment.place),
         )
+        return _Shortage(problem, used)
+
+    def check_room(self, size: int, timeout: float | None) -> None:
+        """For so many bytes that are about to be decided on. Raises StorageFailed, Stalled."""
+        if self.environment.has_room(size):
+            return
+        with self.environment.alone(timeout):
+            self.write()  # what was acked is deleted
+            self.environment.turn_over()
+        if not self.environment.has_room(size):
+            raise full(self.environment.place)
 
     # ---- levels --------------------------------------------------------------------------------
 
@@ -235,6 +270,14 @@ class _Spoilt(Exception):
         self.plan = plan
 
 
+@dataclass(frozen=True)
+class _Shortage:
+    """Why no frames are stored, and how many bytes were in use then."""
+
+    problem: StorageFailed
+    used: int
+
+
 class _Plan:
     """W1 to W3 of one log; then the rest."""
 
@@ -258,6 +301,7 @@ class _Plan:
         self._published = self._tail  # durable, when it is done
         self._has_blocks = log.has_blocks
         self._stored = log.stored_to, log.stored_in
+        self.written = 0  # bytes of frames and payloads
 
     def is_waited_for(self) -> bool:
         return self._published < self._tail
@@ -273,6 +317,7 @@ class _Plan:
         """W4. Raises QueueDeleted: this is not the ring any more that this log is stored from."""
         log, number = self.log, self.log.record.number
         self._published, self._has_blocks = self._tail, log.has_blocks  # it may be tried a second time
+        self.written = 0
         key = form.number_key(number)
         stored = log.stored_to
         if log.stored_in != environment.epoch:  # else nobody else has written since
@@ -288,7 +333,7 @@ class _Plan:
         floor = self._writer.decided.floor(log.identity, transaction) if retained else None
         start = max(self._start, stored)
         if start < self._tail and with_frames:
-            log.blocks.write(transaction, log.stored, start, self._tail, floor)
+            self.written = log.blocks.write(transaction, log.stored, start, self._tail, floor)
             self._has_blocks, stored = True, self._tail
         elif start < self._tail:
             self._published = start
