@@ -52,7 +52,8 @@ class StoredLog:
         compact = record.retention is not None and record.retention.compact
         self.blocks = Blocks(writer.environment, record, compact)
         self.ring = int(log.info()["created_ns"])
-        self.has_blocks = True  # perhaps
+        self.has_blocks = True  # perhaps; False: none up to `published`, which nobody else has moved
+        self.published = -1
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored
         self.stored_to, self.stored_in = 0, -1  # up to where it is stored, as was known in which epoch
         self.noted = False  # the committer will come

@@ -7,10 +7,11 @@ from typing import Any
 from ringpost.store.log import StoredLog
 
 
-def apply(log: StoredLog, transaction: Any, needed: int) -> None:
-    """Delete blocks that are out of every bound, the oldest first; none that a subscriber needs."""
+def apply(log: StoredLog, transaction: Any, needed: int) -> bool:
+    """Delete blocks that are out of every bound, the oldest first; none that a subscriber needs. False: none
+    is left."""
     limit = min(needed, _end_of_what_goes(log, transaction))
-    log.blocks.delete_before(transaction, limit)
+    return log.blocks.delete_before(transaction, limit)
 
 
 def _end_of_what_goes(log: StoredLog, transaction: Any) -> int:

@@ -121,19 +121,15 @@ class Transactions:
         what is put is always found behind that, and nothing else gets the number of what is acked."""
         environment = self._environment
 
-        def put(writing: Any) -> None:
-            sealed = environment.values().seal(form.TRANSACTIONS, transaction, encode(record))
+        def put(writing: Any, ends: dict[StoredLog, int]) -> None:
+            to = [
+                Sends(kind, name, ends[storage], messages)
+                for (kind, name, _, messages), storage in zip(sends, logs, strict=True)
+            ]
+            sealed = environment.values().seal(form.TRANSACTIONS, transaction, encode(Record(acks, to)))
             writing.put(transaction, sealed, db=environment.table(form.TRANSACTIONS))
 
         with _decided(), environment.alone(patience.left()):
-            positions = [storage.stored.tail() for storage in logs]
-            record = Record(
-                acks,
-                [
-                    Sends(kind, name, position, messages)
-                    for (kind, name, _, messages), position in zip(sends, positions, strict=True)
-                ],
-            )
             self._writer.write(*dict.fromkeys([*logs, *acked]), then=put)
 
     @binding.contextmanager
@@ -152,7 +148,7 @@ class Transactions:
         """What was done is stored, and its record goes, but for what is left to do."""
         environment = self._environment
 
-        def end(writing: Any) -> None:
+        def end(writing: Any, _: dict[StoredLog, int]) -> None:
             table = environment.table(form.TRANSACTIONS)
             if left == _NOTHING:
                 writing.delete(transaction, db=table)
@@ -350,7 +346,7 @@ def _marks_since(storage: StoredLog, position: int) -> Iterator[bytes]:
         data, start = found
         at = position - start
         while at < len(data):
-            size, _, flags, subject_len, sequence, _, headers_len, _ = _FRAME.unpack_from(data, at)
+            size, _, flags, subject_len, sequence, _, headers_len, _ = _frame_at(data, at, storage.label)
             parts = data[at + _FRAME.size : at + size]
             if flags & _LARGE:
                 parts = storage.payload(sequence) or b""
@@ -359,3 +355,16 @@ def _marks_since(storage: StoredLog, position: int) -> Iterator[bytes]:
                 yield said
             at += -(-size // 16) * 16
         position = start + len(data)
+
+
+def _frame_at(data: bytes, at: int, label: str) -> tuple[int, ...]:
+    """Raises StorageDamaged."""
+    left = len(data) - at
+    if left >= _FRAME.size:
+        frame = _FRAME.unpack_from(data, at)
+        if _FRAME.size <= frame[0] <= left:
+            return frame
+    raise StorageDamaged(
+        f"{label}: what a transaction put into it cannot be told: no message begins where one should; "
+        "restore a backup, or delete it"
+    )

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ringpost")
 
 
-Then = Callable[[Any], None]
+Then = Callable[[Any, "dict[StoredLog, int]"], None]
 
 
 class Writer:
@@ -88,7 +88,7 @@ class Writer:
         """Store what is new in these logs, and in the others. The caller holds the door.
 
         Args:
-            then: gets the transaction, to add to it.
+            then: gets the transaction, to add to it, and where each of these logs ends as it is stored.
             may_turn: what was freed lately may be made ready to be used again, if the disk is full.
 
         Raises StorageFailed, QueueDeleted, StorageDamaged (one of these logs; others are left out then).
@@ -148,7 +148,8 @@ class Writer:
             try:
                 with self.environment.begin(only_frames=then is None) as transaction:
                     if then is not None:
-                        then(transaction)  # first: a record that goes keeps nothing any more
+                        # first: a record that goes keeps nothing any more
+                        then(transaction, {plan.log: plan.tail for plan in plans})
                     with_frames = shortage is None
                     done = [plan for plan in plans if self._store(plan, transaction, with_frames, wanted)]
                     if DECIDED.get() is None and not self._leaves_room(done, transaction):
@@ -297,11 +298,19 @@ class _Plan:
             floor = writer.decided.floor(log.identity)
             if floor is not None:
                 self._needed = min(self._needed, floor)  # whoever carries it out looks for what was sent
-        self._start = max(stored.durable(), min(self._needed, self._tail))
+        durable = stored.durable()
+        self._start = max(durable, min(self._needed, self._tail))
         self._published = self._tail  # durable, when it is done
+        if not log.has_blocks and durable != log.published:  # others have stored since
+            log.has_blocks, log.published = log.blocks.ends() is not None, durable
         self._has_blocks = log.has_blocks
         self._stored = log.stored_to, log.stored_in
         self.written = 0  # bytes of frames and payloads
+
+    @property
+    def tail(self) -> int:
+        """Where the log ends. Whatever is put behind that is stored by who comes later."""
+        return self._tail
 
     def is_waited_for(self) -> bool:
         return self._published < self._tail
@@ -338,8 +347,9 @@ class _Plan:
         elif start < self._tail:
             self._published = start
         self._store_groups(transaction, environment, key)
+        had_blocks = self._has_blocks
         self._delete_what_nobody_needs(transaction, floor)
-        if not self._has_blocks and self._published > stored:  # else the last block says it
+        if self._published > stored or (had_blocks and not self._has_blocks):  # else the last block says it
             after = form.Progress(self._published, log.stored.sequence_at(self._published), log.ring)
             sealed = log.blocks.values.seal(form.PROGRESS, key, after.pack())
             transaction.put(key, sealed, db=environment.table(form.PROGRESS))
@@ -364,7 +374,8 @@ class _Plan:
         else:
             from ringpost.store.retention import apply
 
-            apply(self.log, transaction, self._acked if floor is None else min(self._acked, floor))
+            needed = self._acked if floor is None else min(self._acked, floor)
+            self._has_blocks = apply(self.log, transaction, needed)
 
     def remember(self) -> None:
         """The transaction was committed, and not before: what was undone is not stored."""
@@ -376,6 +387,7 @@ class _Plan:
     def publish(self) -> None:
         """W5."""
         self.log.stored.set_durable(self._published)
+        self.log.published = self._published
 
 
 class Committer:
