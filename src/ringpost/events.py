@@ -22,7 +22,7 @@ from ringpost._binding import binding
 from ringpost.errors import Empty, Full, QueueDeleted, ShutDown
 from ringpost.message import Message
 from ringpost.subjects import check_pattern, check_subject
-from ringpost.threads import start_thread
+from ringpost.threads import holding, start_thread
 
 if TYPE_CHECKING:
     from ringpost.subscriber import Subscriber
@@ -140,7 +140,7 @@ class EventBus:
 
     def off(self, event: str, handler: Handler | None = None) -> bool:
         """Call `handler` no more for `event`; without one, none of its handlers. False: there was none."""
-        with self._lock:
+        with holding(self._lock):
             kept = [
                 each
                 for each in self._listeners
@@ -158,7 +158,7 @@ class EventBus:
         if event is not None:
             self.off(event)
             return
-        with self._lock:
+        with holding(self._lock):
             self._listeners = []
             self._tell()
 
@@ -175,7 +175,7 @@ class EventBus:
             raise TypeError(f"a handler is a callable, not {type(handler).__qualname__}")
         if event != NEW_LISTENER:
             self._emit_locally(NEW_LISTENER, (event, handler), {})
-        with self._lock:
+        with holding(self._lock):
             listener = _Listener(event, handler, once)
             self._listeners = [listener, *self._listeners] if first else [*self._listeners, listener]
             self._tell()
@@ -423,7 +423,7 @@ class EventBus:
         """False: it was for once, and was called."""
         if not listener.once:
             return True
-        with self._lock:
+        with holding(self._lock):
             if listener not in self._listeners:
                 return False
             self._listeners = [each for each in self._listeners if each is not listener]
@@ -433,13 +433,13 @@ class EventBus:
     def _tell_if_forked(self) -> None:
         """The place in the topic is our parent's: take one of our own."""
         if self._subscriber is None and self._listeners:
-            with self._lock:
+            with holding(self._lock):
                 self._tell()
 
     def _tell_if_gone(self) -> None:
         """After the handlers, for they may listen again: what was emitted before is theirs then."""
         if self._subscribed_to_gone:
-            with self._lock:
+            with holding(self._lock):
                 self._tell()
 
     async def _guard_async(self, coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost.engines import Kind
 from ringpost.errors import QueueDeleted, ShutDown, Stalled
-from ringpost.threads import start_thread
+from ringpost.threads import holding, start_thread
 
 if TYPE_CHECKING:
     from ringpost.broker import Broker
@@ -60,7 +60,7 @@ class Replies:
     def _listen(self) -> str:
         if self._pid != os.getpid():  # forked: the thread and its queue are the parent's
             self._begin()
-        with self._lock:
+        with holding(self._lock):
             if self._queue is None:
                 self._broker._engine.collect()
                 name = uuid.uuid4().hex
@@ -129,7 +129,7 @@ class Replies:
         if self._pid != os.getpid():
             self._let_go()
             return
-        with self._lock:
+        with holding(self._lock):
             queue, self._queue = self._queue, None
             thread, self._thread = self._thread, None
         for other in list(self._others.values()):

@@ -29,6 +29,7 @@ from ringpost.engines import directory
 from ringpost.engines.access import PRIVATE, Access
 from ringpost.errors import QueueDeleted, RingpostError, Stalled, Status, failure
 from ringpost.store.values import PLAIN, Values
+from ringpost.threads import holding
 
 if TYPE_CHECKING:
     from ringpost.notes import Notes
@@ -309,7 +310,7 @@ def durable_side_store(place: Path, access: Access, values: Values, shm: Path | 
 
 
 def _open_store(place: Path, access: Access, durable: bool, values: Values = PLAIN) -> SideStore:
-    with _guard:
+    with holding(_guard):
         store = _open_stores.get(place)
         if store is not None and not store.is_there():  # destroyed, and perhaps made again
             del _open_stores[place]
@@ -355,7 +356,7 @@ def remove_store(broker: Path, access: Access = PRIVATE) -> None:
 
 def close_store(place: Path) -> None:
     """This process is done with it."""
-    with _guard:
+    with holding(_guard):
         store = _open_stores.pop(place, None)
         if store is not None:
             store.close()

@@ -1,8 +1,13 @@
-"""Starting a thread where a signal handler may raise."""
+"""Threads and locks, where a signal handler may raise."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ringpost._binding import binding
 
 
 def start_thread(thread: threading.Thread) -> None:
@@ -17,3 +22,11 @@ def start_thread(thread: threading.Thread) -> None:
     else:
         return
     raise cause
+
+
+@binding.contextmanager
+def holding(lock: AbstractContextManager[Any]) -> Iterator[None]:
+    """`with lock`, which is free again whatever a handler raises: CPython 3.10 runs handlers between the last
+    statement of a `with` and its end, and then leaves it out. This ends with the frame that it is used in."""
+    with lock:
+        yield

@@ -44,6 +44,7 @@ from ringpost.store import disk, domain
 from ringpost.store import format as form
 from ringpost.store.values import OF_THE_BROKER, PLAIN, SealedValues, Values
 from ringpost.store.vault import LINKS, Vault, new_row
+from ringpost.threads import holding
 
 if TYPE_CHECKING:
     from ringpost.keys import Key
@@ -467,7 +468,7 @@ def open_environment(
 
 
 def _find_or_open(place: Path, create: bool, key: Key | None, access: Access) -> Environment:
-    with _guard:
+    with holding(_guard):
         _make_directory(place, create, access)
         found = _identity_of(place / DATA)
         known = None if found is None else _open_environments.get(found)
@@ -497,7 +498,7 @@ def _find_or_open(place: Path, create: bool, key: Key | None, access: Access) ->
 
 def forget_environment(environment: Environment) -> None:
     """It was destroyed."""
-    with _guard:
+    with holding(_guard):
         _open_environments.pop(environment.identity, None)
         environment.close()
     place = environment.place.resolve()
@@ -768,7 +769,7 @@ class _Unopened:
         """It is not open."""
 
     def __getattr__(self, name: str) -> Any:
-        with _guard:
+        with holding(_guard):
             if self._owner._environment is self:
                 self._owner._open()
         return getattr(self._owner._environment, name)

@@ -34,7 +34,7 @@ from ringpost.store.disk import full
 from ringpost.store.environment import Environment
 from ringpost.store.later import DECIDED
 from ringpost.store.log import ALL, StoredLog
-from ringpost.threads import start_thread
+from ringpost.threads import holding, start_thread
 
 INTERVAL = 0.005  # seconds: what a power cut may cost at level "interval"
 ACK_INTERVAL = 0.05  # seconds until acks are stored
@@ -417,7 +417,7 @@ class Committer:
     def _come(self, logs: set[StoredLog], after: float) -> None:
         _finish_under_multiprocessing()
         when = time.monotonic() + after
-        with self._lock:
+        with holding(self._lock):
             self._kept |= logs
             if self._due is None or when < self._due:
                 self._due = when
@@ -429,7 +429,7 @@ class Committer:
 
     def _run(self) -> None:
         while True:
-            with self._lock:
+            with holding(self._lock):
                 while self._due is None or (left := self._due - time.monotonic()) > 0:
                     if not self._changed.wait(5.0 if self._due is None else left) and self._due is None:
                         self._thread = None  # nothing for a while: the next note() starts another
