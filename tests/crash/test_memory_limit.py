@@ -134,7 +134,7 @@ broker.destroy()
 
 
 def test_queues_until_the_limit_is_reached(small_group: Path) -> None:
-    """Nobody is killed, and each of them can be filled. By a process that copies nothing of a large parent."""
+    """Nobody is killed, and all can be filled. By a process that copies nothing of a large parent."""
     subprocess.run([sys.executable, "-c", FILL, str(small_group)], check=True, timeout=60)
 
 

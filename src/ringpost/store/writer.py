@@ -104,7 +104,7 @@ class Writer:
                 if shortage is not None and wanted and plans[0].is_waited_for():
                     if self.environment.size() < shortage.used:
                         return self.write(*wanted)  # something was deleted: perhaps there is room now
-                    if not may_turn or not self.environment.has_room(0):
+                    if shortage.is_quota or not may_turn or not self.environment.has_room(0):
                         raise shortage.problem
                     self.environment.turn_over()
                     return self.write(*wanted, may_turn=False)
@@ -196,7 +196,7 @@ class Writer:
             "delete queues, or connect with a larger max_bytes",
             str(self.environment.place),
         )
-        return _Shortage(problem, used)
+        return _Shortage(problem, used, is_quota=True)
 
     def check_room(self, size: int, timeout: float | None) -> None:
         """For so many bytes that are about to be decided on. Raises StorageFailed, Stalled."""
@@ -277,6 +277,7 @@ class _Shortage:
 
     problem: StorageFailed
     used: int
+    is_quota: bool = False
 
 
 class _Plan:
