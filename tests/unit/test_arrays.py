@@ -235,7 +235,11 @@ def test_what_python_has_no_number_for_comes_back_as_an_array(
     if scalar.dtype.names is None:  # a lone record comes back as a record
         queue.put(scalar)
         backs.append(queue.get_nowait())
-    assert all(same(back, numpy.asarray(scalar)) for back in backs)
+    array = numpy.asarray(scalar)
+    if scalar.dtype.char in "gG":  # some of their bytes say nothing
+        assert all(back.dtype == array.dtype and back.shape == () and back == array for back in backs)
+    else:
+        assert all(same(back, array) for back in backs)
 
 
 def test_a_record_of_objects_is_refused(queue: ringpost.Queue[object]) -> None:
