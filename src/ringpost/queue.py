@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from ringpost._binding.contract import Log
 from ringpost.errors import Empty, ShutDown, Stalled
+from ringpost.places import store_places
 from ringpost.speech import Speech
 
 if TYPE_CHECKING:
@@ -332,7 +333,9 @@ class Queue(Generic[T]):
         if group is None:
             members = self._log.group()
         else:
-            members, _ = self._log.open_group(group, from_start=True)
+            members, made = self._log.open_group(group, from_start=True)
+            if made:
+                store_places(self._log)
         return make(
             members,
             prefetch=1 if auto_ack else prefetch,

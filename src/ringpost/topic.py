@@ -21,6 +21,7 @@ from ringpost.deadletters import DeadLetters
 from ringpost.envelope import Envelope, seal
 from ringpost.errors import Full, SettingsMismatch, was_put
 from ringpost.loan import Loan, Order, Way, check_takes_arrays
+from ringpost.places import store_places
 from ringpost.producer import milliseconds
 from ringpost.speech import Speech
 from ringpost.stats import TopicStats, topic_stats
@@ -387,6 +388,8 @@ class Topic(Generic[T]):
                 group.remove()  # publishers would wait for it
             raise
         self._subscribers.add(subscriber)
+        if made and name is not None:
+            store_places(self._log)
         return subscriber
 
     def wait_for_subscribers(self, count: int = 1, timeout: float | None = None) -> None:
@@ -413,6 +416,7 @@ class Topic(Generic[T]):
                     name, each["pattern"], policy=each["policy"], lossy=each["lossy"]
                 )
                 group.remove()
+                store_places(self._log)
                 return True
         return False
 

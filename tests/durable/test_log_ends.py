@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from ringpost.store import format as form
 from ringpost.store import transactions
 from ringpost.store.blocks import AT_ONCE
 from ringpost.store.transactions import Transactions
-from ringpost.store.writer import Writer
+from ringpost.store.writer import Writer, _Plan
 
 
 def blocks(broker: ringpost.Broker) -> int:
@@ -209,3 +211,134 @@ def test_others_take_what_they_put_while_a_transaction_is_decided(
     assert fork(decide_meanwhile).wait() == -signal.SIGKILL
     assert fork(go_on).wait() == 0
     assert ringpost.connect(url).queue("to", **settings).get(timeout=BOUND) == "moved"
+
+
+# ---- what others have stored, and who does not know ---------------------------------------------------
+
+
+def test_acks_are_stored_after_who_stored_the_message_died_before_he_said_so(
+    durable: ringpost.Broker, reboot: Reboot, url: str, fork: Nursery
+) -> None:
+    def put_and_die() -> None:
+        _Plan.publish = die  # type: ignore[method-assign]
+        ringpost.connect(url).queue("jobs").put("x")
+
+    queue = durable.queue("jobs")
+    queue.put("first")
+    ack_all(queue)  # and nothing is stored any more
+    assert fork(put_and_die).wait() == -signal.SIGKILL
+    with queue.consumer() as consumer:
+        consumer.receive(BOUND).ack()
+    queue.flush(BOUND)
+    assert reboot().queue("jobs").empty()
+
+
+def test_flush_waits_for_acks_that_are_being_stored(
+    durable: ringpost.Broker, reboot: Reboot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, store, begun = durable.queue("jobs"), _Plan.store, threading.Event()
+    queue.put("x")
+    committed: list[float] = []
+
+    def slowly(self: _Plan, *args: Any) -> None:
+        store(self, *args)
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            time.sleep(0.3)
+            committed.append(time.monotonic())
+
+    monkeypatch.setattr(_Plan, "store", slowly)
+    with queue.consumer() as consumer:
+        consumer.receive(BOUND).ack()
+    assert begun.wait(BOUND)
+    queue.flush(BOUND)
+    assert committed
+    assert committed[0] < time.monotonic()
+    monkeypatch.undo()
+    assert reboot().queue("jobs").empty()
+
+
+def test_numbers_go_on_although_everything_was_consumed_before_it_was_stored(
+    durable: ringpost.Broker, reboot: Reboot
+) -> None:
+    queue = durable.queue("jobs", durability="memory")
+    queue.put_many(range(10))
+    ack_all(queue)
+    assert reboot().queue("jobs")._log.info()["next_sequence"] == 10
+
+
+def test_who_gave_up_a_place_has_given_it_up_after_a_reboot(
+    durable: ringpost.Broker, reboot: Reboot, url: str, fork: Nursery
+) -> None:
+    def give_up() -> None:
+        topic = ringpost.connect(url).topic("news")
+        assert topic.unsubscribe("audit")
+        topic.publish("behind")
+
+    topic = durable.topic("news")
+    topic.subscribe(name="audit", start="earliest").close()
+    topic.publish("before")
+    assert fork(give_up).wait() == 0
+    assert reboot().topic("news").subscribers() == ()
+
+
+def test_a_place_that_was_given_up_and_made_anew_elsewhere_is_there_after_a_reboot(
+    durable: ringpost.Broker, reboot: Reboot, url: str, fork: Nursery
+) -> None:
+    def give_up() -> None:
+        topic = ringpost.connect(url).topic("news")
+        topic.publish(1)
+        topic.unsubscribe("audit")
+        topic.publish(2)
+
+    def take() -> None:
+        ringpost.connect(url).topic("news").subscribe(name="audit", start="earliest").close()
+        os._exit(0)
+
+    topic = durable.topic("news")
+    topic.subscribe(name="audit", start="earliest").close()
+    topic.publish(0)
+    assert fork(give_up).wait() == 0
+    assert fork(take).wait() == 0
+    topic.publish("important")
+    with reboot().topic("news").subscribe(name="audit") as audit:
+        assert audit.receive_many(10, timeout=BOUND)[-1].body == "important"
+
+
+@pytest.mark.parametrize("published", [0, 3])
+def test_a_place_is_there_when_subscribe_has_returned(
+    durable: ringpost.Broker, reboot: Reboot, published: int
+) -> None:
+    topic, queue = durable.topic("news"), durable.queue("jobs")
+    for number in range(published):
+        topic.publish(number)
+        queue.put(number)
+    topic.subscribe(name="audit").close()
+    queue.consumer(group="audit").close()
+    broker = reboot()
+    broker.topic("news").publish("important")
+    broker.queue("jobs").put("important")
+    with broker.topic("news").subscribe(name="audit") as audit:
+        assert audit.receive(BOUND).body == "important"
+    with broker.queue("jobs").consumer(group="audit") as audit:
+        assert [audit.receive(BOUND).body for _ in range(published + 1)][-1] == "important"
+
+
+def test_who_was_forked_within_a_commit_is_told_so(
+    durable: ringpost.Broker, url: str, fork: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB lets nobody use what a parent has begun."""
+    queue = durable.queue("jobs")
+    environment = durable._engine._environment()  # type: ignore[attr-defined]
+
+    def put() -> None:
+        with pytest.raises(ringpost.StorageFailed, match="forked while its parent"):
+            queue.put("from the child")
+        with pytest.raises(ringpost.StorageFailed, match="forked while its parent"):
+            ringpost.connect(url).queue("others")
+
+    monkeypatch.setattr("ringpost.store.environment._FORK", 0.05)
+    with environment.alone(), environment.begin():
+        child = fork(put)
+    assert child.wait() == 0
+    queue.put("from the parent")

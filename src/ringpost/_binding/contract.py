@@ -407,6 +407,9 @@ class Storage(Protocol):
         Stalled, StorageFailed, with the attribute `put`: 1."""
 
     def after_settle(self) -> None: ...
+    def after_group(self) -> None:
+        """One was made, or closed. Raises StorageFailed, Stalled."""
+
     def handed_out_again(self, group: NativeGroup, messages: list[Any]) -> list[Any]:
         """Those that no transaction has acked whose process died right then."""
 

@@ -303,11 +303,7 @@ class _Wanted:
 
         registry, writer = Registry(engine._environment()), engine._writer()
         native, is_new = registry.open_ring(record, path, wanted.attach, create)
-        native.storage = storage = writer.storage_of(
-            wanted.attach(), record, label, (self.kind.value, self.name)
-        )
-        if is_new:
-            storage.known_groups = {each.name: each for each in registry.groups(record)}
+        native.storage = writer.storage_of(wanted.attach(), record, label, (self.kind.value, self.name))
         return native, is_new
 
     def _mark(self, made: NativeLog, record: form.LogRecord) -> None:

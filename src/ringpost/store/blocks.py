@@ -76,6 +76,17 @@ class Blocks:
             return noted
         return form.Progress(last.end, last.end_sequence, noted.ring)
 
+    def groups(self, transaction: Any) -> list[form.GroupRecord]:
+        """As they are stored."""
+        table, found = self._environment.table(form.GROUPS), []
+        with transaction.cursor(table) as cursor:
+            there = cursor.set_range(self._prefix)
+            while there and bytes(cursor.key()[:4]) == self._prefix:
+                opened = self.values.open(form.GROUPS, bytes(cursor.key()), cursor.value())
+                found.append(form.decode_group(bytes(opened)))
+                there = cursor.next()
+        return found
+
     @binding.contextmanager
     def _reading(self, table: bytes | None) -> Iterator[Any]:
         environment = self._environment

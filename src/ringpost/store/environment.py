@@ -344,6 +344,17 @@ class Environment:
         with self.read() as transaction:
             return self._has_room(size, lambda: disk.used_by(transaction, self._tables.values()) + size)
 
+    def look(self) -> int:
+        """The epoch: a new one if others have written since. Who calls is alone."""
+        with self.read() as transaction:
+            seen, last = transaction.id(), self._environment.info()["last_txnid"]
+        if seen != last:  # who committed that died before he had told readers of it: who writes does
+            with self.begin(only_frames=True):
+                pass
+        if last != self._last_commit:
+            self.epoch, self._last_commit = self.epoch + 1, last
+        return self.epoch
+
     def turn_over(self) -> None:
         """What the last transactions have freed can be used from now on: LMDB keeps it for readers that began
         before the last one but one. Raises StorageFailed."""
@@ -406,12 +417,17 @@ class Environment:
         LMDB would take the one for the other: what it inherited stays open then."""
         self._gate = Gate()
         self._leave()
-        if may_close:
-            if os.getpid() == self._pid:
-                _abandoned.append(self._environment)
-            else:
-                self._environment.close()
-            self._environment = _Unopened(self)
+        if isinstance(self._environment, _Unusable):
+            return
+        if not may_close:
+            _abandoned.append(self._environment)
+            self._environment = _Unusable(self)
+            return
+        if os.getpid() == self._pid:
+            _abandoned.append(self._environment)
+        else:
+            self._environment.close()
+        self._environment = _Unopened(self)
 
 
 class Gate:
@@ -773,6 +789,24 @@ class _Unopened:
             if self._owner._environment is self:
                 self._owner._open()
         return getattr(self._owner._environment, name)
+
+
+class _Unusable:
+    """Stands for what the parent had open within a transaction: LMDB opens it no second time."""
+
+    def __init__(self, owner: Environment) -> None:
+        self._owner = owner
+
+    def close(self) -> None:
+        """It is not open."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise StorageFailed(
+            errno.EDEADLK,
+            f"this process was forked while its parent had been storing for {_FORK:.0f} seconds or more, and "
+            "cannot have the broker: start another one",
+            str(self._owner.place),
+        )
 
 
 os.register_at_fork(before=_wait_for_transactions, after_in_parent=_go_on, after_in_child=_open_again)

@@ -52,11 +52,12 @@ class StoredLog:
         compact = record.retention is not None and record.retention.compact
         self.blocks = Blocks(writer.environment, record, compact)
         self.ring = int(log.info()["created_ns"])
-        self.has_blocks = True  # perhaps; False: none up to `published`, which nobody else has moved
-        self.published = -1
+        self.has_blocks = True
         self.known_groups: dict[bytes, form.GroupRecord] = {}  # as they are stored
-        self.stored_to, self.stored_in = 0, -1  # up to where it is stored, as was known in which epoch
+        self.stored_to = 0  # -1: the log was deleted, or has another ring by now
+        self.looked_in = -1  # the epoch in which these three were so
         self.noted = False  # the committer will come
+        self.in_flight = 0  # commits on their way of what was noted
         self.is_spoilt = False  # what is stored is damaged: it is left to its own users to hear of
         self._writer = writer
         self._level = record.durability
@@ -90,6 +91,13 @@ class StoredLog:
         if not self.noted:
             self._writer.note(self, soon=False)
 
+    def after_group(self) -> None:
+        """One was made, or closed: so it is found after a reboot. Raises StorageFailed, Stalled."""
+        self._writer.note(self, soon=True)
+        if self._level == "commit":
+            with self.stored.entering(ALL, _PATIENCE):
+                self._writer.write(self)
+
     def handed_out_again(self, group: NativeGroup, messages: list[Any]) -> list[Any]:
         """Without what a transaction has acked whose process died before it was carried out."""
         transactions = self._writer.transactions
@@ -120,9 +128,9 @@ class StoredLog:
 
     def flush(self, timeout: float | None = None) -> None:
         """With the acks of this process."""
-        if self.noted:
+        if self.noted or self.in_flight:
             with self.stored.entering(ALL, timeout):
-                self._writer.write(self)
+                self._writer.write(self, for_good=True)
         self.commit_until(self.stored.tail(), timeout)
 
     # ---- reading -------------------------------------------------------------------------------
@@ -229,6 +237,21 @@ class StoredLog:
         return self._writer.environment is environment
 
     # ---- for the writer ------------------------------------------------------------------------
+
+    def look(self, transaction: Any, epoch: int) -> None:
+        """What is stored of it, unless it is known."""
+        if self.looked_in == epoch:
+            return
+        progress = self.blocks.progress(transaction)
+        is_ours = progress is not None and progress.ring == self.ring
+        self.stored_to = progress.position if progress is not None and is_ours else -1
+        self.has_blocks = self.blocks.last_in(transaction) is not None
+        self.known_groups = {one.name: one for one in self.blocks.groups(transaction)}
+        self.looked_in = epoch
+
+    def forget(self) -> None:
+        """What is known of what is stored."""
+        self.looked_in = -1
 
     def is_pending(self) -> bool:
         """Something of it shall be stored, and is not yet."""

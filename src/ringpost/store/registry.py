@@ -215,15 +215,8 @@ class Registry:
         return log
 
     def groups(self, record: form.LogRecord) -> list[form.GroupRecord]:
-        key, found = form.number_key(record.number), []
-        environment, values = self._environment, self._environment.values(record.id)
-        with environment.read() as transaction, transaction.cursor(environment.table(form.GROUPS)) as cursor:
-            there = cursor.set_range(key)
-            while there and bytes(cursor.key()[:4]) == key:
-                opened = values.open(form.GROUPS, bytes(cursor.key()), cursor.value())
-                found.append(form.decode_group(bytes(opened)))
-                there = cursor.next()
-        return found
+        with self._environment.read() as transaction:
+            return self.blocks(record).groups(transaction)
 
     def blocks(self, record: form.LogRecord) -> Blocks:
         return Blocks(self._environment, record)

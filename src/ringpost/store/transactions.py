@@ -16,6 +16,7 @@ One transaction at a time, behind a door of their own: its process may need the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import struct
@@ -101,7 +102,13 @@ class Transactions:
             self._finish_all()
             logs = [storage_of(log) for _, _, log, _ in sends]
             self._writer.check_room(_size_of(sends), patience.left())
-            self._decide(transaction, acks, sends, logs, acked, patience)
+            try:
+                self._decide(transaction, acks, sends, logs, acked, patience)
+            except StorageFailed as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                self._writer.make_room(patience.left())
+                self._decide(transaction, acks, sends, logs, acked, patience)
             with self._or_later():
                 settle()
                 for (_, _, log, messages), storage in zip(sends, logs, strict=True):

@@ -84,11 +84,18 @@ class Writer:
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def write(self, *wanted: StoredLog, then: Then | None = None, may_turn: bool = True) -> None:
+    def write(
+        self,
+        *wanted: StoredLog,
+        then: Then | None = None,
+        for_good: bool = False,
+        may_turn: bool = True,
+    ) -> None:
         """Store what is new in these logs, and in the others. The caller holds the door.
 
         Args:
             then: gets the transaction, to add to it, and where each of these logs ends as it is stored.
+            for_good: also where these logs end, though nothing else of them is to be stored.
             may_turn: what was freed lately may be made ready to be used again, if the disk is full.
 
         Raises StorageFailed, QueueDeleted, StorageDamaged (one of these logs; others are left out then).
@@ -97,20 +104,26 @@ class Writer:
         self.decided.are_some = False
         try:
             plans = self._plans(wanted, noted)
-            if then is not None or any(plan.needs_disk() for plan in plans):
+            if then is not None or any(plan.needs_disk(for_good and plan.log in wanted) for plan in plans):
                 plans, shortage = self._commit(plans, wanted, then, self._over_quota())
                 for plan in plans:
                     plan.remember()
                 if shortage is not None and wanted and plans[0].is_waited_for():
                     if self.environment.size() < shortage.used:
-                        return self.write(*wanted)  # something was deleted: perhaps there is room now
+                        # something was deleted: perhaps there is room now
+                        return self.write(*wanted, for_good=for_good)
                     if shortage.is_quota or not may_turn or not self.environment.has_room(0):
                         raise shortage.problem
                     self.environment.turn_over()
-                    return self.write(*wanted, may_turn=False)
+                    return self.write(*wanted, for_good=for_good, may_turn=False)
         except BaseException:
+            for log in self.logs():
+                log.forget()  # it may be stored, and nobody remembers
             self._committer.try_later(noted)  # who failed may have had nothing to do with them
             raise
+        finally:
+            for log in noted:
+                log.in_flight -= 1
         for plan in plans:
             plan.publish()
         left = noted - {plan.log for plan in plans if not plan.is_waited_for()}
@@ -121,14 +134,15 @@ class Writer:
 
     def _plans(self, wanted: tuple[StoredLog, ...], noted: set[StoredLog]) -> list[_Plan]:
         """`noted` gets those that were. Not after the plan is made: what is noted meanwhile is not in it."""
-        plans = []
+        plans, epoch = [], self.environment.look()
         others = [log for log in self.logs() if log not in wanted and (log.noted or log.is_pending())]
         for log in (*wanted, *(log for log in others if not log.is_spoilt)):
             if log.noted:
                 noted.add(log)
+                log.in_flight += 1  # first: who flushes in between waits for it
                 log.noted = False
             try:
-                plans.append(_Plan(log, self))
+                plans.append(_Plan(log, self, epoch))
             except (RingpostError, ShutDown):
                 if log in wanted:
                     raise  # else it is its own users' to hear of
@@ -202,11 +216,15 @@ class Writer:
         """For so many bytes that are about to be decided on. Raises StorageFailed, Stalled."""
         if self.environment.has_room(size):
             return
-        with self.environment.alone(timeout):
-            self.write()  # what was acked is deleted
-            self.environment.turn_over()
+        self.make_room(timeout)
         if not self.environment.has_room(size):
             raise full(self.environment.place)
+
+    def make_room(self, timeout: float | None) -> None:
+        """Delete what was acked, and make it ready to be used again. Raises StorageFailed, Stalled."""
+        with self.environment.alone(timeout):
+            self.write()
+            self.environment.turn_over()
 
     # ---- levels --------------------------------------------------------------------------------
 
@@ -219,14 +237,14 @@ class Writer:
             log.noted = False  # else nobody would come, and nobody note it again
             raise
 
-    def commit_noted(self, others: Collection[StoredLog] = ()) -> None:
+    def commit_noted(self, others: Collection[StoredLog] = (), for_good: bool = True) -> None:
         """Raises StorageFailed, Stalled; what else one of them has keeps no other from being stored."""
         problem: Exception | None = None
         for log in self.logs():
             if log.noted or log in others:
                 try:
                     with log.stored.entering(ALL, 5.0):
-                        self.write(log)
+                        self.write(log, for_good=for_good)
                 except QueueDeleted:
                     self.discard(log)
                 except (StorageFailed, Stalled):
@@ -283,7 +301,7 @@ class _Shortage:
 class _Plan:
     """W1 to W3 of one log; then the rest."""
 
-    def __init__(self, log: StoredLog, writer: Writer) -> None:
+    def __init__(self, log: StoredLog, writer: Writer, epoch: int) -> None:
         self.log = log
         self._writer = writer
         stored = log.stored
@@ -299,13 +317,13 @@ class _Plan:
             floor = writer.decided.floor(log.identity)
             if floor is not None:
                 self._needed = min(self._needed, floor)  # whoever carries it out looks for what was sent
-        durable = stored.durable()
-        self._start = max(durable, min(self._needed, self._tail))
+        self._start = max(stored.durable(), min(self._needed, self._tail))
         self._published = self._tail  # durable, when it is done
-        if not log.has_blocks and durable != log.published:  # others have stored since
-            log.has_blocks, log.published = log.blocks.ends() is not None, durable
+        if log.looked_in != epoch:
+            with writer.environment.read() as reading:
+                log.look(reading, epoch)
         self._has_blocks = log.has_blocks
-        self._stored = log.stored_to, log.stored_in
+        self._stored = log.stored_to
         self.written = 0  # bytes of frames and payloads
 
     @property
@@ -316,23 +334,26 @@ class _Plan:
     def is_waited_for(self) -> bool:
         return self._published < self._tail
 
-    def needs_disk(self) -> bool:
-        return self._start < self._tail or (self._has_blocks and self._has_changed_groups())
+    def needs_disk(self, for_good: bool) -> bool:
+        if self._start < self._tail or (for_good and self.log.stored_to < self._tail):
+            return True
+        return self._has_changed_groups() if self._has_blocks else self._has_other_groups()
 
     def _has_changed_groups(self) -> bool:
         known = self.log.known_groups
         return len(known) != len(self._groups) or any(known.get(one.name) != one for one in self._groups)
 
+    def _has_other_groups(self) -> bool:
+        """Some were made, or closed. A queue always has its own, which has no name."""
+        return {one.name for one in self._groups if one.name} != {one for one in self.log.known_groups if one}
+
     def store(self, transaction: Any, environment: Environment, with_frames: bool) -> None:
         """W4. Raises QueueDeleted: this is not the ring any more that this log is stored from."""
         log, number = self.log, self.log.record.number
+        log.look(transaction, environment.epoch)
         self._published, self._has_blocks = self._tail, log.has_blocks  # it may be tried a second time
         self.written = 0
-        key = form.number_key(number)
-        stored = log.stored_to
-        if log.stored_in != environment.epoch:  # else nobody else has written since
-            progress = log.blocks.progress(transaction)
-            stored = -1 if progress is None or progress.ring != log.ring else progress.position
+        key, stored = form.number_key(number), log.stored_to
         if stored < 0:
             self._writer.discard(log)
             raise QueueDeleted(
@@ -355,7 +376,7 @@ class _Plan:
             sealed = log.blocks.values.seal(form.PROGRESS, key, after.pack())
             transaction.put(key, sealed, db=environment.table(form.PROGRESS))
             stored = self._published
-        self._stored = stored, environment.epoch
+        self._stored = stored
 
     def _store_groups(self, transaction: Any, environment: Environment, key: bytes) -> None:
         table, known = environment.table(form.GROUPS), self.log.known_groups
@@ -383,12 +404,11 @@ class _Plan:
         self.log.is_spoilt = False
         self.log.has_blocks = self._has_blocks
         self.log.known_groups = {one.name: one for one in self._groups}
-        self.log.stored_to, self.log.stored_in = self._stored
+        self.log.stored_to = self._stored
 
     def publish(self) -> None:
         """W5."""
         self.log.stored.set_durable(self._published)
-        self.log.published = self._published
 
 
 class Committer:
@@ -399,6 +419,7 @@ class Committer:
         self._lock = threading.RLock()  # entered in C: of a condition a signal handler may come in between
         self._changed = threading.Condition(self._lock)
         self._due: float | None = None
+        self._for_good = False  # something was acked, too
         self._look_at: float | None = None  # for transactions
         self._pause = _LOOK
         self._kept: set[StoredLog] = set()  # closed perhaps before they were stored
@@ -408,6 +429,7 @@ class Committer:
         _committers.add(self)
 
     def note(self, log: StoredLog, soon: bool) -> None:
+        self._for_good |= not soon
         self._come({log}, INTERVAL if soon else ACK_INTERVAL)
 
     def look_later(self) -> None:
@@ -442,7 +464,8 @@ class Committer:
             if writer is None:
                 return
             try:
-                writer.commit_noted()
+                for_good, self._for_good = self._for_good, False
+                writer.commit_noted(for_good=for_good)
             except Exception as error:
                 if self.try_later(kept) and not isinstance(error, QueueDeleted):
                     _log.warning("what was put is not yet on disk: %s", error)
