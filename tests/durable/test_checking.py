@@ -209,10 +209,185 @@ def test_blocks_of_a_topic_are_missing(durable: ringpost.Broker, reboot: Reboot,
     for number in range(10):
         topic.publish(number)
     lose_blocks(durable, 4, 2)
+    reboot()
     assert "topic 'news': what lies between positions " in ringpost.verify(place).problems[0]
     assert len(ringpost.verify(place, skip_damaged=True).given_up) == 1
     with reboot().topic("news").subscribe(start="earliest") as subscriber:
         assert [subscriber.receive(BOUND).body for _ in range(8)] == [0, 1, 2, 3, 6, 7, 8, 9]
+
+
+def take_some(consumer: Any, count: int, kept: set[int]) -> list[Any]:
+    """Of the messages that are taken, these are not acked. They are held as long as what is returned is."""
+    held = []
+    for number in range(count):
+        message = consumer.receive(BOUND)
+        held.append(message) if number in kept else message.ack()
+    return held
+
+
+EACH, IN_ALL = 8, 40  # messages of a block, and of a log with five blocks
+
+
+def numbered(number: int) -> bytes:
+    return b"%d " % number * (1 + number * 7 % 40)
+
+
+def put_blocks(put_many: Callable[[list[Any]], object]) -> None:
+    for first in range(0, IN_ALL, EACH):
+        put_many([numbered(first + i) for i in range(EACH)])
+
+
+def break_blocks(broker: ringpost.Broker, which: set[int], how: str) -> None:
+    """Of logs with EACH messages in a block, these: "damaged", "lost", or damaged "with its header"."""
+    environment = broker._engine._environment()  # type: ignore[attr-defined]
+    table = environment.table(form.BLOCKS)
+    with environment.alone(), environment.begin() as transaction:
+        with transaction.cursor(table) as cursor:
+            rows = [(bytes(key), bytearray(value)) for key, value in cursor if bytes(key) not in form.TABLES]
+        for key, value in rows:
+            if form.header_of(value).sequence // EACH not in which:
+                continue
+            transaction.delete(key, db=table)
+            if how != "lost":
+                value[0 if how == "with its header" else -20] ^= 4
+                transaction.put(key, bytes(value), db=table)
+
+
+LEASES = [
+    (3, set[int]()),  # messages taken, and of these not acked
+    (5, {1}),
+    (20, {0, 2, 9, 14, 18}),
+    (20, {9, 18}),
+    (20, {17, 18}),
+    (16, {2, 5}),
+    (27, {6}),
+    (IN_ALL, {10, 20, 39}),
+]
+
+
+def left_of(taken: int, kept: set[int], which: set[int]) -> list[bytes]:
+    numbers = (*kept, *range(taken, IN_ALL))
+    return sorted(numbered(number) for number in numbers if number // EACH not in which)
+
+
+@pytest.mark.parametrize("how", ["damaged", "lost"])
+@pytest.mark.parametrize("which", [{0}, {1}, {2}, {1, 2}, {0, 1, 2}, {0, 2}, {1, 3}])
+def test_who_stands_within_what_is_given_up_gets_all_that_is_left(
+    durable: ringpost.Broker, reboot: Reboot, place: Path, which: set[int], how: str
+) -> None:
+    """What takes the place of damaged messages begins elsewhere than they did."""
+    held = []
+    for name, (taken, kept) in enumerate(LEASES):
+        queue = durable.queue(str(name))
+        put_blocks(queue.put_many)
+        with queue.consumer(prefetch=1) as consumer:
+            held += take_some(consumer, taken, kept)
+            queue.flush()
+    del held
+    break_blocks(reboot(), which, how)
+    ringpost.verify(place, skip_damaged=True)
+    assert ringpost.verify(place).problems == ()
+    broker = reboot()
+    for name, lease in enumerate(LEASES):
+        queue = broker.queue(str(name))
+        assert sorted(drain(queue)) == left_of(*lease, which)
+        queue.put("new")
+        assert drain(queue) == ["new"]
+
+
+@pytest.mark.parametrize("how", ["damaged", "lost"])
+@pytest.mark.parametrize("which", [{0}, {1}, {1, 2}])
+def test_each_subscriber_gets_all_that_is_left(
+    durable: ringpost.Broker, reboot: Reboot, place: Path, which: set[int], how: str
+) -> None:
+    topic = durable.topic("news")
+    for name in range(len(LEASES)):
+        topic.subscribe(name=str(name), start="earliest").close()
+    put_blocks(lambda some: topic.publish_many([("", each) for each in some]))
+    held = []
+    for name, (taken, kept) in enumerate(LEASES):
+        with topic.subscribe(name=str(name), auto_ack=False, prefetch=1) as subscriber:
+            held += take_some(subscriber, taken, kept)
+            durable.flush()
+    del held
+    break_blocks(reboot(), which, how)
+    ringpost.verify(place, skip_damaged=True)
+    assert ringpost.verify(place).problems == ()
+    topic = reboot().topic("news")
+    for name, lease in enumerate(LEASES):
+        left = left_of(*lease, which)
+        with topic.subscribe(name=str(name)) as subscriber:
+            assert sorted(subscriber.receive(BOUND).body for _ in left) == left
+            with pytest.raises(ringpost.Empty):
+                subscriber.receive(0)
+
+
+@pytest.mark.parametrize("how", ["damaged", "lost"])
+def test_what_is_still_in_shared_memory_is_stored_anew(
+    durable: ringpost.Broker, place: Path, url: str, how: str
+) -> None:
+    for name, (taken, kept) in enumerate(LEASES):
+        queue = durable.queue(str(name))
+        put_blocks(queue.put_many)
+        with queue.consumer(prefetch=1) as consumer:
+            take_some(consumer, taken, kept)
+            queue.flush()
+    break_blocks(durable, {0, 2}, how)
+    durable.close()
+    assert ringpost.verify(place, skip_damaged=True).given_up == ()
+    assert ringpost.verify(place).problems == ()
+    with ringpost.connect(url) as broker:
+        for name, lease in enumerate(LEASES):
+            assert sorted(drain(broker.queue(str(name)))) == left_of(*lease, set())
+
+
+@pytest.mark.parametrize("how", ["damaged", "lost"])
+def test_who_stands_in_shared_memory_is_moved_too(
+    durable: ringpost.Broker, place: Path, url: str, how: str
+) -> None:
+    """Programs end, the machine goes on: groups are where they were, and what they are to get is not."""
+    queue = durable.queue("jobs", capacity=form.LEAST_CAPACITY)
+    put_blocks(queue.put_many)
+    with queue.consumer(prefetch=1) as consumer:
+        take_some(consumer, 12, {2, 9})
+    for _ in range(100):
+        queue.put_many([bytes(10_000)] * 10)
+    break_blocks(durable, {1}, how)
+    durable.close()
+    assert ringpost.verify(place, skip_damaged=True).given_up
+    assert ringpost.verify(place).problems == ()
+    with ringpost.connect(url) as broker:
+        got = drain(broker.queue("jobs"))
+        assert len(got) == 1025
+        assert sorted(got[:25]) == left_of(12, {2, 9}, {1})
+
+
+@pytest.mark.parametrize(("taken", "which"), [(3, {0}), (3, {1}), (12, {1})])
+def test_a_block_whose_header_is_damaged(
+    durable: ringpost.Broker, reboot: Reboot, place: Path, taken: int, which: set[int]
+) -> None:
+    """Its neighbours say what it was, or who needs it does."""
+    queue = durable.queue("jobs")
+    put_blocks(queue.put_many)
+    queue.get_many(taken)
+    queue.flush()
+    break_blocks(reboot(), which, "with its header")
+    assert ringpost.verify(place, skip_damaged=True).given_up
+    assert ringpost.verify(place).problems == ()
+    left = [number for number in range(taken, IN_ALL) if number // EACH not in which]
+    assert drain(reboot().queue("jobs")) == [numbered(number) for number in left]
+
+
+def test_nothing_is_filled_twice(durable: ringpost.Broker, reboot: Reboot, place: Path) -> None:
+    """Nothing is missing behind a damaged block that somebody stands in: it is only damaged."""
+    queue = durable.queue("jobs")
+    put_blocks(queue.put_many)
+    queue.get_many(3)
+    queue.flush()
+    break_blocks(reboot(), {0}, "damaged")
+    found = ringpost.verify(place, skip_damaged=True)
+    assert len(found.problems) == len(found.given_up) == 1
+    assert "is damaged: its checksum is wrong" in found.problems[0]
 
 
 def test_what_nobody_needs_is_not_missed(durable: ringpost.Broker, place: Path) -> None:

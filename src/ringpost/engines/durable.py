@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ringpost._binding import binding
 from ringpost._binding.contract import Log, NativeLog
@@ -28,7 +28,7 @@ from ringpost.keys import Key, from_environment, remember
 from ringpost.stats import Recovered
 from ringpost.store import format as form
 from ringpost.store.environment import PATIENCE, SIDE, Environment, forget_environment, open_environment
-from ringpost.store.log import check_durability
+from ringpost.store.log import StoredLog, check_durability
 from ringpost.store.registry import Registry
 from ringpost.store.transactions import Transactions
 from ringpost.store.values import OF_THE_SIDE_STORE
@@ -61,6 +61,13 @@ class DurableEngine(ring.RingEngine):
         self._opened: Environment | None = None
         self._is_destroyed = False
         self.recovered: tuple[Recovered, ...] = ()
+
+    @classmethod
+    def of(cls, environment: Environment) -> DurableEngine:
+        """Of one that is open."""
+        engine = cls(f"ring://{quote(str(environment.place.resolve()))}")
+        engine._opened, engine._access = environment, environment.access
+        return engine
 
     # ---- what is there -------------------------------------------------------------------------
 
@@ -249,6 +256,14 @@ class DurableEngine(ring.RingEngine):
                     continue  # deleted meanwhile
         for log in opened:
             log.flush(timeout)
+
+    def storage_of_ring(self, kind: str, name: str) -> StoredLog | None:
+        """Of a log, if its ring is there."""
+        if not self._path(Kind(kind), name).exists():
+            return None
+        log = self._open_stored(kind, name)
+        assert isinstance(log.storage, StoredLog)
+        return log.storage
 
 
 @dataclass(frozen=True)

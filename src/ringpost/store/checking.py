@@ -15,13 +15,14 @@ from typing import Any
 import lmdb
 import lmdb.verify
 
+from ringpost._binding.contract import Stored
 from ringpost.engines import directory
 from ringpost.engines.access import access_found
-from ringpost.errors import QueueNotFound, RingpostError, StorageDamaged, StorageFailed
+from ringpost.errors import CorruptLog, QueueNotFound, RingpostError, StorageDamaged, StorageFailed
 from ringpost.keys import from_environment, key_of
 from ringpost.store import format as form
 from ringpost.store.environment import DATA, NEW, SIDE, Environment, open_environment, sync_directory
-from ringpost.store.registry import Registry, first_needed
+from ringpost.store.registry import Registry, first_needed, moved
 from ringpost.store.values import OF_THE_SIDE_STORE, Values
 
 _Fill = Callable[[Any], bool]
@@ -31,6 +32,8 @@ _Place = tuple[int, int]  # position, sequence
 
 _HEAD = 1 << 16  # bytes: LMDB's two meta pages, of the largest size that pages have
 _LOOKS = 3
+_BLOCK_KEY = 12  # bytes; those of payloads are longer
+_MOST_MENDED = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Verification:
     Attributes:
         problems: in words; empty: everything is as it was written.
         queues: what is there.
-        given_up: what was damaged and is given up now, with skip_damaged=True.
+        given_up: what was damaged and is given up now, with skip_damaged=True; not what was stored anew, out
+            of shared memory.
     """
 
     problems: tuple[str, ...]
@@ -74,7 +78,7 @@ class Verification:
 class _Findings:
     problems: list[str] = field(default_factory=list)
     queues: list[StoredQueue] = field(default_factory=list)
-    damaged: list[tuple[str, _Fill]] = field(default_factory=list)  # block or payload, how it is given up
+    damaged: list[tuple[bytes, _Fill]] = field(default_factory=list)  # block or payload, how it is given up
 
 
 def verify(
@@ -103,10 +107,8 @@ def verify(
     environment = open_environment(place, create=False, key=opener, access=access)
     if look.problems and (look := _look_while_others_write(environment)).problems:
         return look.verification()
-    found = _Findings()
-    for kind, name, record in Registry(environment).all():
-        _look_at(environment, kind, name, record, found)
-    given_up = _give_up(environment, found) if skip_damaged else ()
+    found = _look_at_all(environment)
+    given_up = _give_up(environment, found) if skip_damaged and found.damaged else ()
     return Verification(tuple(found.problems), tuple(found.queues), given_up)
 
 
@@ -155,6 +157,13 @@ def _look_while_others_write(environment: Environment) -> _Look:
     return look
 
 
+def _look_at_all(environment: Environment) -> _Findings:
+    found = _Findings()
+    for kind, name, record in Registry(environment).all():
+        _look_at(environment, kind, name, record, found)
+    return found
+
+
 def _look_at(
     environment: Environment, kind: str, name: str, record: form.LogRecord, found: _Findings
 ) -> None:
@@ -183,11 +192,12 @@ class _Looked:
 
     def _say(self, problem: object, key: bytes, fill: _Fill) -> None:
         self._found.problems.append(f"{self._what}: {problem}")
-        self._found.damaged.append((form.describe(key), fill))
+        self._found.damaged.append((key, fill))
 
     def look_at_blocks(self, transaction: Any) -> None:
-        needed = self._first_needed()
-        end: _Place | None = None  # behind the last block; None: nobody knows
+        first, is_first = self._first_needed(), True
+        needed = first if self._record.retention is None else None  # of a topic all is stored
+        end = first  # behind the last block, or what is needed first; None: nobody knows
         with transaction.cursor(self._environment.table(form.BLOCKS)) as cursor:
             there = cursor.set_range(self._prefix)
             while there and bytes(cursor.key()[:4]) == self._prefix:
@@ -195,26 +205,23 @@ class _Looked:
                 try:
                     header, frames = self._values.frames(key, cursor.value())
                     self._environment.was_read(cursor.value(), header.size)
-                    if end is not None:
+                    if end is not None and (not is_first or end[0] < header.position):
                         self._compare(end, header, needed)
-                    elif needed is not None and self.blocks == 0 and needed[0] < header.position:
-                        self._compare(needed, header, needed)
                     self._large.update(form.large_in(frames, header.position))
                     self.blocks, self.messages = self.blocks + 1, self.messages + header.frames
                     self.size, end = self.size + header.size, (header.end, header.end_sequence)
                 except StorageDamaged as error:
-                    self._say(error, key, partial(_fill_block, self._environment, key, self._values))
+                    self._say(error, key, partial(_fill_block, self._environment, key, self._values, first))
                     end = None
-                there = cursor.next()
+                is_first, there = False, cursor.next()
 
     def _first_needed(self) -> _Place | None:
-        """What lies before it was perhaps acked by all before it was stored, and then it never is. None: of a
-        topic all is stored, until its retention ends."""
-        if self._record.retention is None:
-            try:
-                return first_needed(self._groups(self._record))
-            except StorageDamaged as error:
-                self._found.problems.append(f"{self._what}: {error}")
+        """What lies before it was perhaps acked by all before it was stored, and then it never is; of a topic
+        it may be beyond its retention. None: nobody needs anything, or it cannot be told."""
+        try:
+            return first_needed(self._groups(self._record))
+        except StorageDamaged as error:
+            self._found.problems.append(f"{self._what}: {error}")
         return None
 
     def _compare(self, end: _Place, header: form.Header, needed: _Place | None) -> None:
@@ -270,48 +277,119 @@ def _give_up(environment: Environment, found: _Findings) -> tuple[str, ...]:
     """Messages that are expired take the place of damaged ones: whoever comes to them passes over them, and
     positions and sequences stay what they are."""
     given_up = []
-    for what, fill in found.damaged:
+    rings = _store_rings(environment, [key for key, _ in found.damaged])
+    if rings:
+        found = _look_at_all(environment)  # something was mended, or is gone, with what was acked
+    for key, fill in found.damaged:
         with environment.alone(), environment.begin() as transaction:
             if fill(transaction):
-                given_up.append(what)
+                given_up.append(form.describe(key))
+                if key[:4] in rings:
+                    _forget_ring(environment, key[:4], rings[key[:4]], transaction)
     return tuple(given_up)
 
 
-def _fill_block(environment: Environment, key: bytes, values: Values, transaction: Any) -> bool:
+def _store_rings(environment: Environment, damaged: list[bytes]) -> dict[bytes, Values]:
+    """What is in the shared memory of these logs, if it is still there: groups stand in it as well, and those
+    that are stored count only when it is made anew. Of which logs that can be done."""
+    from ringpost.engines.durable import DurableEngine
+
+    engine, rings = DurableEngine.of(environment), dict[bytes, Values]()
+    for kind, name, record in Registry(environment).all():
+        number, values = form.number_key(record.number), environment.values(record.id)
+        keys = [key for key in damaged if key[:4] == number]
+        with contextlib.suppress(CorruptLog):  # then it stays, with what it has
+            storage = engine.storage_of_ring(kind, name) if keys else None
+            if storage is not None:
+                if record.retention is None or not record.retention.compact:
+                    _mend(environment, keys, values, storage.stored)
+                storage.noted = True  # who acked may be dead: its groups are stored in any case
+                storage.flush()
+                rings[number] = values
+    return rings
+
+
+def _mend(environment: Environment, keys: list[bytes], values: Values, stored: Stored) -> None:
+    """Blocks that are damaged, or missing, and are still in shared memory: up to those behind them."""
+    table = environment.table(form.BLOCKS)
+    for key in [each for each in keys if len(each) == _BLOCK_KEY]:
+        with environment.alone(), environment.begin() as transaction:
+            with transaction.cursor(table) as cursor:
+                there = cursor.set_range(key) and (bytes(cursor.key()) != key or cursor.next())
+                is_last = not there or bytes(cursor.key()[:4]) != key[:4]
+                end = stored.durable() if is_last else form.position_of(cursor.key())
+            size = end - form.position_of(key)
+            frames = stored.copy(form.position_of(key), size) if 0 < size <= _MOST_MENDED else None
+            if frames is not None and len(frames) == size:
+                _put_blocks(environment, key, frames, values, transaction)
+
+
+def _put_blocks(
+    environment: Environment, key: bytes, frames: bytes, values: Values, transaction: Any
+) -> _Place:
+    """From there on, in blocks. Where they end."""
+    position, sequence = form.position_of(key), next(form.frames_in(frames, 0)).sequence
+    for some, count in form.in_blocks(frames, values.most_frames):
+        header = form.header_for(some, position, sequence, count)
+        row = form.block_key(int.from_bytes(key[:4], "big"), position)
+        transaction.put(row, values.block(row, header, some), db=environment.table(form.BLOCKS))
+        position, sequence = header.end, header.end_sequence
+    return position, sequence
+
+
+def _forget_ring(environment: Environment, number: bytes, values: Values, transaction: Any) -> None:
+    """Whoever opens the log makes another one."""
+    table = environment.table(form.PROGRESS)
+    noted = form.Progress.unpack(values.open(form.PROGRESS, number, transaction.get(number, db=table)))
+    sealed = values.seal(form.PROGRESS, number, noted._replace(ring=0).pack())
+    transaction.put(number, sealed, db=table)
+
+
+def _fill_block(
+    environment: Environment, key: bytes, values: Values, needed: _Place | None, transaction: Any
+) -> bool:
     """False: nobody knows how many messages it had."""
-    position = form.position_of(key)
-    with transaction.cursor(environment.table(form.BLOCKS)) as cursor:
-        cursor.set_key(key)
-        try:
-            header = form.header_of(cursor.value())
-        except ValueError:
-            header = None
-        before = _neighbour(cursor, key, -1)
-        after = _neighbour(cursor, key, +1)
-    if before is not None and before.end == position and after is not None:
-        size, sequence, count = (
-            after.position - position,
-            before.end_sequence,
-            after.sequence - before.end_sequence,
-        )
-    elif header is not None and header.position == position:
-        size, sequence, count = header.size, header.sequence, header.frames
-    else:
+    table = environment.table(form.BLOCKS)
+    with transaction.cursor(table) as cursor:
+        found = _stretch_of(cursor, key, needed)
+    if found is None:
         return False
+    at, size, count = found
     if not form.FRAME_HEADER * count <= size <= form.MOST_FRAMES:
         return False
     number = int.from_bytes(key[:4], "big")
-    return _fill_gap(environment, number, (position, sequence), size, count, values, transaction)
+    is_filled = _fill_gap(environment, number, at, size, count, values, transaction)
+    if is_filled and at[0] != form.position_of(key):
+        transaction.delete(key, db=table)
+    return is_filled
 
 
-def _neighbour(cursor: Any, key: bytes, step: int) -> form.Header | None:
+def _stretch_of(cursor: Any, key: bytes, needed: _Place | None) -> tuple[_Place, int, int] | None:
+    """What a damaged block stands for, as its neighbours say, or its header, or else who needs some of it:
+    where that begins, its size, and how many messages it is."""
+    position = form.position_of(key)
+    before, own, after = (_header_at(cursor, key, step) for step in (-1, 0, +1))
+    if before is not None and before.end == position and after is not None:
+        at = (position, before.end_sequence)
+    elif own is not None:
+        return (position, own.sequence), own.size, own.frames
+    elif needed is not None and after is not None and position <= needed[0] < after.position:
+        at = needed
+    else:
+        return None
+    return at, after.position - at[0], after.sequence - at[1]
+
+
+def _header_at(cursor: Any, key: bytes, step: int) -> form.Header | None:
+    """Of the block with this key, or the one before or behind it. None: there is none, or it is nonsense."""
     cursor.set_key(key)
-    if not (cursor.next() if step > 0 else cursor.prev()) or bytes(cursor.key()[:4]) != key[:4]:
+    if step and not (cursor.next() if step > 0 else cursor.prev()):
         return None
     try:
-        return form.header_of(cursor.value())
+        header = form.header_of(cursor.value()) if bytes(cursor.key()[:4]) == key[:4] else None
     except ValueError:
         return None
+    return header if header is not None and header.position == form.position_of(cursor.key()) else None
 
 
 def _fill_gap(
@@ -324,16 +402,31 @@ def _fill_gap(
     transaction: Any,
 ) -> bool:
     """Where a block is missing, or damaged. False: so many messages cannot have had this size."""
-    position, sequence = at
     try:
-        frames = form.void_frames(sequence, count, size)
+        frames = form.void_frames(at[1], count, size)
     except ValueError:
         return False
-    for some, how_many in form.in_blocks(frames, values.most_frames):
-        key, header = form.block_key(number, position), form.header_for(some, position, sequence, how_many)
-        transaction.put(key, values.block(key, header, some), db=environment.table(form.BLOCKS))
-        position, sequence = header.end, header.end_sequence
+    end = _put_blocks(environment, form.block_key(number, at[0]), frames, values, transaction)
+    _move_groups(environment, number, at, end, values, transaction)
     return True
+
+
+def _move_groups(
+    environment: Environment, number: int, start: _Place, end: _Place, values: Values, transaction: Any
+) -> None:
+    """To the end of what was filled: frames lie elsewhere in it than they did, and whoever stood at one of
+    them finds none there."""
+    table, prefix = environment.table(form.GROUPS), form.number_key(number)
+    with transaction.cursor(table) as cursor:
+        there, rows = cursor.set_range(prefix), list[tuple[bytes, bytes]]()
+        while there and bytes(cursor.key()[:4]) == prefix:
+            rows.append((bytes(cursor.key()), bytes(cursor.value())))
+            there = cursor.next()
+    for key, value in rows:
+        with contextlib.suppress(StorageDamaged):  # that was said, and nobody can stand there
+            group = form.decode_group(bytes(values.open(form.GROUPS, key, value)))
+            sealed = values.seal(form.GROUPS, key, form.encode(moved(group, start, end)))
+            transaction.put(key, sealed, db=table)
 
 
 def _fill_part(environment: Environment, key: bytes, values: Values, transaction: Any) -> bool:

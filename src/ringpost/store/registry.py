@@ -245,6 +245,25 @@ def clip(group: form.GroupRecord, position: int, sequence: int) -> form.GroupRec
     )
 
 
+def moved(group: form.GroupRecord, start: tuple[int, int], end: tuple[int, int]) -> form.GroupRecord:
+    """As if it were done with all messages from one (position, sequence) to another: it stands within them no
+    more, and holds none of them."""
+    held = b"".join(_pack_held(*_moved_lease(start, end, *each)) for each in _held_of(group.held))
+    is_within = start[0] <= group.read < end[0]
+    read, sequence = end if is_within else (group.read, group.sequence)
+    acked = end[0] if start[0] <= group.acked < end[0] else group.acked
+    return form.GroupRecord(group.name, group.pattern, group.policy, read, sequence, acked, held)
+
+
+def _moved_lease(
+    start: tuple[int, int], end: tuple[int, int], at: int, first: int, pending: int, rest: bytes
+) -> tuple[int, int, int, bytes]:
+    pending &= _bits_below(first, start[1]) | ~_bits_below(first, end[1])
+    if start[0] <= at < end[0]:
+        return *end, pending >> max(end[1] - first, 0), rest
+    return at, first, pending, rest
+
+
 def first_needed(groups: list[form.GroupRecord]) -> tuple[int, int] | None:
     """(position, sequence) of the first message that somebody may still get. None: there is nobody."""
     reading = [(one.read, one.sequence) for one in groups]
