@@ -355,7 +355,7 @@ def _fill_block(
     if found is None:
         return False
     at, size, count = found
-    if not form.FRAME_HEADER * count <= size <= form.MOST_FRAMES:
+    if not form.FRAME_HEADER * count <= size <= form.MOST_SPARSE:
         return False
     number = int.from_bytes(key[:4], "big")
     is_filled = _fill_gap(environment, number, at, size, count, values, transaction)

@@ -2,8 +2,9 @@
 
 Every transaction that stores frames notes, for each key, where its last message lies (KEYS), and, for each
 block, which of its messages are superseded (SUPERSEDED). A block of which half is superseded is written anew
-without them: a sparse block (see format.py), in which positions and sequences stay what they are. So writing
-costs at most twice as much, and a block without messages is a few bytes; such neighbours become one.
+without them: a sparse block (see format.py), in which positions and sequences stay what they are, also of
+what is gone, for somebody may stand there. So writing costs at most twice as much, and a block without
+messages is a few bytes; such neighbours become one.
 
 The idea is Kafka's; what differs is that there is no cleaner that comes round later.
 """
@@ -11,11 +12,13 @@ The idea is Kafka's; what differs is that there is no cleaner that comes round l
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ringpost.envelope import unseal
+from ringpost.errors import StorageDamaged
 from ringpost.store import format as form
 from ringpost.store.values import header_of
 
@@ -137,28 +140,31 @@ class Compaction:
                 self._supersede(transaction, int.from_bytes(position, "big"), [])
 
     def _write_without(self, transaction: Any, header: form.Header, frames: Any, gone: set[int]) -> None:
-        kept = []
+        left: list[tuple[int, bytes | None]] = []
         for frame in form.frames_in(frames, header.position):
-            if frame.sequence in gone:
+            start, is_gone = frame.position - header.position, frame.sequence in gone
+            if is_gone:
                 self._delete_payload(transaction, frame)
-            elif not frame.flags & form.VOID:
-                start = frame.position - header.position
-                kept.append((frame.position, bytes(frames[start : start + frame.span])))
+            is_void = is_gone or frame.flags & form.VOID
+            left.append((frame.span, None if is_void else bytes(frames[start : start + frame.span])))
         self._delete_block(transaction, header)  # a smaller value in its place would keep all its pages
-        header, body = header._replace(kept=len(kept)), form.pack_kept(kept)
-        if not kept:
-            header, body = self._with_neighbours(transaction, header)
+        sparse = _sparse(header, left)
+        header, body = sparse if sparse[0].kept else self._with_neighbours(transaction, *sparse)
         key = self._prefix + header.position.to_bytes(8, "big")
         block = self._values.block(key, header, body)
         transaction.put(key, block, db=self._environment.table(form.BLOCKS))
 
-    def _with_neighbours(self, transaction: Any, empty: form.Header) -> tuple[form.Header, bytes]:
+    def _with_neighbours(
+        self, transaction: Any, empty: form.Header, body: bytes
+    ) -> tuple[form.Header, bytes]:
         """What the block is one with from now on: the one behind it, if that is empty, too; the one before
         it, if that is sparse."""
         behind = self._at(transaction, empty.end)
         if behind is not None and behind.kept == 0 and empty.size + behind.size <= form.MOST_SPARSE:
-            self._delete_block(transaction, behind)
-            empty = form.joined(empty, behind)
+            both = _joined(empty, body, behind, self._body(transaction, behind))
+            if both is not None:
+                self._delete_block(transaction, behind)
+                empty, body = both
         before = self._last_up_to(transaction, empty.position - 1) if empty.position else None
         if (
             before is None
@@ -166,10 +172,12 @@ class Compaction:
             or before.end != empty.position
             or (before.size + empty.size > form.MOST_SPARSE)
         ):
-            return empty, b""
-        key = self._prefix + before.position.to_bytes(8, "big")
-        _, body = self._values.body(key, transaction.get(key, db=self._environment.table(form.BLOCKS)))
-        return form.joined(before, empty), bytes(body)
+            return empty, body
+        return _joined(before, self._body(transaction, before), empty, body) or (empty, body)
+
+    def _body(self, transaction: Any, header: form.Header) -> Any:
+        key = self._prefix + header.position.to_bytes(8, "big")
+        return self._values.body(key, transaction.get(key, db=self._environment.table(form.BLOCKS)))[1]
 
     def _delete_block(self, transaction: Any, header: form.Header) -> None:
         key = self._prefix + header.position.to_bytes(8, "big")
@@ -203,6 +211,25 @@ class Compaction:
                 found = cursor.next()
         for key in keys:
             transaction.delete(key, db=table)
+
+
+def _sparse(header: form.Header, frames: list[tuple[int, bytes | None]]) -> tuple[form.Header, bytes]:
+    """Raises StorageDamaged."""
+    try:
+        body = form.pack_sparse(frames)
+    except (ValueError, struct.error) as problem:
+        raise StorageDamaged(f"the block at {header.position} is damaged: {problem}") from None
+    return header._replace(kept=sum(frame is not None for _, frame in frames)), body
+
+
+def _joined(
+    first: form.Header, body: Any, second: form.Header, empty: Any
+) -> tuple[form.Header, bytes] | None:
+    """Raises StorageDamaged."""
+    try:
+        return form.joined(first, body, second, empty)
+    except struct.error as problem:
+        raise StorageDamaged(f"the block at {first.position} is damaged: {problem}") from None
 
 
 def _key_of(frame: form.Frame, frames: Any, start: int, payload_of: Callable[[int], Any]) -> bytes | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ REMOVED = b"removed"
 KINDS = ("queue", "topic", "level")  # engines.durable.DURABLE
 
 MOST_SPARSE = 1 << 20  # bytes that a block may stand for of which only some frames are here
+MOST_LENGTHS = 4096  # bytes that say where its frames begin: more of them are not put together
 PAGES = 65520  # bytes of a value that fill sixteen pages of LMDB exactly
 
 _NUMBER = struct.Struct(">I")
@@ -41,9 +43,10 @@ _BLOCK_KEY = struct.Struct(">IQ")
 _PAYLOAD_KEY = struct.Struct(">IQI")
 _PROGRESS = struct.Struct(">QQQ")
 _HEADER = struct.Struct("<4sBBHIIQQQQII8x")  # its last numbers are the checksum, and that of the key
-_SPARSE = 1  # flags of a block: of its frames only some are here, each behind its position
+_SPARSE = 1  # flags of a block: of its frames only some are here, behind the lengths of all
+_LENGTHS = struct.Struct("<H")  # how many numbers these are, see pack_sparse()
+_UNITS, _TOGETHER = 12, 16  # bits of a number that say how long, frames that one stands for
 _PLACE = struct.Struct("<QQ")
-_POSITION = struct.Struct("<Q")
 _AT = 48  # where that is
 _MAGIC = b"rpb1"
 _CHECKSUM = struct.Struct("<I")
@@ -194,39 +197,98 @@ def pack_header(header: Header, checksum: int = 0, key: int = 0) -> bytes:
 
 
 def pack_block(header: Header, body: Any) -> bytes:
-    """`body`: frames; of a sparse block what pack_kept() made."""
+    """`body`: frames; of a sparse block what pack_sparse() made."""
     return b"".join((pack_header(header, _checksum(pack_header(header), body)), body))
 
 
-def pack_kept(frames: list[tuple[int, bytes]]) -> bytes:
-    """The body of a sparse block: frames, each behind its position."""
-    return b"".join(part for position, frame in frames for part in (_POSITION.pack(position), frame))
+def pack_sparse(frames: list[tuple[int, bytes | None]]) -> bytes:
+    """The body of a sparse block, of (span, frame; None: it is gone) of all its frames.
+
+    First come numbers of 16 bits: 12 say how long a frame that is gone was, in units of 16 bytes, 0: it is
+    here; 4 how many such frames follow that one. Subscribers and leases stand where frames begin, so that
+    must not be forgotten. Before the numbers is said how many they are, behind them lie the frames that are
+    here. Raises ValueError, struct.error.
+    """
+    numbers = _numbers(0 if frame is not None else span // ALIGN for span, frame in frames)
+    return _pack_body(numbers, b"".join(frame for _, frame in frames if frame is not None))
 
 
-def joined(first: Header, second: Header) -> Header:
-    """Of two blocks that lie one behind the other, the second of them empty."""
-    return first._replace(
-        frames=first.frames + second.frames,
-        size=first.size + second.size,
-        end_sequence=second.end_sequence,
-    )
+def _numbers(lengths: Iterable[int]) -> list[int]:
+    """Raises ValueError."""
+    numbers = []
+    for length, same in groupby(lengths):
+        if length >> _UNITS:
+            raise ValueError(f"a frame cannot have {length * ALIGN} bytes")
+        count = sum(1 for _ in same)
+        for done in range(0, count, _TOGETHER):
+            numbers.append(length | (min(count - done, _TOGETHER) - 1) << _UNITS)
+    return numbers
+
+
+def _pack_body(numbers: list[int], frames: Any) -> bytes:
+    return b"".join((struct.pack(f"<{1 + len(numbers)}H", len(numbers), *numbers), frames))
+
+
+def _unpack_body(body: Any) -> tuple[list[int], memoryview]:
+    """Raises struct.error."""
+    count = _LENGTHS.unpack_from(body)[0]
+    numbers = struct.unpack_from(f"<{count}H", body, _LENGTHS.size)
+    return list(numbers), memoryview(body)[_LENGTHS.size * (1 + count) :]
+
+
+def joined(first: Header, body: Any, second: Header, empty: Any) -> tuple[Header, bytes] | None:
+    """Of two sparse blocks that lie one behind the other, the second of them without messages. None: they
+    would be too large. Raises struct.error."""
+    (numbers, frames), (more, _) = _unpack_body(body), _unpack_body(empty)
+    size = first.size + second.size
+    if size > MOST_SPARSE or _LENGTHS.size * (len(numbers) + len(more)) > MOST_LENGTHS:
+        return None
+    if numbers and more:
+        numbers[-1:], more[:1] = _merged(numbers[-1], more[0]), []
+    both = first._replace(frames=first.frames + second.frames, size=size, end_sequence=second.end_sequence)
+    return both, _pack_body(numbers + more, frames)
+
+
+def _merged(first: int, second: int) -> list[int]:
+    """Two numbers as one, if that can be."""
+    (length, count), (other, more) = _length_and_count(first), _length_and_count(second)
+    return _numbers([length] * (count + more)) if length == other else [first, second]
+
+
+def _length_and_count(number: int) -> tuple[int, int]:
+    return number & (1 << _UNITS) - 1, 1 + (number >> _UNITS)
 
 
 def filled(header: Header, body: Any) -> bytes:
-    """All frames of a sparse block: void ones where it has none. Raises ValueError."""
-    pieces: list[bytes] = []
-    position, sequence, at = header.position, header.sequence, 0
-    while at < len(body):
-        start = _POSITION.unpack_from(body, at)[0]
-        size, _, _, _, number, _, _, _ = _FRAME.unpack_from(body, at + _POSITION.size)
-        span = _span(size)
-        frame = bytes(body[at + _POSITION.size : at + _POSITION.size + span])
-        if len(frame) != span or not sequence <= number < header.end_sequence:
-            raise ValueError("its frames contradict its header")
-        pieces += [void_frames(sequence, number - sequence, start - position), frame]
-        position, sequence, at = start + span, number + 1, at + _POSITION.size + span
-    pieces.append(void_frames(sequence, header.end_sequence - sequence, header.end - position))
+    """All frames of a sparse block: void ones, as long as they were, where it has none. Raises ValueError,
+    struct.error."""
+    numbers, kept = _unpack_body(body)
+    lengths = [_length_and_count(number) for number in numbers]
+    are_kept = sum(count for length, count in lengths if length == 0)
+    if are_kept != header.kept or sum(count for _, count in lengths) != header.frames:
+        raise ValueError("its frames are not as many as it says")
+    pieces: list[Any] = []
+    at, sequence, left = 0, header.sequence, header.size
+    for length, count in lengths:
+        for number in range(sequence, sequence + count):
+            pieces.append(_void_frame(number, length * ALIGN) if length else _kept_frame(kept, at, number))
+            at += 0 if length else len(pieces[-1])
+            left -= len(pieces[-1])
+            if left < 0:
+                raise ValueError("its frames are longer than it says")
+        sequence += count
+    if left or at != len(kept):
+        raise ValueError("its frames are not as long as it says")
     return b"".join(pieces)
+
+
+def _kept_frame(frames: memoryview, at: int, sequence: int) -> memoryview:
+    """Raises ValueError, struct.error."""
+    size, _, _, _, number, _, _, _ = _FRAME.unpack_from(frames, at)
+    span = _span(size)
+    if span > len(frames) - at or number != sequence:
+        raise ValueError(f"message {sequence} is not where it should be")
+    return frames[at : at + span]
 
 
 def _checksum(header: Any, frames: Any) -> int:
@@ -336,18 +398,26 @@ def in_blocks(frames: bytes, most: int) -> Iterator[tuple[bytes, int]]:
 
 
 def void_frames(sequence: int, count: int, size: int) -> bytes:
-    """In place of so many messages, of this size together: nobody gets them. Raises ValueError."""
+    """In place of so many messages, of this size together, where nobody knows how long each of them was:
+    nobody gets them. Raises ValueError."""
     pieces = []
     for number in range(sequence, sequence + count):
         size_of_others = (sequence + count - number - 1) * _FRAME.size
         mine = min(size - size_of_others, _MOST_FRAME)
         if mine < _FRAME.size:
             raise ValueError(f"{count} messages do not fit into {size} bytes")
-        pieces.append(_FRAME.pack(mine, 0, VOID, 0, number, 0, 0, 1).ljust(mine, b"\0"))
+        pieces.append(_void_frame(number, mine))
         size -= mine
     if size:
         raise ValueError(f"{count} messages cannot have {size} bytes more")
     return b"".join(pieces)
+
+
+def _void_frame(sequence: int, span: int) -> bytes:
+    """Raises ValueError."""
+    if span < _FRAME.size:
+        raise ValueError(f"a frame cannot have {span} bytes")
+    return _FRAME.pack(span, 0, VOID, 0, sequence, 0, 0, 1).ljust(span, b"\0")
 
 
 def with_expired(frames: Any, sequence: int) -> bytearray:
