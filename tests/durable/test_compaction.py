@@ -211,6 +211,25 @@ def test_all_who_stand_where_the_ring_has_lost_what_is_gone_go_on(durable: ringp
             assert rest_of(subscriber)[-1] == "last"
 
 
+@pytest.mark.parametrize("how", [{"name": "x"}, {"auto_ack": False}, {}])
+@pytest.mark.parametrize("count", [40, 120])
+def test_large_messages_that_go_between_their_frame_and_their_payload(
+    durable: ringpost.Broker, how: dict[str, Any], count: int
+) -> None:
+    """The ring has their frames yet, or they were read ahead out of storage."""
+    topic = compacted(durable)
+    with topic.subscribe(prefetch=1, **how) as subscriber:
+        for turn in (1, 2, 3):
+            for number in range(count):
+                topic.publish([1000 * turn + number, bytes(30_000)], f"k{number}", durability="interval")
+            topic._log.flush(BOUND)  # type: ignore[attr-defined]
+            for _ in range(2):
+                message = subscriber.receive(BOUND)
+                if how:
+                    message.ack()
+        assert rest_of(subscriber, acks=bool(how))[-1][0] == 3000 + count - 1
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_subscribers_that_read_from_storage_and_ring_in_turns(
     durable: ringpost.Broker, reboot: Reboot, seed: int
@@ -256,7 +275,7 @@ def some_of(subscriber: ringpost.Subscriber[Any], most: int, chance: random.Rand
     return found
 
 
-def rest_of(subscriber: ringpost.Subscriber[Any]) -> list[Any]:
+def rest_of(subscriber: ringpost.Subscriber[Any], acks: bool = True) -> list[Any]:
     found = []
     while True:
         try:
@@ -264,7 +283,8 @@ def rest_of(subscriber: ringpost.Subscriber[Any]) -> list[Any]:
         except ringpost.Empty:
             return found
         found.append(message.body)
-        message.ack()
+        if acks:
+            message.ack()
 
 
 # ---- sparse blocks ---------------------------------------------------------------------------------

@@ -421,7 +421,8 @@ class Storage(Protocol):
         least 64 from there on, or all there are. None: another consumer took them."""
 
     def payload(self, sequence: int, length: int) -> bytes | None:
-        """Of a large frame: so many bytes. None: another consumer took it."""
+        """Of a large frame: so many bytes. None: another consumer took it. Empty: nobody gets it any more, it
+        went after this frame was read."""
 
     def missing_payload(self, sequence: int) -> Exception:
         """There is none, and nobody took it."""

@@ -404,7 +404,7 @@ cdef class Group:
                     return None
                 data = PyBytes_AS_STRING(payload)
                 status = skip_large(self.log, self.handle, taken.frame.sequence, deadline)
-                if status == RP_OK and not self.wants(&taken.frame, data):
+                if status == RP_OK and not (payload and self.wants(&taken.frame, data)):
                     return None
             if status == RP_NO_SLOT and data is NULL:
                 payload = PyBytes_FromStringAndSize(NULL, taken.length)
@@ -492,7 +492,7 @@ cdef class Group:
                     raise self.log.need_storage().missing_payload(frame.sequence)
                 return False  # the lease ended meanwhile, and somebody else settled it
             data = PyBytes_AS_STRING(payload)
-            if not self.wants(frame, data):
+            if not (payload and self.wants(frame, data)):
                 return False
         elif status != RP_OK:
             raise self.log.fail(status, "receive from")

@@ -152,6 +152,15 @@ class Blocks:
                 found = self._next(cursor)
         return None
 
+    def is_gone(self, position: int, sequence: int) -> bool:
+        """Compaction took the message whose frame was there."""
+        found = self.read(position, 1)
+        if found is None:
+            return False
+        pieces, start, _ = found
+        frames = form.frames_in(pieces[0], start)
+        return any(frame.sequence == sequence and frame.flags & form.VOID for frame in frames)
+
     def _last_before(self, cursor: Any, sequence: int, time_ns: int) -> int | None:
         """The position of the last block that begins at or before either; else of the first. None: there is
         none."""

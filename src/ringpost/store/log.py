@@ -195,8 +195,8 @@ class StoredLog:
         )
 
     def payload(self, sequence: int, length: int | None = None) -> bytes | None:
-        """None: nobody needs it any more, another consumer was faster. Raises StorageDamaged, also if it has
-        another length."""
+        """None: nobody needs it any more, another consumer was faster. Empty: compaction took it, after the
+        frame was read. Raises StorageDamaged, also if it has another length."""
         found = self.blocks.payload(sequence)
         if found is not None and length is not None and len(found) != length:
             raise StorageDamaged(
@@ -206,6 +206,9 @@ class StoredLog:
         if found is None:
             frame = self.blocks.find(sequence, 0)
             if frame is not None and frame[1] == sequence and self._is_needed(frame[0]):
+                if self.blocks.is_gone(*frame):
+                    self._read = (b"", 0, 0)  # others in it are perhaps gone, too
+                    return b""
                 raise self.missing_payload(sequence)
         return found
 
