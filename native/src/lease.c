@@ -11,6 +11,7 @@
 
 #define LOOK_OVER UINT64_C(50000000) /* ns between two looks for dead owners and passed deadlines */
 #define TOGETHER  UINT64_C(20000000) /* ns: what is given back for about the same time shares a lease */
+#define PUT_OFF   UINT64_C(20000000) /* ns: so long rests what was given back and finds no lease for a part */
 
 /* ---- the table ------------------------------------------------------------------------------ */
 
@@ -50,11 +51,15 @@ static bool is_only_free_one(const table *all, const rp_lease *lease) {
 
 /* Half of the table is for splitting: each lease that is held may need one for what of it is given back. And the
  * last free lease is for splitting wherever it lies, so that a full table always has two of the same frames. */
-static rp_lease *find_free_for_hand_out(rp_log *log, rp_group *group) {
+static rp_lease *look_for_hand_out(rp_log *log, rp_group *group) {
     uint32_t count = log->geometry.lease_count / log->geometry.group_count;
     rp_lease *lease = find_free(log, group, count / 2);
     table all = table_of(log, group);
-    if (lease && is_only_free_one(&all, lease)) lease = NULL;
+    return lease && is_only_free_one(&all, lease) ? NULL : lease;
+}
+
+static rp_lease *find_free_for_hand_out(rp_log *log, rp_group *group) {
+    rp_lease *lease = look_for_hand_out(log, group);
     rp_store_relaxed(&group->starved, lease == NULL);
     return lease;
 }
@@ -261,6 +266,7 @@ typedef struct handing {
     uint64_t now, deadline; /* 0: none */
     size_t need;            /* of the frame that did not fit */
     uint64_t cold;          /* with RP_COLD */
+    bool stuck;             /* no lease is free for a part of what was given back */
 } handing;
 
 /* H2. RP_OK, RP_TOO_SMALL, RP_CORRUPT. */
@@ -343,9 +349,25 @@ static rp_status copy_returned(handing *to, const rp_lease *lease, uint64_t *bit
     return cold_at(to, position);
 }
 
+/* For R2. Without one, who settles is asked to wake those who wait. */
+static rp_lease *find_for_part(handing *to, rp_lease *from) {
+    rp_lease *lease = find_free_for_split(to->log, to->hold.group);
+    if (!lease) lease = merge_any(to->log, to->hold.group, from, to->now);
+    if (!lease) rp_store_relaxed(&to->hold.group->starved, 1);
+    to->stuck = !lease;
+    return lease;
+}
+
+/* Storage need not be asked: not all of it goes, and for a part there is no lease. (False: RP_COLD is next. A merge may
+ * have put frames into `from` that are not due.) */
+static bool is_stuck_behind_ring(handing *to, rp_lease *from) {
+    uint64_t position = rp_load_relaxed(&from->position);
+    return bits_in(pending_of(from)) > to->limit - to->count && !rp_is_in_view(to->view, position) &&
+           rp_is_cold(to->log, position) && !find_for_part(to, from);
+}
+
 /* R1, R2. The lease that now holds `bits` for us, or NULL: none was free. */
 static rp_lease *take_over(handing *to, rp_lease *from, uint64_t bits) {
-    rp_group *group = to->hold.group;
     uint32_t deliveries = rp_load_relaxed(&from->deliveries) + 1;
     if (pending_of(from) == bits) { /* ours first: a returned lease with our deadline would rest until then */
         rp_store_relaxed(&from->owner, to->log->me);
@@ -353,8 +375,7 @@ static rp_lease *take_over(handing *to, rp_lease *from, uint64_t bits) {
         fill_in(to, from, bits, deliveries);
         return from;
     }
-    rp_lease *lease = find_free_for_split(to->log, group);
-    if (!lease) lease = merge_any(to->log, group, from, to->now);
+    rp_lease *lease = find_for_part(to, from);
     if (!lease) return NULL;
     rp_store_relaxed(&lease->position, rp_load_relaxed(&from->position));
     rp_store_relaxed(&lease->sequence, rp_load_relaxed(&from->sequence));
@@ -393,11 +414,13 @@ static rp_status hand_out_again(handing *to) {
             rp_store_relaxed(&from->owner, 0);
             break;
         }
+        if (is_stuck_behind_ring(to, from)) break;
         status = copy_returned(to, from, &bits);
         if (status == RP_CORRUPT || status == RP_COLD || bits == 0) break;
         lease = take_over(to, from, bits);
         if (!lease) {
             to->used = used;
+            status = RP_OK; /* where the rest did not fit, too: there is no lease for what did */
             break;
         }
         uint32_t before = to->count;
@@ -406,6 +429,7 @@ static rp_status hand_out_again(handing *to) {
                          rp_load_relaxed(&to->hold.group->redelivered) + to->count - before);
     }
     note_due(to->log, to->hold.group);
+    if (to->stuck) rp_store_relaxed(&to->hold.group->due_ns, to->now + PUT_OFF);
     return status;
 }
 
@@ -521,6 +545,14 @@ static rp_status look_in_view(handing *to) {
     return status;
 }
 
+/* No lease was free for the frame at `read`, and none is: storage need not be asked for it. */
+static bool is_starved_behind_ring(const handing *to) {
+    uint64_t read, sequence;
+    if (!rp_load_relaxed(&to->hold.group->starved)) return false;
+    if (rp_glance_at_mark(to->hold.group, &read, &sequence) && find_tip(to, sequence)) return false;
+    return !look_for_hand_out(to->log, to->hold.group);
+}
+
 static rp_status fill_buffer(handing *to) {
     rp_status status = RP_OK, look;
     if (rp_load_relaxed(&to->hold.group->lease_top) && rp_lease_is_due(to->log, &to->hold))
@@ -536,7 +568,7 @@ static rp_status fill_buffer(handing *to) {
     if (look == RP_SHUT_DOWN && to->count == 0 && others_hold(to) &&
         !(rp_load_relaxed(&to->log->head->state) & RP_STATE_DISCARD))
         return RP_EMPTY;
-    return look;
+    return look == RP_COLD && is_starved_behind_ring(to) ? RP_EMPTY : look;
 }
 
 static rp_status try_receive(rp_log *log, uint32_t group, const rp_view *view, void *buffer, size_t size,
@@ -725,7 +757,10 @@ static void end_of_settling(rp_log *log, rp_group *group, uint32_t count, bool f
     if (freed) rp_lease_move_acked(log, group);
     bool shut = rp_load_relaxed(&log->head->state) & RP_STATE_SHUT;
     bool wake = freed && (shut || rp_load_relaxed(&group->starved));
-    if (wake) rp_store_relaxed(&group->starved, 0);
+    if (wake) {
+        rp_store_relaxed(&group->starved, 0);
+        note_due(log, group); /* of what was put off */
+    }
     rp_lock_release(&group->lock);
     if (freed) rp_signal(log, RP_EVENT_SPACE, INT_MAX);
     if (wake) rp_group_wake(log, group, INT_MAX);

@@ -20,6 +20,15 @@
  *                       owner = 0. Where none is free
  *   look over       an owner is dead or its deadline passed: as G1
  *
+ * No lease is free: what is there is none for now, in the ring or behind it, where storage is not asked for it again.
+ * `starved` is set by who finds none in H1 or R2. Who frees one by settling clears it and wakes all; who finds one in
+ * H1 clears it, too. It only spares work: behind the ring, who sees it looks for a free lease before it says that
+ * there is nothing, and who sees it cleared asks storage once. A part of what was given back that finds no lease in
+ * R2 rests for PUT_OFF or until one is freed, so that who takes is not sent to it all the time (`due_ns`).
+ * No wake-up is lost: a sleeper tried, with the lock, after it armed, and left `starved` set; whoever settles later
+ * sees both. Freed without a wake-up: by a repair, or by one who settled and died between S3 and waking, or after
+ * others cleared it in H1: then sleepers try again at the end of a slice, whatever `starved` says.
+ *
  * A death leaves: in H2, bits of frames at or above `read`, which nobody got: repair clears them. In R1, an
  * entry of a dead owner. In R2, G2 and M, a frame with a bit in two entries of the same `sequence`, one of them
  * returned: repair clears the other one. In S1, S2: repair does the rest; `settled` becomes what it was before, and

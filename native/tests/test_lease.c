@@ -475,6 +475,31 @@ static void who_finds_no_free_lease_sleeps(void) {
     CHECK_SOON((clock() - worked) * 1000 / CLOCKS_PER_SEC, 30);
 }
 
+/* What was given back, and finds no lease for a part of it, rests: who takes gets what else there is. */
+static void who_takes_is_not_sent_to_what_finds_no_lease(void) {
+    rp_log *log = create_log((rp_settings){.capacity = 1 << 20, .leases = 64});
+    _Alignas(RP_ALIGN) numbered got;
+    rp_taken taken;
+    rp_receipt first;
+    put_numbers(log, 0, 100);
+    CHECK_OK(receive(log, 0, 80, 0, RP_NOW));
+    give_back(log, received.receipts, 80, 0, false);
+    CHECK_OK(receive(log, 0, 1, INT64_C(3600000000000), RP_NOW));
+    first = received.receipts[0];
+    while (receive(log, 0, 1, INT64_C(3600000000000), RP_NOW) == RP_OK) {
+    }
+    CHECK(rp_load_relaxed(&log->groups[0].starved));
+    sleep_ms(40); /* it is due again */
+    CHECK_IS(rp_try_take(log, 0, &got, sizeof got, 1, &taken), RP_RETURNED_FIRST);
+    CHECK_IS(receive(log, 0, 1, 0, RP_NOW), RP_EMPTY);
+    CHECK_OK(rp_try_take(log, 0, &got, sizeof got, 1, &taken));
+    CHECK_EQ(got.number, 80);
+    CHECK_EQ(settle(log, &first, 1), 0);
+    CHECK_IS(rp_try_take(log, 0, &got, sizeof got, 1, &taken), RP_RETURNED_FIRST);
+    CHECK_OK(receive(log, 0, 1, 0, RP_NOW));
+    CHECK(received.numbers[0] < 80);
+}
+
 /* As acks do: what becomes free is for who found no lease. */
 static void discarding_wakes_who_found_no_lease(void) {
     rp_log *log = create_log((rp_settings){.capacity = 1 << 20, .leases = 64});
@@ -855,9 +880,9 @@ RUN_TESTS(RACES TEST(what_is_settled_is_gone), TEST(acks_come_in_any_order), TES
           TEST(a_lossy_group_whose_reader_died_knows_where_it_stands),
           TEST(a_dead_subscriber_holds_nobody_back), TEST(a_part_can_be_had_of_a_full_table),
           TEST(a_table_of_any_kind_runs_empty), TEST(who_finds_no_free_lease_sleeps),
-          TEST(discarding_wakes_who_found_no_lease), TEST(receiving_makes_room_in_a_bounded_queue),
-          TEST(a_stale_handle_leaves_the_repair_done), TEST(a_child_does_not_abandon_its_parents_group),
-          TEST(died_before_read), TEST(died_while_adding), TEST(died_while_taking_some),
-          TEST(died_while_giving_some_back), TEST(died_while_settling), TEST(died_before_it_was_counted),
-          TEST(every_message_is_settled_once), TEST(every_message_is_settled_though_holders_die),
-          TEST(a_returned_lease_without_frames_is_let_go))
+          TEST(who_takes_is_not_sent_to_what_finds_no_lease), TEST(discarding_wakes_who_found_no_lease),
+          TEST(receiving_makes_room_in_a_bounded_queue), TEST(a_stale_handle_leaves_the_repair_done),
+          TEST(a_child_does_not_abandon_its_parents_group), TEST(died_before_read), TEST(died_while_adding),
+          TEST(died_while_taking_some), TEST(died_while_giving_some_back), TEST(died_while_settling),
+          TEST(died_before_it_was_counted), TEST(every_message_is_settled_once),
+          TEST(every_message_is_settled_though_holders_die), TEST(a_returned_lease_without_frames_is_let_go))

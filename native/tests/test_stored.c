@@ -2,6 +2,7 @@
 #include "stored.h"
 
 #include <pthread.h>
+#include <time.h>
 
 #include "frames.h"
 #include "leases.h"
@@ -75,14 +76,14 @@ static rp_status take_any(const storage *s, uint32_t group, void *buffer, size_t
     return rp_take_cold(s->log, group, &frames, buffer, size, limit, out);
 }
 
-static rp_status receive_any(const storage *s, uint32_t group, uint32_t limit, uint64_t most) {
+static rp_status receive_for(const storage *s, uint32_t group, uint32_t limit, int64_t lease, uint64_t most) {
     rp_taken taken;
-    rp_status status = rp_try_receive(s->log, group, received.frames, sizeof received.frames, limit, 0,
+    rp_status status = rp_try_receive(s->log, group, received.frames, sizeof received.frames, limit, lease,
                                       received.receipts, &taken);
     if (status == RP_COLD) {
         rp_range frames = frames_from(s, taken.cold, most);
-        status = rp_receive_cold(s->log, group, &frames, received.frames, sizeof received.frames, limit, 0,
-                                 received.receipts, &taken);
+        status = rp_receive_cold(s->log, group, &frames, received.frames, sizeof received.frames, limit,
+                                 lease, received.receipts, &taken);
     }
     received.count = taken.count;
     size_t at = 0;
@@ -92,6 +93,10 @@ static rp_status receive_any(const storage *s, uint32_t group, uint32_t limit, u
         at += rp_align(frame->size);
     }
     return status;
+}
+
+static rp_status receive_any(const storage *s, uint32_t group, uint32_t limit, uint64_t most) {
+    return receive_for(s, group, limit, 0, most);
 }
 
 #define TOTAL 5000u /* of 48 bytes: the ring holds 1365 */
@@ -245,6 +250,148 @@ static void views_that_are_no_use_change_nothing(void) {
     }
     CHECK_OK(take_any(&s, 0, &got, sizeof got, 1, 4800, &taken));
     CHECK_EQ(got.number, 0);
+}
+
+/* ---- no lease is free ------------------------------------------------------------------------- */
+
+#define HOUR INT64_C(3600000000000) /* ns. Who asks for some time gets a lease for each message */
+
+/* Each in a lease of its own, until there is none. Their receipts. */
+static uint32_t hold_all(const storage *s, rp_receipt *held) {
+    uint32_t count = 0;
+    while (receive_for(s, 0, 1, HOUR, 4800) == RP_OK) held[count++] = received.receipts[0];
+    return count;
+}
+
+/* What a receiver is told that must not wait, before it looks in storage. */
+static rp_status told(const storage *s, uint32_t limit) {
+    static batch other;
+    rp_taken taken;
+    return rp_try_receive(s->log, 0, other.frames, sizeof other.frames, limit, HOUR, other.receipts, &taken);
+}
+
+static void without_a_lease_there_is_nothing_behind_the_ring(void) {
+    storage s = stored_log();
+    rp_receipt held[MANY];
+    put_and_store(&s, 0, TOTAL);
+    uint32_t count = hold_all(&s, held);
+    CHECK(count > 10);
+    CHECK_IS(told(&s, 1), RP_EMPTY);
+    CHECK_IS(told(&s, 100), RP_EMPTY);
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK_EQ(settle(s.log, &held[i], 1), 0);
+        CHECK_IS(told(&s, 1), RP_COLD);
+        CHECK_OK(receive_for(&s, 0, 1, HOUR, 4800));
+        CHECK_EQ(received.numbers[0], count + i);
+        CHECK_IS(receive_for(&s, 0, 1, HOUR, 4800), RP_EMPTY);
+        CHECK_IS(told(&s, 1), RP_EMPTY);
+    }
+}
+
+/* Leases of the dead are freed by whoever repairs, and a lease may have room for more. */
+static void that_a_lease_was_missing_is_a_hint_behind_the_ring(void) {
+    storage s = stored_log();
+    rp_receipt held[MANY];
+    put_and_store(&s, 0, TOTAL);
+    for (uint64_t i = 0; i < 10; i++) CHECK_OK(receive_for(&s, 0, 1, HOUR, 4800));
+    rp_store_relaxed(&s.log->groups[0].starved, 1);
+    CHECK_IS(told(&s, 1), RP_COLD);
+    CHECK_OK(receive_any(&s, 0, 1, 4800));
+    CHECK_EQ(received.numbers[0], 10);
+    uint32_t tip = rp_load_relaxed(&s.log->groups[0].tip);
+    uint64_t next = 11 + hold_all(&s, held);
+    CHECK_IS(told(&s, 1), RP_EMPTY);
+    rp_store_relaxed(&s.log->groups[0].tip, tip);
+    CHECK(next - 10 < RP_LEASE_WIDTH);
+    CHECK_OK(receive_any(&s, 0, 1, 4800));
+    CHECK_EQ(received.numbers[0], next);
+    rp_store_relaxed(&s.log->leases[0].owner, 0); /* without a word */
+    CHECK_IS(told(&s, 1), RP_COLD);
+}
+
+typedef struct sleeper {
+    rp_log *log;
+    rp_status status;
+} sleeper;
+
+static void *receive_behind_the_ring(void *argument) {
+    sleeper *me = argument;
+    static batch other;
+    rp_taken taken;
+    int64_t deadline = in_ms(BOUND_MS);
+    me->status = UNTIL(deadline, rp_receive(me->log, 0, other.frames, sizeof other.frames, 1, HOUR,
+                                            other.receipts, deadline, &taken));
+    return NULL;
+}
+
+static void who_finds_no_lease_behind_the_ring_sleeps_until_others_settle(void) {
+    storage s = stored_log();
+    rp_receipt held[MANY];
+    rp_taken taken;
+    pthread_t thread;
+    put_and_store(&s, 0, TOTAL);
+    hold_all(&s, held);
+    clock_t worked = clock();
+    CHECK_IS(rp_receive(s.log, 0, received.frames, sizeof received.frames, 1, HOUR, received.receipts,
+                        RP_NEVER, &taken),
+             RP_INTERRUPTED); /* at the end of its slice */
+    CHECK_SOON((clock() - worked) * 1000 / CLOCKS_PER_SEC, 30);
+    int64_t deadline = in_ms(5);
+    CHECK_IS(UNTIL(deadline, rp_receive(s.log, 0, received.frames, sizeof received.frames, 1, HOUR,
+                                        received.receipts, deadline, &taken)),
+             RP_EMPTY);
+    sleeper one = {.log = s.log};
+    CHECK_EQ(pthread_create(&thread, NULL, receive_behind_the_ring, &one), 0);
+    uint32_t event = rp_group_event(s.log, s.log->groups);
+    EVENTUALLY(rp_load_relaxed(&s.log->head->armed[event / 64]) >> event % 64 & 1);
+    sleep_ms(20); /* asleep by now; what is left of its slice is longer than what we grant */
+    int64_t start = rp_monotonic_ns();
+    CHECK_EQ(settle(s.log, held, 1), 0);
+    pthread_join(thread, NULL);
+    CHECK_IS(one.status, RP_COLD);
+    CHECK_SOON(ms_since(start), 40);
+    CHECK_OK(receive_any(&s, 0, 1, 4800));
+}
+
+/* Three leases come back, and are handed out message by message, until there is none for a part of the second. */
+static uint32_t split_all(const storage *s, rp_receipt *held) {
+    CHECK_OK(receive_any(s, 0, 3 * RP_LEASE_WIDTH, 20000));
+    CHECK_EQ(received.count, 3 * RP_LEASE_WIDTH);
+    give_back(s->log, received.receipts, received.count, 0, false);
+    uint32_t count = hold_all(s, held);
+    CHECK(count > RP_LEASE_WIDTH && count < 2 * RP_LEASE_WIDTH - 1);
+    return count;
+}
+
+static void what_was_given_back_rests_while_no_lease_is_free_for_a_part(void) {
+    storage s = stored_log();
+    rp_receipt held[MANY];
+    _Alignas(RP_ALIGN) numbered got;
+    rp_taken taken;
+    put_and_store(&s, 0, TOTAL);
+    uint32_t count = split_all(&s, held), rest = 2 * RP_LEASE_WIDTH - count;
+    for (int i = 0; i < 4; i++) {
+        CHECK_IS(told(&s, 1), RP_EMPTY); /* both while it rests and when it is due again */
+        sleep_ms(15);
+    }
+    CHECK_IS(told(&s, 1), RP_EMPTY);
+    CHECK_IS(rp_try_take(s.log, 0, &got, sizeof got, 1, &taken), RP_COLD); /* not sent back to it */
+    EVENTUALLY(receive_for(&s, 0, rest, HOUR, 20000) == RP_OK); /* all of it needs no other lease */
+    CHECK_EQ(received.count, rest);
+    CHECK_EQ(received.numbers[0], count);
+    EVENTUALLY(told(&s, 100) == RP_COLD); /* the third may fit */
+    CHECK_IS(receive_for(&s, 0, 100, HOUR, 480),
+             RP_EMPTY); /* not in this view: it ends before the lease does */
+    EVENTUALLY(told(&s, 1) == RP_EMPTY);
+    CHECK_EQ(settle(s.log, &held[0], 1), 0);
+    CHECK_IS(told(&s, 1), RP_COLD); /* at once */
+    CHECK_OK(receive_for(&s, 0, 1, HOUR, 480));
+    CHECK_EQ(received.numbers[0], 2 * RP_LEASE_WIDTH);
+    for (uint32_t i = 1; i < RP_LEASE_WIDTH; i++) {
+        CHECK_EQ(settle(s.log, &held[i], 1), 0);
+        CHECK_OK(receive_for(&s, 0, 1, HOUR, 20000));
+        CHECK_EQ(received.numbers[0], 2 * RP_LEASE_WIDTH + i);
+    }
 }
 
 /* ---- deaths --------------------------------------------------------------------------------- */
@@ -576,10 +723,14 @@ static void a_large_message_that_is_not_stored_is_never_cold(void) {
 RUN_TESTS(RACES TEST(what_the_ring_lost_comes_out_of_storage), TEST(what_is_not_stored_holds_producers_back),
           TEST(leases_come_again_out_of_storage), TEST(subjects_are_matched_in_views),
           TEST(large_frames_are_skipped_by_who_has_their_payload), TEST(views_that_are_no_use_change_nothing),
-          TEST(died_between_mark_and_read), TEST(died_while_handing_out_of_a_view),
-          TEST(a_writer_that_dies_is_replaced), TEST(many_wait_for_one), TEST(a_long_delay_stays_long),
-          TEST(a_group_goes_on_in_a_new_ring), TEST(somebody_elses_frames_are_discarded),
-          TEST(a_group_is_placed_and_never_moved_back), TEST(only_what_a_group_needs_is_needed),
-          TEST(a_group_is_opened_over_deaths), TEST(counts_end_where_oldest_lies_behind_the_tail),
+          TEST(without_a_lease_there_is_nothing_behind_the_ring),
+          TEST(that_a_lease_was_missing_is_a_hint_behind_the_ring),
+          TEST(who_finds_no_lease_behind_the_ring_sleeps_until_others_settle),
+          TEST(what_was_given_back_rests_while_no_lease_is_free_for_a_part), TEST(died_between_mark_and_read),
+          TEST(died_while_handing_out_of_a_view), TEST(a_writer_that_dies_is_replaced),
+          TEST(many_wait_for_one), TEST(a_long_delay_stays_long), TEST(a_group_goes_on_in_a_new_ring),
+          TEST(somebody_elses_frames_are_discarded), TEST(a_group_is_placed_and_never_moved_back),
+          TEST(only_what_a_group_needs_is_needed), TEST(a_group_is_opened_over_deaths),
+          TEST(counts_end_where_oldest_lies_behind_the_tail),
           TEST(a_position_that_is_no_frames_is_corrupt_in_a_view),
           TEST(a_large_frame_without_its_descriptor_is_corrupt_in_a_view))

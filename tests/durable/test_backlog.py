@@ -312,3 +312,142 @@ def test_what_is_given_back_while_the_log_goes_on(durable: ringpost.Broker, seed
             handled.update(int(each.body.partition(b" ")[0]) for each in messages)
             consumer.ack_many(messages)
     assert handled == Counter(range(sent))
+
+
+# ---- no lease is free ---------------------------------------------------------------------------------
+
+
+def a_topic_behind_its_ring(broker: ringpost.Broker, lease: float | None) -> Any:
+    """A subscriber, each of whose messages lies too far from the one before for their lease."""
+    topic = broker.topic("news", capacity=1 << 20, durability="memory")
+    subscriber = topic.subscribe("rare", name="audit", prefetch=256, lease=lease)
+    for number in range(100):
+        topic.publish(number, subject="rare")
+        topic.publish_many([("often", bytes(500))] * 70)
+    return subscriber
+
+
+def a_queue_behind_its_ring(broker: ringpost.Broker, lease: float | None) -> Any:
+    queue = broker.queue("jobs", capacity=256 << 10, durability="memory")
+    queue.put_many([number.to_bytes(8, "big") + bytes(900) for number in range(600)])
+    return queue.consumer(prefetch=1, lease=lease)
+
+
+def number_in(message: Any) -> int:
+    return number_of(message.body) if isinstance(message.body, bytes) else message.body
+
+
+def all_it_gets(receiver: Any) -> list[Any]:
+    held = []
+    while True:
+        try:
+            held.append(receiver.receive(0))
+        except ringpost.Empty:
+            return held
+
+
+BEHIND_THE_RING = pytest.mark.parametrize("behind", [a_topic_behind_its_ring, a_queue_behind_its_ring])
+
+
+@BEHIND_THE_RING
+def test_without_a_lease_there_is_nothing_behind_the_ring(
+    durable: ringpost.Broker, url: str, behind: Any
+) -> None:
+    receiver = behind(durable, 60.0)
+    held = all_it_gets(receiver)
+    assert 20 < len(held) < 100
+    with pytest.raises(ringpost.Empty):
+        receiver.receive(0.2)
+    with ringpost.connect(url) as other:
+        member: Any = (
+            other.topic("news").subscribe("rare", name="audit", prefetch=1)
+            if behind is a_topic_behind_its_ring
+            else other.queue("jobs").consumer(prefetch=1)
+        )
+        for timeout in (0, 0.2):
+            with pytest.raises(ringpost.Empty):
+                member.receive(timeout)
+        member.close()
+    for message in held:
+        message.ack()
+    assert number_in(receiver.receive(BOUND)) == len(held)
+
+
+@BEHIND_THE_RING
+def test_who_waits_for_a_lease_reads_no_storage(
+    durable: ringpost.Broker, behind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = behind(durable, 60.0)
+    held = all_it_gets(receiver)
+    reads: list[int] = []
+    read = StoredLog.frames
+    monkeypatch.setattr(StoredLog, "frames", lambda log, at: (reads.append(at), read(log, at))[1])
+    call = Call(receiver.receive, BOUND)
+    time.sleep(0.5)
+    assert call.is_blocked()
+    assert len(reads) < 5
+    held[0].ack()
+    assert number_in(call.result()) == len(held)
+
+
+@BEHIND_THE_RING
+def test_an_ack_of_another_process_wakes_who_waits_for_a_lease(
+    durable: ringpost.Broker, url: str, behind: Any
+) -> None:
+    receiver = behind(durable, 60.0)
+    program = _HOLD_ALL.format(
+        member='topic("news").subscribe("rare", name="audit", prefetch=256, lease=60.0)'
+        if behind is a_topic_behind_its_ring
+        else 'queue("jobs").consumer(prefetch=1, lease=60.0)'
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin
+        assert other.stdout
+        count = int(other.stdout.readline())
+        call = Call(receiver.receive, BOUND)
+        assert call.is_blocked()
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert number_in(call.result()) == count
+        other.stdin.close()
+    assert other.returncode == 0
+
+
+_HOLD_ALL = """
+import sys, ringpost
+
+with ringpost.connect(sys.argv[1]) as broker:
+    member, held = broker.{member}, []
+    try:
+        while True:
+            held.append(member.receive(0))
+    except ringpost.Empty:
+        print(len(held), flush=True)
+    sys.stdin.readline()
+    held[0].ack()
+    sys.stdin.readline()
+    for message in held[1:]:
+        message.ack()
+"""
+
+
+def test_what_was_given_back_waits_for_a_lease_behind_the_ring(durable: ringpost.Broker) -> None:
+    """Whole leases come back, and are asked for message by message: each needs a lease of its own then."""
+    queue = durable.queue("jobs", capacity=256 << 10, durability="memory")
+    queue.put_many([body(number, 900) for number in range(600)])
+    with queue.consumer(prefetch=256) as first:
+        messages = first.receive_many(192, timeout=BOUND)
+        assert len(messages) > 130
+        for message in messages:
+            message.nack()
+    with queue.consumer(prefetch=1, lease=60.0) as second:
+        held = all_it_gets(second)
+        assert 64 < len(held) < len(messages)
+        with pytest.raises(ringpost.Empty):
+            second.receive(0.2)
+        assert number_of(queue.get(block=False)) == len(messages)  # what is taken needs no lease
+        for message in held:
+            message.ack()
+        assert number_of(second.receive(BOUND).body) == len(held)

@@ -634,6 +634,8 @@ cdef class Log:
                 continue
             if deadline == UNKNOWN:
                 deadline = deadline_of(block, timeout)
+            if status == RP_EMPTY:
+                in_vain = no_vain()
             if status == RP_BUSY or (status == RP_EMPTY and block):
                 status = self.wait_for_frames(buffer, FRAME_BUFFER, 1, deadline, &taken)
             if status == RP_OK:
@@ -691,6 +693,8 @@ cdef class Log:
                                        most - <uint32_t>(len(items) + len(errors)), &taken)
                 if status != RP_OK and status != RP_LARGE and (items or errors):
                     break  # what came is worth more than waiting; the next call sees the status
+                if status == RP_EMPTY:
+                    in_vain = no_vain()
                 if status == RP_BUSY or (status == RP_EMPTY and block):
                     status = self.wait_for_frames(buffer, BATCH_BUFFER, most, deadline, &taken)
                 if status == RP_OK:
@@ -776,7 +780,8 @@ cdef class Log:
             self.interrupted()
 
     cdef int note_in_vain(self, Vain *tries, uint64_t place, str operation) except -1:
-        """Another consumer was faster. So often at one place it is not: what lies there is nonsense."""
+        """Another consumer was faster. So often at one place, without a wait, it is not: what lies there is
+        nonsense."""
         if place != tries.place:
             tries.place = place
             tries.count = 0

@@ -295,6 +295,8 @@ cdef class Group:
                     status = rp_try_receive(self.log._log, self.handle, buffer, size, limit, lease, receipts,
                                             &taken)
                 continue
+            if status == RP_EMPTY:  # what comes after a wait is not in vain: it may wait for a lease for hours
+                in_vain = no_vain()
             with nogil:
                 status = rp_receive(self.log._log, self.handle, buffer, size, limit, lease, receipts, deadline,
                                     &taken)
@@ -337,6 +339,8 @@ cdef class Group:
                     self.log.note_in_vain(&in_vain, taken.cold, "receive from")
                     status = self.log.try_take(self.handle, buffer, size, limit, &taken)
                     continue
+                if status == RP_EMPTY:
+                    in_vain = no_vain()
                 with nogil:
                     status = rp_take(self.log._log, self.handle, buffer, size, limit, deadline, &taken)
                 self.note_lost(taken.lost)
