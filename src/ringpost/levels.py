@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ringpost._binding import binding
 from ringpost._binding.contract import Group, Loan, Log, NativeLog, Watch
-from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, Stalled
+from ringpost.errors import Empty, QueueDeleted, QueueNotFound, ShutDown, Stalled, Status, failure
 from ringpost.message import Message
 
 HIGHEST = 9
@@ -33,6 +33,7 @@ class Levels:
         self._base = base
         self._open_level = open_level  # (priority, create) -> its log
         self._logs: dict[int, Log] = {0: base}
+        self._ready = {0}  # where we have made every group's place
         self._known = 0
         self.on_empty: Callable[[], Callable[[], None] | None] | None = None
 
@@ -41,22 +42,28 @@ class Levels:
     def level(self, priority: int) -> Level:
         """To send with this priority. Raises ValueError."""
         check_priority(priority)
-        return Level(self._logs.get(priority) or self._add(priority), self._base)
+        if priority not in self._ready:
+            self._add(priority)
+        return Level(self._logs[priority], self._base)
 
-    def _add(self, priority: int) -> Log:
-        """Make a level, and tell the others, before anything is put into it."""
-        log = self._open_level(priority, True)
+    def _add(self, priority: int) -> None:
+        """Make a level, and tell the others, before we put anything into it. One that is there may lack the
+        places of groups: whoever made it is not done, or died over it."""
+        found = self._logs.get(priority)
+        log = found or self._open_level(priority, True)
         self._base.add_level(priority)
         for group in self._base.groups():
             if group["name"]:
                 log.open_group(group["name"], group["pattern"], policy=group["policy"], from_start=True)
+        self._logs[priority] = log
         state = self._base.info()
         if state["deleted"]:
-            binding.remove(log.path)
-        elif state["shut_down"]:
+            if found is None:  # else another queue's level may lie there by now
+                binding.remove(log.path)
+            raise failure(Status.DELETED, "put into", self.label)
+        if state["shut_down"]:
             log.shutdown()
-        self._logs[priority] = log
-        return log
+        self._ready.add(priority)
 
     def by_priority(self) -> list[tuple[int, Log]]:
         """Those that there are now, the highest first."""

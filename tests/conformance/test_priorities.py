@@ -268,3 +268,40 @@ def test_a_killed_consumer_loses_none_of_any_priority(queue: Queue, broker: ring
         assert sorted(each.body for each in messages) == list(range(10))
         assert all(each.redelivered for each in messages)
         consumer.ack_many(messages)
+
+
+@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
+def test_a_group_gets_what_is_sent_to_a_level_that_its_maker_left_half_made(
+    binding: Any, broker: ringpost.Broker, tmp_path: Any, disk: bool
+) -> None:
+    with ringpost.connect(f"ring://{tmp_path}/shop" if disk else broker.url) as shop:
+        queue = shop.queue("jobs", priorities=True)
+        queue.consumer(group="audit").close()
+        child = os.fork()
+        if child == 0:
+            die_before_the_groups_have_places(ringpost.connect(shop.url).queue("jobs"))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+        with pytest.raises(ringpost.Empty):
+            queue.get_nowait()  # it has heard of the level
+        queue.producer().send_many(range(3), priority=5)
+        assert [queue.get_nowait() for _ in range(3)] == [0, 1, 2]
+        with queue.consumer(group="audit") as audit:
+            messages = [audit.receive(0) for _ in range(3)]
+            assert [each.body for each in messages] == [0, 1, 2]
+            audit.ack_many(messages)
+        if disk:
+            shop.destroy()
+
+
+def die_before_the_groups_have_places(queue: Queue) -> None:
+    levels: Any = queue._log
+
+    class Base:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def groups(self) -> None:
+            os.kill(os.getpid(), 9)
+
+    real, levels._base = levels._base, Base()
+    queue.producer().send("x", priority=5)
