@@ -231,6 +231,8 @@ class Levels:
                     ended += 1
                     if ended == len(levels) == len(self.logs()):
                         raise
+                    if log is self._base:
+                        self._shut_down_the_others()
             look_around()
             if not block:
                 raise stalled or empty or Empty()
@@ -241,6 +243,15 @@ class Levels:
                 if stalled:
                     raise stalled from None
                 raise
+
+    def _shut_down_the_others(self) -> None:
+        """Whoever shut down the lowest may have died over it. Was it `immediate`? Nobody knows any more:
+        what the others have is not discarded."""
+        still_open = [log for log in self.logs() if not log.info()["shut_down"]]
+        for log in still_open:
+            log.shutdown()
+        if still_open:
+            self._base.ring()
 
     def _look_at_alarm(self) -> None:
         """Before the highest priority is tried: what is due may be of that one."""

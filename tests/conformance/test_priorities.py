@@ -155,6 +155,29 @@ def test_shutdown_at_once_discards_every_priority(queue: Queue) -> None:
         queue.get()
 
 
+@pytest.mark.parametrize("immediate", [False, True])
+def test_a_shutdown_whose_process_died_over_it_is_finished_by_who_takes(
+    queue: Queue, broker: ringpost.Broker, immediate: bool
+) -> None:
+    producer = queue.producer()
+    producer.send("left", priority=4)
+    child = os.fork()
+    if child == 0:
+        levels: Any = ringpost.connect(broker.url).queue("jobs")._log
+        levels.logs = lambda: os.kill(os.getpid(), 9)
+        levels.shutdown(immediate)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+    assert queue.get() == "left"
+    call = Call(queue.get)
+    with pytest.raises(ringpost.ShutDown):
+        call.result()
+    for priority in (0, 4, 5):
+        with pytest.raises(ringpost.ShutDown):
+            producer.send("late", priority=priority)
+    with pytest.raises(ringpost.ShutDown):
+        queue.get_nowait()
+
+
 def test_join_waits_for_every_priority(queue: Queue) -> None:
     queue.producer().send("x", priority=4)
     queue.put("y")
