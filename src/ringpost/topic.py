@@ -333,7 +333,7 @@ class Topic(Generic[T]):
         Raises:
             SettingsMismatch: a subscriber of this name has another pattern or on_lag.
             TooManyProcesses: every subscriber's place is taken (123).
-            Stalled: a lock's holder is stopped.
+            Stalled: a lock's holder is stopped. A named one's place may be there all the same.
             ValueError: not a pattern, a name or a start, or settings that do not go together.
         """
         lossy = on_lag == "drop-oldest"
@@ -379,13 +379,18 @@ class Topic(Generic[T]):
                 replies=self._broker._replies,
                 checks=self._speech.is_checked,
             )
+        except BaseException:
+            if made:
+                group.remove()  # publishers would wait for it
+            raise
+        try:
             if made and first is not None:
                 subscriber._begin_at(*first, lossy)
             if retained:
                 subscriber._begin_with(self._retained().matching(matching))
         except BaseException:
-            if made:
-                group.remove()  # publishers would wait for it
+            if made and name is None:  # else others may have joined
+                group.remove()
             raise
         self._subscribers.add(subscriber)
         if made and name is not None:

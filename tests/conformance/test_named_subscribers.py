@@ -150,3 +150,22 @@ def test_settings_that_are_refused_leave_no_place(
     with pytest.raises(ValueError, match=r"must be|pattern"):
         topic.subscribe(name=name, **settings)
     assert topic.subscribers() == ()
+
+
+@pytest.mark.parametrize("name", [None, "shared"])
+def test_who_fails_to_begin_takes_no_place_from_those_who_have_joined(
+    topic: ringpost.Topic, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    joined = []
+
+    def join_and_fail() -> None:
+        if name is not None:
+            joined.append(again(topic).subscribe(name=name))
+        publish_numbers(topic, 3)
+        raise ringpost.Stalled("it has failed")
+
+    monkeypatch.setattr(topic, "_retained", join_and_fail)
+    with pytest.raises(ringpost.Stalled, match="it has failed"):
+        topic.subscribe(name=name, retained=True)
+    assert [bodies(each) for each in joined] == [[0, 1, 2]] * len(joined)
+    assert topic.subscribers() == (() if name is None else (name,))
