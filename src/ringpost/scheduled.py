@@ -131,8 +131,10 @@ class Schedule:
                 moved += 1
                 found = cursor.delete()
         unconfirmed.confirm()
-        if noted:
-            self._log.flush(STORING)  # of these nobody knows whether they were stored since
+        if noted or (moved and self._log.is_stored):
+            # Of those that were noted nobody knows whether they were stored since; and they were on disk
+            # here, whatever the log's durability.
+            self._log.flush(STORING)
         return following
 
     def _put(self, to: Log | Level, one: Stored) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 
 import ringpost
+from crash.children import Nursery
+from crash.fixtures import fork as fork
 from durable.conftest import Reboot
 from ringpost import aio
 from ringpost.scheduled import Schedule
@@ -224,6 +228,21 @@ def test_notes_go_with_their_queue_and_with_their_broker(url: str, disk: Disk, s
     broker.destroy()
     broker.close()
     assert [each for each in shm_dir.rglob("*") if each.is_file()] == []
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+@pytest.mark.parametrize("durability", ["memory", "interval"])
+def test_what_was_scheduled_on_disk_stays_there_when_it_is_due(
+    durable: ringpost.Broker, url: str, reboot: Reboot, fork: Nursery, durability: Any, priority: int
+) -> None:
+    def take_it_and_die() -> None:
+        queue = ringpost.connect(url).queue("jobs", durability=durability, priorities=True)
+        queue.producer().send("due", delay=0.01, priority=priority)
+        assert queue.consumer().receive(timeout=20).body == "due"
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert fork(take_it_and_die).wait() == -signal.SIGKILL
+    assert drain(reboot().queue("jobs")) == ["due"]
 
 
 # ---- what is sent once ------------------------------------------------------------------------
