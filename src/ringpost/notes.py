@@ -59,7 +59,7 @@ class Notes:
         found = {**_parse(data), **_here.get(self._file, {})}
         if not found:
             return found
-        rings = _rings_of(log)
+        rings = rings_of(log)
         return {key: note for key, note in found.items() if note.ring in rings and note.until_ns > now_ns}
 
     def write(self, notes: Found) -> None:
@@ -102,7 +102,8 @@ def ring_of(to: Log | Level) -> int:
     return int(to.info()["created_ns"])
 
 
-def _rings_of(log: Log) -> set[int]:
+def rings_of(log: Log) -> set[int]:
+    """As they are now."""
     return {ring_of(each) for each in (log.logs() if isinstance(log, Levels) else [log])}
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import ringpost
 from crash.children import Nursery
 from crash.fixtures import fork as fork
+
+import ringpost
 from durable.conftest import Reboot
 from ringpost import aio
 from ringpost.scheduled import Schedule
@@ -290,6 +290,45 @@ def test_an_id_whose_message_a_reboot_took_away_is_sent(
     queue = reboot().queue("jobs")
     assert queue.producer(dedup_window=600).send("once", message_id="1")
     assert drain(queue) == ["once"]
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+@pytest.mark.parametrize("durability", ["memory", "interval"])
+def test_an_id_that_did_not_wait_for_the_disk_goes_with_its_ring(
+    durable: ringpost.Broker, url: str, reboot: Reboot, fork: Nursery, durability: Any, priority: int
+) -> None:
+    def send(broker: ringpost.Broker) -> bool:
+        queue = broker.queue("jobs", durability=durability, priorities=True)
+        return queue.producer(dedup_window=600).send("once", message_id="1", priority=priority)
+
+    def send_and_die(is_new: bool) -> None:
+        broker = ringpost.connect(url)
+        assert [send(broker) for _ in range(2)] == [is_new, False]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for is_new in (True, False):  # a death takes no ring away
+        assert fork(send_and_die, is_new).wait() == -signal.SIGKILL
+    broker = reboot()
+    assert send(broker)
+    assert not send(broker)
+    assert set(drain(broker.queue("jobs"))) == {"once"}
+
+
+def test_ids_that_did_not_wait_for_the_disk_expire(durable: ringpost.Broker) -> None:
+    queue = durable.queue("jobs", durability="memory")
+    producer = queue.producer(dedup_window=0.05)
+    for number in range(3):
+        assert producer.send(number, message_id=str(number))
+    time.sleep(0.06)
+    assert producer.send("last", message_id="last")
+    assert rows(queue) == 2
+
+
+def rows(queue: Queue) -> int:
+    """Of ids that are remembered: two for each."""
+    store = queue._broker._engine.side_store()  # type: ignore[union-attr]
+    with store.read() as transaction:
+        return int(transaction.stat(store.table(b"sent"))["entries"])
 
 
 def test_the_next_one_has_all_of_them_stored(durable: ringpost.Broker, disk: Disk, shm_dir: Path) -> None:
