@@ -11,12 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from ringpost.engines import Kind
 from ringpost.errors import QueueDeleted, ShutDown, Stalled
+from ringpost.store.later import Patience
 from ringpost.threads import holding, start_thread
 
 if TYPE_CHECKING:
     from ringpost.broker import Broker
     from ringpost.producer import Producer
     from ringpost.queue import Queue
+
+
+class _Answer(Future[Any]):
+    """Waiting for room is part of the time that a request has."""
+
+    def __init__(self, timeout: float | None) -> None:
+        super().__init__()
+        self._patience = Patience(timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        left = self._patience.left()
+        return super().result(timeout if left is None else left)
 
 
 class Replies:
@@ -39,14 +52,22 @@ class Replies:
     def ask(
         self, queue: Queue[Any], body: object, headers: Mapping[str, Any] | None, ttl: float | None
     ) -> tuple[str, Future[Any]]:
-        """Send a request; its answer will be the future's result."""
+        """Send a request; its answer will be the future's result, `ttl` seconds from now at the latest.
+
+        Raises Full, if there was no room all that time, and what Producer.send() does.
+        """
         correlation_id = uuid.uuid4().hex
-        future: Future[Any] = Future()
+        future = _Answer(ttl)
         reply_to = self._listen()
         self._waiting[correlation_id] = future
         try:
             queue.producer().send(
-                body, headers=headers, ttl=ttl, correlation_id=correlation_id, reply_to=reply_to
+                body,
+                headers=headers,
+                ttl=ttl,
+                correlation_id=correlation_id,
+                reply_to=reply_to,
+                timeout=ttl,
             )
         except BaseException:
             self.forget(correlation_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -213,3 +214,23 @@ def test_a_request_says_what_its_sender_said(binding: Any, broker: ringpost.Brok
         assert message.correlation_id
         message.reply(None)
     assert call.result() is None
+
+
+def test_a_full_queue_takes_no_longer_than_the_timeout(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q", maxsize=1)
+    queue.put("in the way")
+    call = Call(broker.request, "q", "x", 0.1)
+    with pytest.raises(ringpost.Full):
+        call.result()
+
+
+def test_waiting_for_room_is_part_of_the_timeout(binding: Any, broker: ringpost.Broker) -> None:
+    queue = broker.queue("q", maxsize=1)
+    queue.put("in the way")
+    start = time.monotonic()
+    call = Call(broker.request, "q", "x", 2)
+    time.sleep(1)
+    assert queue.get() == "in the way"
+    with pytest.raises(TimeoutError):
+        call.result()
+    assert 1.9 < time.monotonic() - start < 2.9
