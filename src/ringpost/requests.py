@@ -26,6 +26,7 @@ class _Answer(Future[Any]):
     def __init__(self, timeout: float | None) -> None:
         super().__init__()
         self._patience = Patience(timeout)
+        self.reply_to: str | None = None  # where it will come
 
     def result(self, timeout: float | None = None) -> Any:
         left = self._patience.left()
@@ -44,7 +45,7 @@ class Replies:
         self._lock = threading.Lock()
         self._queue: Queue[Any] | None = None
         self._thread: threading.Thread | None = None
-        self._waiting: dict[str, Future[Any]] = {}
+        self._waiting: dict[str, _Answer] = {}
         self._others: dict[str, Queue[Any]] = {}  # queues that we answer to
 
     # ---- asking --------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ class Replies:
         """
         correlation_id = uuid.uuid4().hex
         future = _Answer(ttl)
-        reply_to = self._listen()
+        reply_to = future.reply_to = self._listen()
         self._waiting[correlation_id] = future
         try:
             queue.producer().send(
@@ -82,6 +83,10 @@ class Replies:
         if self._pid != os.getpid():  # forked: the thread and its queue are the parent's
             self._begin()
         with holding(self._lock):
+            if self._queue is not None and not self._is_heard(self._queue):
+                self._give_up(self._queue)
+                self._queue.close()
+                self._queue = None
             if self._queue is None:
                 self._broker._engine.collect()
                 name = uuid.uuid4().hex
@@ -93,6 +98,20 @@ class Replies:
             assert self._queue.name is not None
             return self._queue.name
 
+    def _is_heard(self, queue: Queue[Any]) -> bool:
+        """False: somebody has destroyed the broker, and the queue with it."""
+        return self._thread is not None and self._thread.is_alive() and not queue._log.info()["deleted"]
+
+    def _give_up(self, queue: Queue[Any]) -> None:
+        """No answer comes there any more."""
+        for correlation_id, future in list(self._waiting.items()):
+            if future.reply_to != queue.name or self._waiting.pop(correlation_id, None) is None:
+                continue
+            if future.set_running_or_notify_cancel():
+                future.set_exception(
+                    QueueDeleted(f"the broker {self._broker.url} was destroyed before an answer came")
+                )
+
     def _read(self, queue: Queue[Any]) -> None:
         consumer = queue.consumer(auto_ack=True)
         while True:
@@ -100,7 +119,9 @@ class Replies:
                 message = consumer.receive()
             except Stalled:
                 continue  # whoever answers was stopped in the middle of it
-            except (ShutDown, QueueDeleted, ValueError):
+            except QueueDeleted:
+                return self._give_up(queue)
+            except (ShutDown, ValueError):
                 return
             future = self._waiting.pop(message.correlation_id or "", None)
             if future is None or not future.set_running_or_notify_cancel():

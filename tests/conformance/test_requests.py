@@ -234,3 +234,26 @@ def test_waiting_for_room_is_part_of_the_timeout(binding: Any, broker: ringpost.
     with pytest.raises(TimeoutError):
         call.result()
     assert 1.9 < time.monotonic() - start < 2.9
+
+
+def test_requests_are_answered_after_another_has_destroyed_the_broker(binding: Any) -> None:
+    with ringpost.connect("ring:made-again") as broker:
+        for _ in range(3):
+            with broker.queue("q") as queue, queue.consumer() as consumer:
+                call = Call(broker.request, queue, "x", BOUND)
+                with consumer.receive(BOUND) as message:
+                    message.reply("y")
+                assert call.result() == "y"
+                unanswered = Call(broker.request, queue, "nobody answers")
+                consumer.receive(BOUND)
+                destroy_in_child(broker.url)
+                with pytest.raises(ringpost.QueueDeleted, match="before an answer"):
+                    unanswered.result()
+
+
+def destroy_in_child(url: str) -> None:
+    child = os.fork()
+    if child == 0:
+        ringpost.connect(url).destroy()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
