@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from ringpost.engines import Kind
-from ringpost.errors import QueueDeleted, ShutDown, Stalled
+from ringpost.errors import QueueDeleted, QueueNotFound, ShutDown, Stalled
 from ringpost.store.later import Patience
 from ringpost.threads import holding, start_thread
 
@@ -137,7 +137,12 @@ class Replies:
 
     def send(self, reply_to: str, body: object, properties: dict[str, Any]) -> None:
         """Raises QueueNotFound if whoever asked is gone."""
-        self.send_to(self.queue_of(reply_to).producer(), reply_to, body, properties)
+        queue = self.queue_of(reply_to)
+        try:
+            producer = queue.producer()
+        except ValueError:  # another thread has found out, and closed it
+            raise self._gone(reply_to) from None
+        self.send_to(producer, reply_to, body, properties)
 
     def queue_of(self, reply_to: str) -> Queue[Any]:
         """Of somebody who asked. Raises QueueNotFound."""
@@ -151,19 +156,30 @@ class Replies:
     def send_to(
         self, producer: Producer[Any], reply_to: str, body: object, properties: dict[str, Any]
     ) -> None:
+        """As send()."""
         try:
             producer.send(body, **properties)
         except (QueueDeleted, ShutDown):
-            self._others.pop(reply_to).close()
-            raise
+            raise self._gone(reply_to) from None
+        except ValueError:
+            if not producer._log.closed:
+                raise
+            raise self._gone(reply_to) from None  # as another thread has found out
+
+    def _gone(self, reply_to: str) -> QueueNotFound:
+        self._forget_other(reply_to)
+        return QueueNotFound(f"whoever asked is gone: there is no queue {reply_to!r} for answers any more")
+
+    def _forget_other(self, name: str) -> None:
+        queue = self._others.pop(name, None)
+        if queue is not None:
+            queue.close()
 
     def _forget_the_gone(self) -> None:
         """Whoever answers many must not keep the memory of those who have left."""
         for name, queue in list(self._others.items()):
-            info = queue._log.info()
-            if info["deleted"] or info["participants"] <= 1:  # nobody but us
-                self._others.pop(name, None)
-                queue.close()
+            if _is_left(queue):
+                self._forget_other(name)
 
     # ---- ending --------------------------------------------------------------------------------
 
@@ -200,3 +216,12 @@ class Replies:
         self._begin()
         for queue in handles:
             queue.close()
+
+
+def _is_left(queue: Queue[Any]) -> bool:
+    """By whoever made it."""
+    try:
+        info = queue._log.info()
+    except ValueError:  # closed by another thread, which has found out
+        return True
+    return bool(info["deleted"] or info["participants"] <= 1)  # nobody but us

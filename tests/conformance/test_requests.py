@@ -257,3 +257,37 @@ def destroy_in_child(url: str) -> None:
         ringpost.connect(url).destroy()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_threads_that_answer_one_who_is_gone_all_hear_of_it(binding: Any, broker: ringpost.Broker) -> None:
+    """Wherever the others are when the first finds out."""
+    with ringpost.connect(broker.url) as other:
+        call = Call(other.request, broker.queue("q"), "x", BOUND)
+        message = broker.queue("q").consumer().receive(BOUND)
+        message.reply("y")
+        assert call.result() == "y"
+        replies, reply_to = broker._replies, str(message.reply_to)
+        queue = replies.queue_of(reply_to)
+        late = [queue.producer(), queue.producer()]
+    with pytest.raises(ringpost.QueueNotFound):
+        message.reply("too late")
+    for producer in late:
+        with pytest.raises(ringpost.QueueNotFound):
+            replies.send_to(producer, reply_to, "too late", {})
+    replies._others[reply_to] = queue  # closed
+    with pytest.raises(ringpost.QueueNotFound):
+        message.reply("too late")
+    replies._others[reply_to] = queue
+    replies._forget_the_gone()
+    assert not replies._others
+
+
+def test_an_answer_that_is_no_answer_is_told_from_one_to_the_gone(
+    binding: Any, broker: ringpost.Broker
+) -> None:
+    call = Call(broker.request, broker.queue("q"), "x", BOUND)
+    message = broker.queue("q").consumer().receive(BOUND)
+    with pytest.raises(ValueError, match="ttl"):
+        message.reply("y", ttl=-1)
+    message.reply("y")
+    assert call.result() == "y"
