@@ -19,14 +19,23 @@ if TYPE_CHECKING:
     from ringpost.producer import Producer
     from ringpost.queue import Queue
 
+_AT_ONCE = 0.1  # seconds: who puts in less has not waited for room
+
 
 class _Answer(Future[Any]):
     """Waiting for room is part of the time that a request has."""
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, reply_to: str, timeout: float | None) -> None:
         super().__init__()
+        self.reply_to = reply_to  # where it will come
+        self._timeout = timeout
         self._patience = Patience(timeout)
-        self.reply_to: str | None = None  # where it will come
+
+    def has_been_asked_for(self) -> None:
+        """If that took no time, we wait as long as the request lives: what has timed out nobody answers."""
+        left = self._patience.left()
+        if left is not None and self._timeout is not None and self._timeout - left < _AT_ONCE:
+            self._patience = Patience(self._timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         left = self._patience.left()
@@ -53,13 +62,13 @@ class Replies:
     def ask(
         self, queue: Queue[Any], body: object, headers: Mapping[str, Any] | None, ttl: float | None
     ) -> tuple[str, Future[Any]]:
-        """Send a request; its answer will be the future's result, `ttl` seconds from now at the latest.
+        """Send a request; its answer will be the future's result, about `ttl` seconds from now at the latest.
 
-        Raises Full, if there was no room all that time, and what Producer.send() does.
+        Raises Full, if there was no room all that time.
         """
         correlation_id = uuid.uuid4().hex
-        future = _Answer(ttl)
-        reply_to = future.reply_to = self._listen()
+        reply_to = self._listen()
+        future = _Answer(reply_to, ttl)
         self._waiting[correlation_id] = future
         try:
             queue.producer().send(
@@ -73,6 +82,7 @@ class Replies:
         except BaseException:
             self.forget(correlation_id)
             raise
+        future.has_been_asked_for()
         return correlation_id, future
 
     def forget(self, correlation_id: str) -> None:
