@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -78,7 +79,7 @@ class Consumer(Generic[T]):
         if max_deliveries is not None and max_deliveries < 1:
             raise ValueError("'max_deliveries' must be at least 1, or None")
         self._group = group
-        self._prefetch = prefetch
+        self._prefetch = 1 if max_deliveries == 1 else prefetch  # what is fetched ahead is a delivery, if we die
         self._lease = lease
         self._auto_ack = auto_ack
         self._max_deliveries = max_deliveries
@@ -119,6 +120,8 @@ class Consumer(Generic[T]):
             message = hand_out(self._ahead, self._held)
             if message is None:
                 self._in_slices(self._fetch, self._prefetch, timeout)
+                if self._max_deliveries is not None:
+                    self._leave_suspects()
             elif self._closed and self._is_too_late([message]):
                 continue
             elif self._is_fit(message):
@@ -207,6 +210,28 @@ class Consumer(Generic[T]):
             group.take(limit, block, timeout, self._message_type, self._ahead)
         else:
             group.receive(limit, self._lease or 0, block, timeout, self._message_type, self._ahead)
+
+    def _leave_suspects(self) -> None:
+        """If the next one kills us, all that wait here have one delivery more. So nothing that was delivered
+        before waits behind another: it would be given up, at last, for what others did."""
+        ahead = self._ahead.copy()  # other threads take from it
+        first = next((at for at, one in enumerate(ahead) if at and one.deliveries > 1), None)
+        if first is None or self._auto_ack:
+            return
+        left: list[Message[T]] = []
+        for one in islice(ahead, first, None):
+            self._held.add(one)
+            try:
+                self._ahead.remove(one)
+            except ValueError:
+                if one.settled:  # another thread has handed it out
+                    self._held.discard(one)
+                continue
+            left.append(one)
+        try:
+            self._give_back_unseen(left)
+        except (Stalled, Crowded):
+            pass  # later
 
     def _fetch_batch(self, limit: int, timeout: float | None) -> list[Message[T]]:
         """To be handed out at once."""

@@ -267,3 +267,32 @@ def test_a_replay_keeps_priorities(binding: Any, broker: ringpost.Broker) -> Non
             consumer.receive(0).reject()
     assert queue.dead_letters().replay() == 3
     assert [queue.get_nowait() for _ in range(3)] == [9, 5, 0]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_what_waits_behind_one_that_kills_is_not_given_up(queue: Queue, most: int) -> None:
+    queue.put("poison")
+    queue.put_many(range(10))
+    for _ in range(most):
+        child = os.fork()
+        if child == 0:
+            queue.consumer(max_deliveries=most, dead_letters=False).receive(BOUND)
+            os.kill(os.getpid(), 9)
+        os.waitpid(child, 0)
+    with queue.consumer(max_deliveries=most, dead_letters=False) as consumer:
+        received = set()
+        with pytest.raises(ringpost.Empty):
+            while True:
+                received.add(consumer.receive(0.2).body)
+    assert received - {"poison"} == set(range(10))
+
+
+def test_what_was_delivered_before_keeps_its_order(queue: Queue) -> None:
+    queue.put_many(range(40))
+    with queue.consumer() as consumer:
+        for message in consumer.receive_many(20, 0):
+            message.nack()
+    with queue.consumer(max_deliveries=3) as consumer:
+        for number in range(40):
+            with consumer.receive(0) as message:
+                assert (message.body, message.deliveries) == (number, 1 + (number < 20))
