@@ -27,6 +27,7 @@ from ringpost.errors import (
     Stalled,
     StorageFailed,
 )
+from ringpost.levels import LevelsGroup
 from ringpost.message import Message
 
 if TYPE_CHECKING:
@@ -313,16 +314,31 @@ class Consumer(Generic[T]):
     def ack_many(self, messages: Iterable[Message[T]]) -> None:
         """Ack all of these at once; much faster than one by one.
 
-        Raises LeaseLost, whose `messages` are those that were no longer ours; the others are acked.
+        Raises:
+            LeaseLost: its `messages` are those that were no longer ours; the others are acked.
+            ValueError: one of them came from another queue or group; none is acked.
         """
         self._ack_many(messages)
 
     def _ack_many(self, messages: Iterable[Message[Any]], patience: float | None = None) -> None:
-        these = [one for one in messages if not one.settled]
+        these = [one for one in dict.fromkeys(messages) if not one.settled]
+        self._check_group(these)
         lost = self._group.settle(these, patience)
         self._held.difference_update(these)
         if lost:
             raise _lost(lost)
+
+    def _check_group(self, messages: list[Message[Any]]) -> None:
+        """In another group a receipt would name another message."""
+        mine = self._group
+        if isinstance(mine, LevelsGroup):
+            return  # each is settled in its own
+        for one in messages:
+            group = one.group
+            if group is mine:
+                continue
+            if group.log is not mine.log or group.info()["handle"] != mine.info()["handle"]:
+                raise ValueError(f"{one!r} was not received from this consumer's queue and group")
 
     def _ack(self, message: Message[T], patience: float | None = None) -> None:
         self._check_unsettled(message)

@@ -180,6 +180,36 @@ def test_ack_many_tells_which_were_lost(queue: Queue) -> None:
         other.ack_many(again)
 
 
+def test_ack_many_refuses_what_came_from_elsewhere(make: MakeQueue) -> None:
+    queue, other = make(), make()
+    queue.put_many("ab")
+    other.put_many("xy")
+    with queue.consumer() as consumer, other.consumer() as another, queue.consumer(group="audit") as audit:
+        mine, foreign = consumer.receive(0), another.receive(0)
+        queue.put("c")
+        for stranger in (foreign, audit.receive(0)):
+            with pytest.raises(ValueError, match="not received from"):
+                consumer.ack_many([mine, stranger])
+            assert (mine.settled, stranger.settled) == (False, False)
+        assert queue.stats().consumers.acked == 0
+        consumer.ack_many([mine])
+
+
+def test_ack_many_acks_what_another_consumer_of_the_group_received(queue: Queue) -> None:
+    queue.put_many("ab")
+    with queue.consumer(prefetch=1) as consumer, queue.consumer(prefetch=1) as another:
+        consumer.ack_many([consumer.receive(0), another.receive(0)])
+    assert queue.qsize() == 0
+
+
+def test_ack_many_takes_one_twice_as_one(queue: Queue) -> None:
+    queue.put("x")
+    with queue.consumer() as consumer:
+        message = consumer.receive(0)
+        consumer.ack_many([message, message])
+    assert queue.qsize() == 0
+
+
 def test_extend_keeps_it(queue: Queue) -> None:
     queue.put("x")
     with queue.consumer(lease=0.15) as consumer, queue.consumer() as other:

@@ -80,7 +80,8 @@ class Consumer(Generic[T]):
             raise
 
     async def ack_many(self, messages: Iterable[Message[T]]) -> None:
-        """Ack all of these at once. Raises LeaseLost, whose `messages` were no longer ours."""
+        """Ack all of these at once. Raises LeaseLost, whose `messages` were no longer ours; ValueError: one
+        came from another queue or group, and none is acked."""
         these = cast("list[SyncMessage[T]]", list(messages))
         await patiently(lambda patience: self._sync._ack_many(these, patience))
 
