@@ -252,11 +252,14 @@ class Consumer(Generic[T]):
 
     def _take_ahead(self, limit: int) -> list[Message[T]]:
         taken: list[Message[T]] = []
+        held = None if self._auto_ack else self._held
         while len(taken) < limit:
-            message = hand_out(self._ahead, self._held)
+            message = hand_out(self._ahead, held)
             if message is None:
                 break
             message.holder = self
+            if message.settled:  # a last value that was kept
+                self._held.discard(message)
             taken.append(message)
         return taken
 

@@ -6,6 +6,7 @@ import gc
 import random
 import threading
 import time
+import weakref
 from datetime import datetime, timezone
 from typing import Any
 
@@ -390,6 +391,18 @@ def test_auto_ack_takes_for_good(queue: Queue) -> None:
         with message:
             pass
     assert queue.get_nowait() == "b"
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_what_needs_no_ack_is_not_kept(queue: Queue, watched: bool) -> None:
+    queue.put_many(range(100))
+    with queue.consumer(auto_ack=True) as consumer:
+        if watched:
+            consumer.fileno()
+        consumer.receive(0)
+        alive = weakref.WeakSet(consumer.receive_many(10, 0))
+        gc.collect()
+        assert not alive
 
 
 def test_a_group_of_its_own_gets_everything(queue: Queue) -> None:
