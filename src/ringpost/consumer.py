@@ -42,7 +42,8 @@ _F = TypeVar("_F")
 
 hand_out, any_ttl = binding.hand_out, binding.any_ttl
 
-_LATER = 1.0  # seconds until what found no room among the dead letters is looked at again
+_LATER = 1.0  # seconds until what found no room, here or among the dead letters, is looked at again
+_BRIEFLY = 0.05  # seconds for a lock, where there will be another try
 
 _log = logging.getLogger("ringpost")
 # (group, messages, whether nobody has seen them) of consumers that were forgotten without close()
@@ -180,13 +181,16 @@ class Consumer(Generic[T]):
     def _in_slices(
         self, fetch: Callable[[int, float | None], _F], limit: int, timeout: float | None
     ) -> _F | None:
-        """None perhaps, as long as there are dying ones: they are looked at while we wait."""
-        if not self._dying or (timeout is not None and timeout <= _LATER):
+        """None: nothing yet. What could not be given back, or buried, is looked at again while we wait."""
+        if timeout is not None and not timeout > _LATER:
             return fetch(limit, timeout)
+        end = time.monotonic() + _LATER
         try:
             return fetch(limit, _LATER)
         except Stalled:
-            raise
+            if time.monotonic() < end:
+                raise
+            return None  # not yet: there is more time than this slice
         except Empty:
             return None
 
@@ -385,9 +389,9 @@ class Consumer(Generic[T]):
         while self._owed:
             message, delay = self._owed[-1]
             try:
-                self._group.give_back([message], delay)
-            except Crowded:
-                return  # others must settle something first
+                self._group.give_back([message], delay, patience=_BRIEFLY)
+            except (Crowded, Stalled):
+                return  # others must settle something first, or let go of the lock
             self._owed.pop()
 
     def _bury_the_dying(self) -> None:
@@ -487,7 +491,7 @@ class Consumer(Generic[T]):
             self._let_go()
 
     def _let_go(self) -> None:
-        """As close(), without waiting for anything."""
+        """As close(), without waiting for long."""
         if not self._auto_ack and (self._ahead or self._held or self._owed):
             handed_out = [*self._held, *(message for message, _ in self._owed)]
             _left_over.append((self._group, handed_out, False))
@@ -540,9 +544,9 @@ def _give_back_left_over() -> None:
         except IndexError:
             return
         try:
-            group.give_back(messages, 0, unseen, False)
+            group.give_back(messages, 0, unseen, True, _BRIEFLY)
         except (Stalled, Crowded):
-            _left_over.append((group, messages, unseen))  # somebody is at it: next time
+            _left_over.append((group, messages, unseen))  # whoever receives here next tries again
         except (RingpostError, ShutDown, ValueError):
             pass  # deleted, or closed
 

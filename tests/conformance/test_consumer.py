@@ -15,6 +15,7 @@ import pytest
 import ringpost
 from conformance.conftest import MakeQueue
 from conformance.patience import BOUND, Call
+from ringpost.errors import Crowded
 
 Queue = ringpost.Queue[Any]
 
@@ -123,6 +124,32 @@ def test_a_delay_is_kept(queue: Queue) -> None:
             consumer.receive(0)
         assert consumer.receive(BOUND).body == "a"
         assert time.monotonic() - start >= 0.19
+
+
+class CrowdedGroup:
+    """A group whose table of leases has no room, for so many calls."""
+
+    def __init__(self, group: Any, calls: int) -> None:
+        self._group = group
+        self._calls = calls
+
+    def give_back(self, *args: Any, **kwargs: Any) -> Any:
+        self._calls -= 1
+        if self._calls >= 0:
+            raise Crowded("no room")
+        return self._group.give_back(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._group, name)
+
+
+@pytest.mark.parametrize("timeout", [None, BOUND])
+def test_what_could_not_be_given_back_comes_to_who_waits(queue: Queue, timeout: float | None) -> None:
+    queue.put("x")
+    with queue.consumer() as consumer:
+        consumer._group = CrowdedGroup(consumer._group, 2)  # type: ignore[assignment]
+        consumer.receive(0).nack()
+        assert Call(consumer.receive, timeout).result().body == "x"
 
 
 def test_a_backoff_says_how_long(queue: Queue) -> None:
@@ -313,6 +340,17 @@ def test_timeouts_are_kept(queue: Queue) -> None:
             consumer.receive(0)
         with pytest.raises(ValueError, match="timeout"):
             consumer.receive(-1)
+
+
+@pytest.mark.parametrize("receive", ["receive", "receive_many"])
+def test_timeouts_longer_than_a_slice_are_kept_too(queue: Queue, receive: str) -> None:
+    with queue.consumer() as consumer:
+        start = time.monotonic()
+        with pytest.raises(ringpost.Empty):
+            getattr(consumer, receive)(timeout=1.3)
+        assert 1.3 <= time.monotonic() - start < 3
+        with pytest.raises(ValueError, match="timeout"):
+            getattr(consumer, receive)(timeout=float("nan"))
 
 
 def test_consumers_share_a_queue(queue: Queue) -> None:

@@ -6,7 +6,9 @@ A process cannot be stopped at a chosen instruction, so its name is written into
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 import ringpost
+from conformance.patience import BOUND, Call
 from crash.children import Child, Nursery
 from crash.segment_file import SegmentFile, path_of
 from ringpost import aio
@@ -220,3 +223,49 @@ def test_an_event_loop_goes_on(queue: Queue, holder: Child, lock: str, what: str
         await mine.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("timeout", [None, 3 * GRACE])
+def test_waiting_in_a_consumer_goes_on_until_the_timeout(
+    queue: Queue, holder: Child, timeout: float | None
+) -> None:
+    """However it looks around meanwhile."""
+    consumer = queue.consumer()
+    hold(queue, "group lock", holder)
+    start = time.monotonic()
+    call = Call(consumer.receive, timeout)
+    call.join(2 * GRACE)
+    assert call.is_alive()
+    if timeout is not None:
+        with pytest.raises(ringpost.Stalled, match=rf"\b{holder.pid}\b"):
+            call.result()
+        assert timeout <= time.monotonic() - start < timeout + GRACE
+    SegmentFile(path_of(queue)).set_group("lock", 0)
+    message = call.result() if timeout is None else consumer.receive(TAKEN_OVER)
+    assert message.body == b"one"
+
+
+def test_a_forgotten_consumer_waits_for_a_busy_lock(
+    queue: Queue, holder: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringpost.consumer._BRIEFLY", BOUND)
+    consumer = queue.consumer()
+    consumer.receive(0)
+    hold(queue, "group lock", holder)
+    threading.Timer(0.03, lambda: SegmentFile(path_of(queue)).set_group("lock", 0)).start()
+    del consumer
+    gc.collect()
+    assert sorted(queue.get(timeout=GRACE) for _ in range(3)) == [b"one", b"three", b"two"]
+
+
+def test_what_a_forgotten_consumer_had_comes_to_who_waits(queue: Queue, holder: Child) -> None:
+    consumer, another = queue.consumer(), queue.consumer(prefetch=1)
+    consumer.receive(0)
+    hold(queue, "group lock", holder)
+    del consumer
+    gc.collect()
+    call = Call(another.receive)
+    assert call.is_blocked()
+    SegmentFile(path_of(queue)).set_group("lock", 0)
+    bodies = [call.result().body, *(another.receive(BOUND).body for _ in range(2))]
+    assert sorted(bodies) == [b"one", b"three", b"two"]
