@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -233,10 +234,7 @@ class Consumer(Generic[T]):
                     self._held.discard(one)
                 continue
             left.append(one)
-        try:
-            self._give_back_unseen(left)
-        except (Stalled, Crowded):
-            pass  # later
+        self._give_back_unseen(left)
 
     def _fetch_batch(self, limit: int, timeout: float | None) -> list[Message[T]]:
         """To be handed out at once."""
@@ -457,8 +455,13 @@ class Consumer(Generic[T]):
 
     def close(self) -> None:
         """Give back what was not settled: others get it at once. What was never handed out does not count as
-        delivered."""
+        delivered.
+
+        Raises Stalled: a stopped process is in the way. Others of this process that receive, or another close(),
+        give back what it held, later.
+        """
         if self._closed:
+            _give_back_left_over()
             return
         self._closed = True
         if not self._group.log.closed:
@@ -466,23 +469,44 @@ class Consumer(Generic[T]):
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None
-        self._give_back_ahead()
+        ahead = self._take_ahead(len(self._ahead))
+        self._held.difference_update(ahead)
         held = [one for one in list(self._held) if not one.settled]  # other threads may be at work
         held += [message for message, _ in self._owed]
         self._held.clear()
         self._owed.clear()
         self._dying.clear()
-        if held and not self._group.log.closed:
-            self._group.give_back(held)
+        if not self._auto_ack and not self._group.log.closed:
+            self._give_back_all(_in_order(ahead), _in_order(held))
+
+    def _give_back_all(self, ahead: list[Message[T]], held: list[Message[T]]) -> None:
+        try:
+            try:
+                self._group.give_back(ahead, 0, True)
+                self._group.give_back(held)
+            except Crowded:  # what was handed out together needs no room if it comes back together
+                self._group.give_back(_in_order([*ahead, *held]))
+        except BaseException:
+            _leave_over(self._group, held, False)
+            _leave_over(self._group, ahead, True)
+            raise
 
     def _give_back_ahead(self) -> None:
         self._give_back_unseen(self._take_ahead(len(self._ahead)))
 
     def _give_back_unseen(self, messages: list[Message[T]]) -> None:
-        """They were never handed out."""
+        """They were never handed out. If it cannot be now, then later."""
         self._held.difference_update(messages)
-        if messages and not self._auto_ack and not self._group.log.closed:
-            self._group.give_back(messages, 0, True)
+        if not messages or self._auto_ack or self._group.log.closed:
+            return
+        messages = _in_order(messages)
+        try:
+            self._group.give_back(messages, 0, True, patience=self._grace)
+        except (Stalled, Crowded):
+            _leave_over(self._group, messages, True)
+        except BaseException:
+            _leave_over(self._group, messages, True)
+            raise
 
     def __del__(self) -> None:
         """Forgotten without close(): what it holds must not wait for the end of this process."""
@@ -494,8 +518,8 @@ class Consumer(Generic[T]):
         """As close(), without waiting for long."""
         if not self._auto_ack and (self._ahead or self._held or self._owed):
             handed_out = [*self._held, *(message for message, _ in self._owed)]
-            _left_over.append((self._group, handed_out, False))
-            _left_over.append((self._group, list(self._ahead), True))
+            _leave_over(self._group, _in_order(handed_out), False)
+            _leave_over(self._group, _in_order(self._ahead), True)
             _give_back_left_over()
 
     def _forget(self) -> None:
@@ -535,6 +559,16 @@ def _lost(messages: list[Message[Any]]) -> LeaseLost:
         "process was forked; what was done with it may be done again",
         messages,
     )
+
+
+def _in_order(messages: Iterable[Message[T]]) -> list[Message[T]]:
+    """Of those that can be given back: neighbours share a lease, and one that comes back whole needs no room."""
+    return sorted((one for one in messages if not one.retained), key=attrgetter("sequence"))
+
+
+def _leave_over(group: Group, messages: list[Message[Any]], unseen: bool) -> None:
+    if messages:
+        _left_over.append((group, messages, unseen))
 
 
 def _give_back_left_over() -> None:

@@ -121,7 +121,13 @@ class Subscriber(Consumer[T]):
     def close(self) -> None:
         """Give back what was not settled. The place of a named subscriber stays; any other is given up."""
         if self._closed:
+            super().close()
             return
-        super().close()
+        try:
+            super().close()
+        finally:
+            self._give_up_place()
+
+    def _give_up_place(self) -> None:
         if self.name is None and self._pid == os.getpid() and not self._group.log.closed:
             self._group.remove()  # in a forked child it is the parent's

@@ -152,6 +152,41 @@ def test_what_could_not_be_given_back_comes_to_who_waits(queue: Queue, timeout: 
         assert Call(consumer.receive, timeout).result().body == "x"
 
 
+def test_a_crowded_group_takes_back_what_it_gave(queue: Queue) -> None:
+    queue.put_many(range(40))
+    consumer = queue.consumer()
+    for _ in range(5):
+        consumer.receive(0)
+    consumer._group = CrowdedGroup(consumer._group, 1)  # type: ignore[assignment]
+    consumer.close()
+    assert [queue.get_nowait() for _ in range(40)] == list(range(40))
+
+
+@pytest.mark.parametrize("who", ["close", "receive"])
+def test_what_close_could_not_give_back_is_given_back_later(queue: Queue, who: str) -> None:
+    queue.put_many(range(40))
+    with queue.consumer(prefetch=1) as another:
+        consumer = queue.consumer()
+        for _ in range(5):
+            consumer.receive(0)
+        consumer._group = CrowdedGroup(consumer._group, 2)  # type: ignore[assignment]
+        with pytest.raises(Crowded):
+            consumer.close()
+        if who == "close":
+            consumer.close()
+        received = [another.receive(1) for _ in range(40)]
+    assert sorted(each.body for each in received) == list(range(40))
+    assert sum(each.redelivered for each in received) == 5
+
+
+def test_what_is_given_back_by_close_keeps_its_order(queue: Queue) -> None:
+    queue.put_many(range(300))
+    with queue.consumer() as consumer:
+        consumer.receive_many(200, 0)
+    with queue.consumer() as consumer:
+        assert [consumer.receive(0).body for _ in range(300)] == list(range(300))
+
+
 def test_a_backoff_says_how_long(queue: Queue) -> None:
     queue.put("x")
     backoff = ringpost.Backoff(initial=0.05, factor=2, most=10, jitter=0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -246,13 +245,13 @@ def test_waiting_in_a_consumer_goes_on_until_the_timeout(
 
 
 def test_a_forgotten_consumer_waits_for_a_busy_lock(
-    queue: Queue, holder: Child, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, holder: Child, fork: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ringpost.consumer._BRIEFLY", BOUND)
     consumer = queue.consumer()
     consumer.receive(0)
     hold(queue, "group lock", holder)
-    threading.Timer(0.03, lambda: SegmentFile(path_of(queue)).set_group("lock", 0)).start()
+    fork(lambda: (time.sleep(0.1), SegmentFile(path_of(queue)).set_group("lock", 0)))
     del consumer
     gc.collect()
     assert sorted(queue.get(timeout=GRACE) for _ in range(3)) == [b"one", b"three", b"two"]
@@ -269,3 +268,13 @@ def test_what_a_forgotten_consumer_had_comes_to_who_waits(queue: Queue, holder: 
     SegmentFile(path_of(queue)).set_group("lock", 0)
     bodies = [call.result().body, *(another.receive(BOUND).body for _ in range(2))]
     assert sorted(bodies) == [b"one", b"three", b"two"]
+
+
+def test_what_close_could_not_give_back_comes_to_others(queue: Queue, holder: Child) -> None:
+    consumer, another = queue.consumer(), queue.consumer(prefetch=1)
+    consumer.receive(0)
+    hold(queue, "group lock", holder)
+    with pytest.raises(ringpost.Stalled, match=rf"\b{holder.pid}\b"):
+        consumer.close()
+    SegmentFile(path_of(queue)).set_group("lock", 0)
+    assert sorted(another.receive(BOUND).body for _ in range(3)) == [b"one", b"three", b"two"]
