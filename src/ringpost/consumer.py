@@ -22,8 +22,10 @@ from ringpost.errors import (
     Empty,
     Full,
     LeaseLost,
+    MessageTooLarge,
     QueueDeleted,
     RingpostError,
+    SegmentFull,
     ShutDown,
     Stalled,
     StorageFailed,
@@ -45,6 +47,8 @@ hand_out, any_ttl = binding.hand_out, binding.any_ttl
 
 _LATER = 1.0  # seconds until what found no room, here or among the dead letters, is looked at again
 _BRIEFLY = 0.05  # seconds for a lock, where there will be another try
+# why a dead letter cannot be written, or not be stored
+_NO_LETTER = (Full, StorageFailed, SegmentFull, MessageTooLarge, ShutDown, QueueDeleted)
 
 _log = logging.getLogger("ringpost")
 # (group, messages, whether nobody has seen them) of consumers that were forgotten without close()
@@ -93,9 +97,7 @@ class Consumer(Generic[T]):
         self._is_plain = lease is None and max_deliveries is None and not checks
         self._ahead: deque[Message[T]] = deque()  # received, not yet handed out
         self._held: set[Message[T]] = set()  # handed out, not yet settled
-        self._owed: list[
-            tuple[Message[T], float]
-        ] = []  # given back, with a delay, when there is room to note it
+        self._owed: list[tuple[Message[T], float, bool]] = []  # to be given back when there is room to note it
         self._buried: dict[Message[Any], Unconfirmed] = {}  # dead letters, not yet stored or settled
         self._dying: deque[tuple[float, Message[T], str]] = deque()  # to be buried: when, and why
         self._pid = os.getpid()
@@ -149,7 +151,7 @@ class Consumer(Generic[T]):
             if self._closed and self._is_too_late(messages):
                 continue
             if not self._is_plain or any_ttl(messages):
-                messages = [one for one in messages if self._is_fit(one)]
+                messages = self._fit_ones(messages)
             if messages:
                 return messages
             if deadline is not None:
@@ -291,6 +293,22 @@ class Consumer(Generic[T]):
             return False
         return not self._checks or self._can_be_read(message)
 
+    def _fit_ones(self, messages: list[Message[T]]) -> list[Message[T]]:
+        """If one of them raises, the others are for the next call."""
+        fit: list[Message[T]] = []
+        for at, message in enumerate(messages):
+            try:
+                if self._is_fit(message):
+                    fit.append(message)
+            except BaseException:
+                others = fit + messages[at + 1 :]
+                self._ahead.extendleft(reversed(others))
+                self._held.difference_update(others)
+                if self._readiness is not None:
+                    self._readiness.keep()
+                raise
+        return fit
+
     def _can_be_read(self, message: Message[T]) -> bool:
         try:
             message.body  # noqa: B018 - decodes it
@@ -299,18 +317,21 @@ class Consumer(Generic[T]):
             return False
         return True
 
-    def _bury_or_keep(self, message: Message[T], reason: str) -> None:
-        """Where there is no room for its letter, anybody looks at it again a little later. Where the letter
-        could not be stored this consumer does, who knows of it."""
+    def _bury_or_keep(
+        self, message: Message[T], reason: str, unseen: bool = True, patience: float | None = None
+    ) -> None:
+        """Where its letter cannot be written, anybody looks at it again a little later. Where the letter could
+        not be stored this consumer does, who knows of it."""
         try:
-            self._bury(message, reason)
-        except (Full, StorageFailed) as problem:
+            self._bury(message, reason, patience)
+        except _NO_LETTER as problem:
+            if isinstance(problem, QueueDeleted) and self._group.log.info()["deleted"]:
+                raise  # ours, not that of the letters
             _log.warning("%s", problem)
             if message in self._buried:
                 self._dying.append((time.monotonic() + _LATER, message, reason))
-                return
-            self._held.discard(message)
-            self._group.give_back([message], _LATER, True)
+            else:
+                self._give_back_or_owe(message, _LATER, unseen, patience)
         except LeaseLost:
             pass  # somebody else sees to it
 
@@ -364,16 +385,28 @@ class Consumer(Generic[T]):
             return
         if delay is None:
             delay = self._backoff.delay(message.deliveries) if self._backoff else 0
-        try:
-            lost = self._group.give_back([message], delay, patience=patience)
-        except Crowded:
-            self._held.discard(message)
-            message.settled = True
-            self._owed.append((message, delay))
-            return
-        self._held.discard(message)
+        lost = self._give_back_or_owe(message, delay, False, patience)
         if lost:
             raise _lost(lost)
+
+    def _nack_or_keep(self, message: Message[T], patience: float | None = None) -> None:
+        """As _nack(), for who has an error to tell already: not that there is no room for a dead letter."""
+        if self._max_deliveries is not None and message.deliveries >= self._max_deliveries:
+            self._bury_or_keep(message, "max_deliveries", False, patience)
+        else:
+            self._nack(message, None, True, patience)
+
+    def _give_back_or_owe(
+        self, message: Message[T], delay: float, unseen: bool, patience: float | None
+    ) -> list[Message[Any]]:
+        try:
+            lost = self._group.give_back([message], delay, unseen, patience=patience)
+        except Crowded:
+            lost = []
+            message.settled = True
+            self._owed.append((message, delay, unseen))
+        self._held.discard(message)
+        return lost
 
     def _look_after_returns(self) -> None:
         if self._owed:
@@ -385,9 +418,9 @@ class Consumer(Generic[T]):
 
     def _pay_back(self) -> None:
         while self._owed:
-            message, delay = self._owed[-1]
+            message, delay, unseen = self._owed[-1]
             try:
-                self._group.give_back([message], delay, patience=_BRIEFLY)
+                self._group.give_back([message], delay, unseen, patience=_BRIEFLY)
             except (Crowded, Stalled):
                 return  # others must settle something first, or let go of the lock
             self._owed.pop()
@@ -472,7 +505,7 @@ class Consumer(Generic[T]):
         ahead = self._take_ahead(len(self._ahead))
         self._held.difference_update(ahead)
         held = [one for one in list(self._held) if not one.settled]  # other threads may be at work
-        held += [message for message, _ in self._owed]
+        held += [message for message, *_ in self._owed]
         self._held.clear()
         self._owed.clear()
         self._dying.clear()
@@ -517,7 +550,7 @@ class Consumer(Generic[T]):
     def _let_go(self) -> None:
         """As close(), without waiting for long."""
         if not self._auto_ack and (self._ahead or self._held or self._owed):
-            handed_out = [*self._held, *(message for message, _ in self._owed)]
+            handed_out = [*self._held, *(message for message, *_ in self._owed)]
             _leave_over(self._group, _in_order(handed_out), False)
             _leave_over(self._group, _in_order(self._ahead), True)
             _give_back_left_over()

@@ -214,6 +214,6 @@ class Message(Received[T]):
             self.ack()
             return
         try:
-            self.nack()
+            self.holder._nack_or_keep(self)
         except LeaseLost:
             pass  # somebody else has it: the exception under way says more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ import pytest
 
 import ringpost
 from conformance.patience import BOUND
+from ringpost import aio
 
 Queue = ringpost.Queue[Any]
 
@@ -296,3 +298,102 @@ def test_what_was_delivered_before_keeps_its_order(queue: Queue) -> None:
         for number in range(40):
             with consumer.receive(0) as message:
                 assert (message.body, message.deliveries) == (number, 1 + (number < 20))
+
+
+def refuse_letters(broker: ringpost.Broker, how: str) -> ringpost.Queue[Any]:
+    """Dead letters of "jobs" that take none."""
+    if how == "full":
+        letters: Queue = broker.queue("jobs.dead", maxsize=1)
+        letters.put("in the way")
+    elif how == "too small":
+        letters = broker.queue("jobs.dead", capacity=128 << 10)
+    else:
+        letters = broker.queue("jobs.dead")
+        letters.shutdown()
+    return letters
+
+
+@pytest.mark.parametrize("how", ["full", "too small", "shut down"])
+def test_one_without_a_letter_leaves_the_others_of_its_batch_alone(
+    queue: Queue, broker: ringpost.Broker, how: str
+) -> None:
+    refuse_letters(broker, how)
+    with queue.consumer(prefetch=1) as consumer:
+        queue.put(bytes(1 << 20))
+        consumer.receive(0).nack()
+        consumer.receive(0).nack()
+    queue.put_many(range(10))
+    with queue.consumer(max_deliveries=2) as consumer:
+        received = consumer.receive_many(20, 0)
+        assert [each.body for each in received] == list(range(10))
+        consumer.ack_many(received)
+        with pytest.raises(ringpost.Empty):
+            consumer.receive(0)
+    with queue.consumer() as consumer:
+        assert consumer.receive(BOUND).deliveries >= 3  # it is there still
+
+
+def test_a_loop_goes_on_though_dead_letters_have_ended(queue: Queue, broker: ringpost.Broker) -> None:
+    refuse_letters(broker, "shut down")
+    queue.producer().send("late", ttl=0.01)
+    queue.put("last")
+    time.sleep(0.05)
+    received = []
+    with queue.consumer(dead_letters=True) as consumer:
+        for message in consumer:
+            received.append(message.body)
+            message.ack()
+            if message.body == "last":
+                break
+    assert received == ["last"]
+
+
+def test_what_came_with_one_that_raises_is_for_the_next_call(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = queue.producer()
+    for number in range(10):
+        out.send(number, ttl=0.01 if number == 4 else 60)
+    time.sleep(0.05)
+    with queue.consumer(dead_letters=True) as consumer:
+        with monkeypatch.context() as patch:
+            patch.setattr(consumer, "_bury", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                consumer.receive_many(20, 0)
+        again = consumer.receive_many(20, 0)
+        assert [each.body for each in again] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+        consumer.ack_many(again)
+    assert queue.qsize() == 1
+
+
+@pytest.mark.parametrize("how", ["full", "too small", "shut down"])
+def test_the_error_in_a_block_goes_on_though_there_is_no_room_for_a_letter(
+    queue: Queue, broker: ringpost.Broker, how: str
+) -> None:
+    refuse_letters(broker, how)
+    queue.put(bytes(1 << 20))
+    with queue.consumer(max_deliveries=1, dead_letters=True) as consumer:
+        with pytest.raises(ZeroDivisionError), consumer.receive(0) as message:
+            raise ZeroDivisionError
+        assert message.settled
+        with pytest.raises(ringpost.Empty):  # it was handed out as often as it may be
+            consumer.receive(1.5)
+    with queue.consumer() as consumer:
+        assert consumer.receive(BOUND).deliveries == 2
+
+
+def test_the_error_in_a_tasks_block_goes_on_too(queue: Queue, broker: ringpost.Broker) -> None:
+    refuse_letters(broker, "full")
+    queue.put("x")
+
+    async def main() -> None:
+        async with aio.connect(broker.url) as ours:
+            jobs: aio.Queue[Any] = await ours.queue("jobs")
+            async with jobs.consumer(max_deliveries=1) as consumer:
+                async with await consumer.receive(0):
+                    raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(main())
+    with queue.consumer() as consumer:
+        assert consumer.receive(BOUND).deliveries == 2

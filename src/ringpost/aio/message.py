@@ -78,6 +78,6 @@ class Message(Received[T]):
             await self.ack()
             return
         try:
-            await self.nack()
+            await patiently(lambda patience: self.holder._nack_or_keep(self._as_sync(), patience))
         except LeaseLost:
             pass  # somebody else has it: the exception under way says more
