@@ -556,7 +556,8 @@ class Consumer(Generic[T]):
             _give_back_left_over()
 
     def _forget(self) -> None:
-        """In a forked child: what was received is the parent's."""
+        """In a forked child: what was received is the parent's. What will be is ours."""
+        self._pid = os.getpid()
         self._ahead.clear()
         self._held.clear()
         self._owed.clear()

@@ -55,6 +55,7 @@ class Subscriber(Consumer[T]):
         )
         self.name = name
         self.pattern = pattern
+        self._made_by = os.getpid()
 
     def _begin_with(self, kept: list[Stored]) -> None:
         """Last values, before what is published from now on."""
@@ -115,7 +116,7 @@ class Subscriber(Consumer[T]):
 
     def _let_go(self) -> None:
         super()._let_go()
-        if self.name is None:
+        if self.name is None and self._made_by == os.getpid():
             self._group.abandon()  # publishers would wait for it
 
     def close(self) -> None:
@@ -129,5 +130,5 @@ class Subscriber(Consumer[T]):
             self._give_up_place()
 
     def _give_up_place(self) -> None:
-        if self.name is None and self._pid == os.getpid() and not self._group.log.closed:
+        if self.name is None and self._made_by == os.getpid() and not self._group.log.closed:
             self._group.remove()  # in a forked child it is the parent's

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import threading
 import time
+import traceback
 import weakref
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -534,6 +537,50 @@ def test_a_consumer_that_is_forgotten_gives_back(queue: Queue) -> None:
     del message  # it knew its consumer, and that one knew it
     gc.collect()
     assert queue.get(timeout=BOUND) == "x"
+
+
+def in_a_child(life: Callable[[], object]) -> None:
+    """Which must not raise."""
+    child = os.fork()
+    if child == 0:
+        try:
+            life()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_forked_child_gives_back_what_it_received_and_forgot(queue: Queue) -> None:
+    queue.put_many("abc")
+    consumers = [queue.consumer(prefetch=1)]
+    held = [consumers[0].receive(0)]
+
+    def life() -> None:
+        held.clear()  # it knows its consumer
+        consumer = consumers.pop()
+        assert consumer.receive(0).body == "b"
+        del consumer
+        gc.collect()
+        assert sorted(queue.get(timeout=1) for _ in range(2)) == ["b", "c"]
+
+    in_a_child(life)
+    held[0].ack()  # the child forgot it, and did not give it back
+    assert queue.qsize() == 0
+
+
+def test_a_place_is_not_given_up_by_a_forked_child(queue: Queue, broker: ringpost.Broker) -> None:
+    topic = broker.topic("news")
+    subscribers = [topic.subscribe()]
+
+    def life() -> None:
+        subscribers.pop()
+        gc.collect()
+
+    in_a_child(life)
+    topic.publish("x")
+    assert subscribers[0].receive(1).body == "x"
 
 
 def test_closing_from_another_thread_gives_back(queue: Queue) -> None:
