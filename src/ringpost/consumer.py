@@ -86,7 +86,7 @@ class Consumer(Generic[T]):
         if max_deliveries is not None and max_deliveries < 1:
             raise ValueError("'max_deliveries' must be at least 1, or None")
         self._group = group
-        self._prefetch = 1 if max_deliveries == 1 else prefetch  # what is fetched ahead is a delivery, if we die
+        self._prefetch = 1 if max_deliveries == 1 else prefetch  # if we die, it was delivered
         self._lease = lease
         self._auto_ack = auto_ack
         self._max_deliveries = max_deliveries
@@ -97,7 +97,7 @@ class Consumer(Generic[T]):
         self._is_plain = lease is None and max_deliveries is None and not checks
         self._ahead: deque[Message[T]] = deque()  # received, not yet handed out
         self._held: set[Message[T]] = set()  # handed out, not yet settled
-        self._owed: list[tuple[Message[T], float, bool]] = []  # to be given back when there is room to note it
+        self._owed: list[tuple[Message[T], float, bool]] = []  # returned, when there is room
         self._buried: dict[Message[Any], Unconfirmed] = {}  # dead letters, not yet stored or settled
         self._dying: deque[tuple[float, Message[T], str]] = deque()  # to be buried: when, and why
         self._pid = os.getpid()
@@ -320,8 +320,8 @@ class Consumer(Generic[T]):
     def _bury_or_keep(
         self, message: Message[T], reason: str, unseen: bool = True, patience: float | None = None
     ) -> None:
-        """Where its letter cannot be written, anybody looks at it again a little later. Where the letter could
-        not be stored this consumer does, who knows of it."""
+        """Where its letter cannot be written, anybody looks at it again a little later. Where the letter
+        could not be stored this consumer does, who knows of it."""
         try:
             self._bury(message, reason, patience)
         except _NO_LETTER as problem:
@@ -490,8 +490,8 @@ class Consumer(Generic[T]):
         """Give back what was not settled: others get it at once. What was never handed out does not count as
         delivered.
 
-        Raises Stalled: a stopped process is in the way. Others of this process that receive, or another close(),
-        give back what it held, later.
+        Raises Stalled: a stopped process is in the way. Consumers of this process that receive later, or
+        another close(), give back what it held.
         """
         if self._closed:
             _give_back_left_over()
@@ -596,7 +596,7 @@ def _lost(messages: list[Message[Any]]) -> LeaseLost:
 
 
 def _in_order(messages: Iterable[Message[T]]) -> list[Message[T]]:
-    """Of those that can be given back: neighbours share a lease, and one that comes back whole needs no room."""
+    """Those that can be given back. Neighbours share a lease, and one that comes back whole needs no room."""
     return sorted((one for one in messages if not one.retained), key=attrgetter("sequence"))
 
 

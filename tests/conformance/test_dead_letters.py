@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -283,7 +284,7 @@ def test_what_waits_behind_one_that_kills_is_not_given_up(queue: Queue, most: in
         os.waitpid(child, 0)
     with queue.consumer(max_deliveries=most, dead_letters=False) as consumer:
         received = set()
-        with pytest.raises(ringpost.Empty):
+        with contextlib.suppress(ringpost.Empty):
             while True:
                 received.add(consumer.receive(0.2).body)
     assert received - {"poison"} == set(range(10))
@@ -389,9 +390,8 @@ def test_the_error_in_a_tasks_block_goes_on_too(queue: Queue, broker: ringpost.B
     async def main() -> None:
         async with aio.connect(broker.url) as ours:
             jobs: aio.Queue[Any] = await ours.queue("jobs")
-            async with jobs.consumer(max_deliveries=1) as consumer:
-                async with await consumer.receive(0):
-                    raise ZeroDivisionError
+            async with jobs.consumer(max_deliveries=1) as consumer, await consumer.receive(0):
+                raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(main())

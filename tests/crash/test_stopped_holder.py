@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conformance.patience import BOUND, Call
 
 import ringpost
-from conformance.patience import BOUND, Call
 from crash.children import Child, Nursery
 from crash.segment_file import SegmentFile, path_of
 from ringpost import aio
