@@ -347,14 +347,19 @@ class Consumer(Generic[T]):
         self._ack_many(messages)
 
     def _ack_many(self, messages: Iterable[Message[Any]], patience: float | None = None) -> None:
-        these = [one for one in dict.fromkeys(messages) if not one.settled]
-        self._check_group(these)
+        these = [one for one in messages if not one.settled]
+        different = set(these)
+        if len(different) < len(these):
+            these = list(dict.fromkeys(these))
+        different -= self._held
+        if different:
+            self._check_group(different)
         lost = self._group.settle(these, patience)
         self._held.difference_update(these)
         if lost:
             raise _lost(lost)
 
-    def _check_group(self, messages: list[Message[Any]]) -> None:
+    def _check_group(self, messages: set[Message[Any]]) -> None:
         """In another group a receipt would name another message."""
         mine = self._group
         if isinstance(mine, LevelsGroup):
