@@ -107,6 +107,9 @@ PYTEST_UNDER := $(BIN)/python -m pytest -q -s -p no:cacheprovider --timeout 600
 # Bad arguments, buffers, arrays, views, loans, records, closed handles, forks.
 EDGES := $(addprefix tests/,$(addsuffix .py,$(addprefix conformance/test_,arrays bad_arguments closed codec_contract \
 	records) $(addprefix unit/test_,decode_errors encode_errors) $(addprefix crash/test_,foreign_files fork loans)))
+# Not what is about another binding, about memory that the sanitizer wants itself, or about a process that crashes.
+WHOLE := tests/conformance tests/unit tests/crash $(addprefix --ignore=tests/,unit/test_typing.py \
+	unit/test_binding_choice.py crash/test_memory_limit.py crash/test_children.py)
 # Not test_wakeups.py, which measures how soon.
 THREADS := $(filter-out %/test_wakeups.py,$(wildcard tests/stress/test_*.py)) \
 	$(addprefix tests/conformance/test_,consumer.py pools.py tasks.py)
@@ -133,7 +136,7 @@ sanitizers: build/asan/built build/tsan/built build/weak/built
 	$(UNDER) tsan $(BIN)/python tests/sanitize/traffic.py
 
 sanitize: sanitizers
-	$(UNDER) asan $(PYTEST_UNDER) tests/conformance tests/unit tests/crash $(ARGS)
+	$(UNDER) asan $(PYTEST_UNDER) $(WHOLE) $(ARGS)
 	$(UNDER) tsan $(PYTEST_UNDER) $(THREADS) $(ARGS)
 
 sanitize-quick: sanitizers
