@@ -192,9 +192,7 @@ class SideStore:
         if not self._durable:
             return
         file, tables = str(directory.name_of(self._here) / DATA), self._tables.values()
-        rest = (
-            disk.RESERVE // 2
-        )  # it may take some of what the logs leave: it gets nothing else of a full disk
+        rest = disk.RESERVE // 2  # what the logs leave is all that it gets of a full disk
         if not disk.has_room(file, self._environment, size, lambda: disk.used_by(transaction, tables), rest):
             raise disk.full(self._place)
 

@@ -306,10 +306,10 @@ class _Plan:
         self._writer = writer
         stored = log.stored
         self._groups = [form.GroupRecord(*each) for each in stored.groups()]
-        self._tail = stored.tail()
+        self.tail = stored.tail()  # what is put behind that is stored by who comes later
         needed = stored.needed()
         # A group as it is stored must find its frames; it may have acked more since.
-        self._acked = min([self._tail if needed is None else needed, *(one.acked for one in self._groups)])
+        self._acked = min([self.tail if needed is None else needed, *(one.acked for one in self._groups)])
         self._needed = self._acked
         if log.record.retention is not None:
             self._needed = 0  # its subscribers are not the only ones it is kept for
@@ -317,8 +317,8 @@ class _Plan:
             floor = writer.decided.floor(log.identity)
             if floor is not None:
                 self._needed = min(self._needed, floor)  # whoever carries it out looks for what was sent
-        self._start = max(stored.durable(), min(self._needed, self._tail))
-        self._published = self._tail  # durable, when it is done
+        self._start = max(stored.durable(), min(self._needed, self.tail))
+        self._published = self.tail  # durable, when it is done
         if log.looked_in != epoch:
             with writer.environment.read() as reading:
                 log.look(reading, epoch)
@@ -326,16 +326,11 @@ class _Plan:
         self._stored = log.stored_to
         self.written = 0  # bytes of frames and payloads
 
-    @property
-    def tail(self) -> int:
-        """Where the log ends. Whatever is put behind that is stored by who comes later."""
-        return self._tail
-
     def is_waited_for(self) -> bool:
-        return self._published < self._tail
+        return self._published < self.tail
 
     def needs_disk(self, for_good: bool) -> bool:
-        if self._start < self._tail or (for_good and self.log.stored_to < self._tail):
+        if self._start < self.tail or (for_good and self.log.stored_to < self.tail):
             return True
         return self._has_changed_groups() if self._has_blocks else self._has_other_groups()
 
@@ -351,7 +346,7 @@ class _Plan:
         """W4. Raises QueueDeleted: this is not the ring any more that this log is stored from."""
         log, number = self.log, self.log.record.number
         log.look(transaction, environment.epoch)
-        self._published, self._has_blocks = self._tail, log.has_blocks  # it may be tried a second time
+        self._published, self._has_blocks = self.tail, log.has_blocks  # it may be tried a second time
         self.written = 0
         key, stored = form.number_key(number), log.stored_to
         if stored < 0:
@@ -363,10 +358,10 @@ class _Plan:
         retained = log.record.retention is not None
         floor = self._writer.decided.floor(log.identity, transaction) if retained else None
         start = max(self._start, stored)
-        if start < self._tail and with_frames:
-            self.written = log.blocks.write(transaction, log.stored, start, self._tail, floor)
-            self._has_blocks, stored = True, self._tail
-        elif start < self._tail:
+        if start < self.tail and with_frames:
+            self.written = log.blocks.write(transaction, log.stored, start, self.tail, floor)
+            self._has_blocks, stored = True, self.tail
+        elif start < self.tail:
             self._published = start
         self._store_groups(transaction, environment, key)
         had_blocks = self._has_blocks
@@ -392,7 +387,7 @@ class _Plan:
         if not self._has_blocks:
             return
         if self.log.record.retention is None:
-            self._has_blocks = self.log.blocks.delete_before(transaction, min(self._needed, self._tail))
+            self._has_blocks = self.log.blocks.delete_before(transaction, min(self._needed, self.tail))
         else:
             from ringpost.store.retention import apply
 

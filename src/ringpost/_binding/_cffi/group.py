@@ -167,7 +167,7 @@ class Group:
                 if self.holds(message):
                     raise log.need_storage().missing_payload(frame.sequence)
                 return False  # the lease ended meanwhile, and somebody else settled it
-            if not (payload and self._wants(payload[: frame.subject_len])):
+            if not self._wants_stored(payload, frame.subject_len):
                 return False
         elif status != OK:
             raise log.fail(status, "receive from")
@@ -175,8 +175,9 @@ class Group:
         message._fill_parts(payload, 0, len(payload))
         return True
 
-    def _wants_stored(self, payload: bytes, frame: Frame) -> bool:
-        return bool(payload) and self._wants(payload[: frame[3]])
+    def _wants_stored(self, payload: bytes, subject_len: int) -> bool:
+        """Not if compaction took it: it is empty then."""
+        return bool(payload) and self._wants(payload[:subject_len])
 
     def _wants(self, subject: bytes) -> bool:
         """The subjects of large messages in storage are not seen by those who pass messages over."""
@@ -297,7 +298,7 @@ class Group:
         large = Large(self.log, self.handle, frame, taken.length, True)
         try:
             status = large.take(deadline)
-            if status == OK and (not large.is_stored() or self._wants_stored(large.payload(), frame)):
+            if status == OK and (not large.is_stored() or self._wants_stored(large.payload(), frame[3])):
                 landed.append(self._large_message(large, frame, message_type))
         except BaseException:
             if large.is_taken() and not landed:
