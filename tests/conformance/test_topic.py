@@ -11,6 +11,7 @@ import pytest
 
 import ringpost
 from conformance.patience import BOUND, Call, eventually
+from conformance.topics import bodies
 
 Topic = ringpost.Topic
 
@@ -18,19 +19,6 @@ Topic = ringpost.Topic
 @pytest.fixture
 def topic(binding: Any, broker: ringpost.Broker) -> Topic:
     return broker.topic("news", capacity=1 << 20)
-
-
-def bodies(subscriber: ringpost.Subscriber) -> list[Any]:
-    """All that is there now."""
-    found = []
-    while True:
-        try:
-            message = subscriber.receive(0)
-        except ringpost.Empty:
-            return found
-        found.append(message.body)
-        if not message.settled:
-            message.ack()
 
 
 def test_every_subscriber_gets_every_message(topic: Topic) -> None:

@@ -9,16 +9,16 @@ from typing import Any
 import ringpost
 
 
-def bodies(subscriber: ringpost.Subscriber) -> list[Any]:
+def bodies(subscriber: ringpost.Subscriber[Any], timeout: float = 0, acks: bool = True) -> list[Any]:
     """All that is there now, settled."""
     found = []
     while True:
         try:
-            message = subscriber.receive(0)
+            message = subscriber.receive(timeout)
         except ringpost.Empty:
             return found
         found.append(message.body)
-        if not message.settled:
+        if acks and not message.settled:
             message.ack()
 
 

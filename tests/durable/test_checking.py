@@ -237,6 +237,12 @@ def put_blocks(put_many: Callable[[list[Any]], object]) -> None:
         put_many([numbered(first + i) for i in range(EACH)])
 
 
+def give_up(place: Path) -> None:
+    """What is damaged; all of it."""
+    ringpost.verify(place, skip_damaged=True)
+    assert ringpost.verify(place).problems == ()
+
+
 def break_blocks(broker: ringpost.Broker, which: set[int], how: str) -> None:
     """Of logs with EACH messages in a block, these: "damaged", "lost", or damaged "with its header"."""
     environment = broker._engine._environment()  # type: ignore[attr-defined]
@@ -285,8 +291,7 @@ def test_who_stands_within_what_is_given_up_gets_all_that_is_left(
             queue.flush()
     del held
     break_blocks(reboot(), which, how)
-    ringpost.verify(place, skip_damaged=True)
-    assert ringpost.verify(place).problems == ()
+    give_up(place)
     broker = reboot()
     for name, lease in enumerate(LEASES):
         queue = broker.queue(str(name))
@@ -311,8 +316,7 @@ def test_each_subscriber_gets_all_that_is_left(
             durable.flush()
     del held
     break_blocks(reboot(), which, how)
-    ringpost.verify(place, skip_damaged=True)
-    assert ringpost.verify(place).problems == ()
+    give_up(place)
     topic = reboot().topic("news")
     for name, lease in enumerate(LEASES):
         left = left_of(*lease, which)

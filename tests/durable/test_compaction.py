@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conformance.patience import BOUND
+from conformance.topics import bodies
 
 import ringpost
 from durable.conftest import Reboot
@@ -276,15 +277,7 @@ def some_of(subscriber: ringpost.Subscriber[Any], most: int, chance: random.Rand
 
 
 def rest_of(subscriber: ringpost.Subscriber[Any], acks: bool = True) -> list[Any]:
-    found = []
-    while True:
-        try:
-            message = subscriber.receive(0.2)
-        except ringpost.Empty:
-            return found
-        found.append(message.body)
-        if acks:
-            message.ack()
+    return bodies(subscriber, 0.2, acks)
 
 
 # ---- sparse blocks ---------------------------------------------------------------------------------
