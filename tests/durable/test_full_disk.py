@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from crash.fixtures import fork as fork
 from crash.namespaces import mount_tmpfs, skip_without_mounts
 
 import ringpost
+from durable.conftest import lose_shared_memory
 from ringpost.store import transactions
+from ringpost.store.writer import _Plan
 
 DISK = 16 << 20  # bytes
 SIZES = (100, 3000, 40_000)
@@ -88,8 +92,6 @@ def test_it_can_be_emptied_by_who_comes_later(
     def run() -> None:
         with ringpost.connect(url) as broker:
             put = fill(broker.queue("jobs", capacity=1 << 20))
-        from durable.conftest import lose_shared_memory
-
         lose_shared_memory(shm_dir)
         with ringpost.connect(url) as broker:
             queue = broker.queue("jobs")
@@ -189,6 +191,49 @@ def test_others_have_filled_it(url: str, place: Path, on_small_disk: Any) -> Non
             filler.unlink()
             queue.put(b"there is room again")
             assert queue.get(timeout=BOUND) == b"there is room again"
+            broker.destroy()
+
+    on_small_disk(run)
+
+
+@pytest.mark.parametrize("at", ["store", "remember"])
+def test_who_stores_acks_on_a_full_disk_is_killed(
+    url: str, shm_dir: Path, on_small_disk: Any, at: str
+) -> None:
+    """Before LMDB's commit, or right behind it; then the machine reboots. What was confirmed is there, or
+    acked; and it can be emptied again."""
+
+    def take_some_and_die(pipe: int) -> None:
+        queue = ringpost.connect(url).queue("jobs")
+        with queue.consumer() as consumer:
+            messages = consumer.receive_many(300, timeout=BOUND)
+            os.write(pipe, b"%d" % len(messages))
+            real = getattr(_Plan, at)
+
+            def die(self: _Plan, *args: Any) -> None:
+                real(self, *args)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            setattr(_Plan, at, die)
+            consumer.ack_many(messages)
+            queue.flush(BOUND)
+
+    def run() -> None:
+        with ringpost.connect(url) as broker:
+            put = fill(broker.queue("jobs", capacity=1 << 20))
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            take_some_and_die(writing)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        acked = int(os.read(reading, 100))
+        lose_shared_memory(shm_dir)
+        with ringpost.connect(url) as broker:
+            queue = broker.queue("jobs")
+            found = drain(queue)
+            begins = acked if at == "remember" else 0
+            assert found in ([body(number) for number in range(begins, put + more)] for more in (-1, 0))
+            assert fill(queue) > put / 3
             broker.destroy()
 
     on_small_disk(run)
